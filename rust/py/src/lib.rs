@@ -1,0 +1,19 @@
+//! The Python module `aioiroh._native`: argument checks, conversions and event tuples, nothing else.
+
+mod blob;
+mod engine;
+mod identity;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _native {
+    use super::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        engine::register(module)?;
+        identity::register(module)?;
+        blob::register(module)
+    }
+}

@@ -1,0 +1,1 @@
+"""Dial any device by its public key: iroh's protocols for asyncio."""
