@@ -1,0 +1,85 @@
+"""What every test can rely on.
+
+* `async def` tests run on an event loop of their own; `@pytest.mark.loops` runs them on uvloop too.
+* `require(condition, reason)` gives a test up where something it needs is missing. In CI (`CI` set in
+  the environment) that is a failure, and so is every other skip, except with a reason that starts with
+  "platform:".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+from collections.abc import Callable, Generator
+from typing import Any, NoReturn
+
+import pytest
+
+IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
+
+
+def missing(reason: str) -> NoReturn:
+    """Gives a test up because `reason` is missing here: a failure in CI, a skip on a laptop."""
+    pytest.skip(reason)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    report = yield
+    if IN_CI and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if not reason.removeprefix("Skipped: ").startswith("platform:"):
+            report.outcome = "failed"
+            report.longrepr = f"cannot run here, and CI skips nothing: {reason}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
+    report = yield
+    if IN_CI and report.outcome == "skipped":
+        report.outcome = "failed"
+        report.longrepr = f"cannot be collected here, and CI skips nothing: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[[object, str], None]:
+    """A function `require(condition, reason)` that gives the test up when `condition` is false."""
+
+    def check(condition: object, reason: str) -> None:
+        if not condition:
+            missing(reason)
+
+    return check
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.definition.get_closest_marker("loops"):
+        metafunc.fixturenames.append("loop_kind")
+        metafunc.parametrize("loop_kind", ["asyncio", "uvloop"], scope="function")
+
+
+def _loop_factory(kind: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    if kind == "asyncio":
+        return asyncio.new_event_loop
+    try:
+        import uvloop
+    except ImportError:
+        missing("uvloop is not installed")
+    return uvloop.new_event_loop
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Runs a coroutine test to its end, in a context that closes its loop and what it left open."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    callspec: Any = getattr(pyfuncitem, "callspec", None)
+    kind = callspec.params.get("loop_kind", "asyncio") if callspec else "asyncio"
+    names = pyfuncitem._fixtureinfo.argnames
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+    with asyncio.Runner(loop_factory=_loop_factory(kind)) as runner:
+        runner.run(pyfuncitem.obj(**arguments))
+    return True
