@@ -1,0 +1,1 @@
+"""Encodings shared by several protocols, each exactly once. Pure functions of bytes and text."""
