@@ -160,8 +160,6 @@ class IpAddr:
     port: int
 
     def __post_init__(self) -> None:
-        if not isinstance(self.ip, IPv4Address | IPv6Address):
-            object.__setattr__(self, "ip", _parse_ip(self.ip))
         if not 0 <= self.port <= 0xFFFF:
             raise AddressParsingError(f"{self.port} is no port; ports are 0 to 65535")
 
@@ -219,7 +217,7 @@ class CustomAddr:
     @classmethod
     def parse(cls, text: str) -> Self:
         """From `<id in hex>_<data in lowercase hex>`. Raises AddressParsingError."""
-        match = re.fullmatch(r"\+?([0-9a-fA-F]+)_((?:[0-9a-f]{2})*)", text)
+        match = re.fullmatch(r"([0-9a-fA-F]+)_((?:[0-9a-f]{2})*)", text)
         if match is None or int(match[1], 16) >= _U64_END:
             raise AddressParsingError(f"not a custom address: {text!r}; use ID_DATA, both in hex")
         return cls(int(match[1], 16), bytes.fromhex(match[2]))
