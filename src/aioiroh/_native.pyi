@@ -1,5 +1,9 @@
 """Types of the native module. One section per source file in `rust/py/src`."""
 
+from collections.abc import Callable, Sequence
+from os import PathLike
+from typing import Any, Final, final
+
 from typing_extensions import Buffer
 
 # --- identity: Ed25519 as upstream's crate judges it, URLs as upstream's crate parses them --------
@@ -18,3 +22,226 @@ def is_public_key(public: bytes) -> bool:
 
 def normalize_url(text: str) -> str:
     """The WHATWG serialisation of a URL. ValueError: not a URL."""
+
+# --- quic: the engine and its connections ---------------------------------------------------------
+
+class NativeError(Exception): ...
+class StreamReset(NativeError): ...
+class StreamStopped(NativeError): ...
+class StreamGone(NativeError): ...
+class ConnectionGone(NativeError): ...
+class EngineDead(NativeError): ...
+
+_Address = tuple[str, int]
+_Event = tuple[int, int, int, Any]
+"""`(kind, connection id, a, b)`; what `a` and `b` are depends on the kind."""
+
+EV_INCOMING: Final[int]
+EV_CONNECTED: Final[int]
+EV_CONFIRMED: Final[int]
+EV_CLOSED: Final[int]
+EV_DRAINED: Final[int]
+EV_STREAMS_OPENED: Final[int]
+EV_STREAMS_AVAILABLE: Final[int]
+EV_DATA: Final[int]
+EV_EOF: Final[int]
+EV_DATA_EOF: Final[int]
+EV_RESET: Final[int]
+EV_WRITABLE: Final[int]
+EV_FINISHED: Final[int]
+EV_STOPPED: Final[int]
+EV_TRANSFER: Final[int]
+EV_DATAGRAMS: Final[int]
+EV_DATAGRAMS_UNBLOCKED: Final[int]
+EV_PATH_ESTABLISHED: Final[int]
+EV_PATH_ABANDONED: Final[int]
+EV_PATH_DISCARDED: Final[int]
+EV_PATH_REMOTE_STATUS: Final[int]
+EV_PATH_OBSERVED: Final[int]
+EV_NAT_ADDRESS: Final[int]
+EV_OUTPUT: Final[int]
+EV_SOCKET_ERROR: Final[int]
+EV_ENGINE_FAILED: Final[int]
+
+CLOSE_APPLICATION: Final[int]
+CLOSE_PEER_TRANSPORT: Final[int]
+CLOSE_TRANSPORT: Final[int]
+CLOSE_TIMEOUT: Final[int]
+CLOSE_RESET: Final[int]
+CLOSE_VERSION: Final[int]
+CLOSE_CIDS: Final[int]
+CLOSE_LOCAL: Final[int]
+CLOSE_PANIC: Final[int]
+
+@final
+class Transport:
+    """QUIC transport settings. Times in seconds, sizes in bytes. ValueError: out of range."""
+
+    def __new__(
+        cls,
+        *,
+        max_bidi_streams: int = 100,
+        max_uni_streams: int = 100,
+        idle_timeout: float | None = ...,
+        keep_alive: float | None = ...,
+        path_idle_timeout: float | None = ...,
+        path_keep_alive: float | None = ...,
+        max_paths: int = 8,
+        nat_addresses: int = 32,
+        stream_receive_window: int = 1_250_000,
+        receive_window: int = 16_777_216,
+        send_window: int = 10_000_000,
+        datagram_receive_buffer: int | None = ...,
+        datagram_send_buffer: int = 1_048_576,
+        congestion: str = "cubic",
+        initial_rtt: float = 0.333,
+        initial_mtu: int = 1200,
+        min_mtu: int = 1200,
+        mtu_discovery: bool = True,
+        mtu_upper_bound: int = 1452,
+        segmentation_offload: bool = True,
+        send_fairness: bool = True,
+        packet_threshold: int = 3,
+        crypto_buffer: int = 16_384,
+        pad_to_mtu: bool = False,
+        send_observed_addresses: bool = False,
+        receive_observed_addresses: bool = False,
+        qlog_dir: str | PathLike[str] | None = None,
+    ) -> Transport: ...
+
+@final
+class Engine:
+    """One QUIC endpoint: sockets, timers, connections. It is stepped; it has no thread."""
+
+    def __new__(
+        cls,
+        secret: bytes,
+        *,
+        alpns: Sequence[bytes] = ...,
+        transport: Transport | None = None,
+        keylog: str | PathLike[str] | None = None,
+        clock: Callable[[], float] | None = None,
+        seed: bytes | None = None,
+        max_incoming: int = 1024,
+        retry_above: int | None = None,
+        max_tickets: int = 256,
+    ) -> Engine: ...
+    def public_key(self) -> bytes: ...
+    def fileno(self) -> int:
+        """Readable when a step is due. OSError: this system needs the portable driver."""
+
+    def sockets(self) -> list[tuple[int, bool]]:
+        """Descriptors to watch without `fileno`, and whether also for writing."""
+
+    def deadline(self, now: float | None = None) -> float | None:
+        """Seconds until the next timer; 0 when work waits, None without any."""
+
+    def step(self, now: float | None = None) -> Sequence[_Event]:
+        """Receives, fires timers, sends. `now` counts only with a clock of one's own."""
+
+    def flush(self, now: float | None = None) -> Sequence[_Event]:
+        """Sends what calls have left to send."""
+
+    def add_udp(
+        self,
+        host: str,
+        port: int,
+        *,
+        recv_buffer: int = 7_340_032,
+        send_buffer: int = 7_340_032,
+        gso: bool = True,
+    ) -> tuple[int, _Address, dict[str, int]]: ...
+    def add_virtual(self, host: str, port: int) -> int: ...
+    def remove_slot(self, slot: int) -> bool: ...
+    def rebind(self, slot: int) -> _Address: ...
+    def inject(
+        self,
+        slot: int,
+        source: _Address,
+        data: Buffer,
+        *,
+        destination: str | None = None,
+        segment_size: int | None = None,
+        ecn: int = 0,
+    ) -> None: ...
+    def take_output(
+        self, slot: int, max: int = 64
+    ) -> list[tuple[_Address, str | None, int, int | None, bytes]]:
+        """`(destination, source ip, ECN bits, segment size, datagrams)` of a virtual slot."""
+
+    def set_route(self, ip: str, targets: Sequence[tuple[int | None, _Address | None]]) -> None: ...
+    def drop_route(self, ip: str) -> bool: ...
+    def connect(
+        self,
+        address: _Address,
+        peer: bytes,
+        alpns: Sequence[bytes],
+        *,
+        transport: Transport | None = None,
+        early_data: bool = False,
+    ) -> Conn: ...
+    def accept(
+        self,
+        incoming: int,
+        *,
+        transport: Transport | None = None,
+        alpns: Sequence[bytes] | None = None,
+    ) -> Conn | tuple[int, tuple[int, int | None, bytes]]:
+        """The connection, or cause and details (as of EV_CLOSED) when it failed at once."""
+
+    def refuse(self, incoming: int) -> None: ...
+    def retry(self, incoming: int) -> bool: ...
+    def ignore(self, incoming: int) -> None: ...
+    def set_alpns(self, alpns: Sequence[bytes]) -> None: ...
+    def network_changed(self, local_ips: Sequence[str] | None = None) -> None: ...
+    def close(self, code: int, reason: bytes) -> None: ...
+    def is_idle(self) -> bool: ...
+    def shutdown(self) -> None: ...
+    def set_batch(self, datagrams: int) -> None: ...
+    def stats(self) -> dict[str, Any]: ...
+    def panic(self, place: str) -> None:
+        """Test hook: "connection" or "endpoint" panics in its next turn."""
+
+@final
+class Conn:
+    """One connection. After it is closed only reading what has arrived is possible."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def side(self) -> str: ...
+    def open(self, dir: int) -> int | None: ...
+    def accept(self, dir: int) -> int | None: ...
+    def read(self, stream: int, max: int) -> bytes | None: ...
+    def read_into(self, stream: int, buffer: Buffer) -> int | None: ...
+    def cancel_read(self, stream: int) -> None: ...
+    def write(self, stream: int, data: Buffer, offset: int = 0) -> int: ...
+    def finish(self, stream: int) -> None: ...
+    def reset(self, stream: int, code: int) -> None: ...
+    def stop(self, stream: int, code: int) -> None: ...
+    def set_priority(self, stream: int, priority: int) -> None: ...
+    def priority(self, stream: int) -> int: ...
+    def detach(self, stream: int, side: str) -> bool: ...
+    def send_datagram(self, data: Buffer, drop_oldest: bool) -> bool: ...
+    def recv_datagrams(self, max: int) -> list[bytes]: ...
+    def max_datagram_size(self) -> int | None: ...
+    def datagram_space(self) -> int: ...
+    def close(self, code: int, reason: bytes) -> None: ...
+    def info(self) -> dict[str, Any]: ...
+    def stats(self) -> dict[str, int]: ...
+    def paths(self) -> list[dict[str, Any]]: ...
+    def rtt(self) -> float | None: ...
+    def export_key(self, label: bytes, context: bytes, length: int) -> bytes: ...
+    def open_path(self, remote: _Address, local_ip: str | None, status: str) -> int: ...
+    def close_path(self, path: int, code: int) -> None: ...
+    def set_path_status(self, path: int, status: str) -> None: ...
+    def set_path_timeouts(
+        self, path: int, idle: float | None, keep_alive: float | None
+    ) -> None: ...
+    def nat_add(self, address: _Address) -> None: ...
+    def nat_remove(self, address: _Address) -> None: ...
+    def nat_round(self) -> list[_Address]: ...
+    def nat_remote(self) -> list[_Address]: ...
+    def set_max_streams(self, dir: int, count: int) -> None: ...
+    def set_send_window(self, window: int) -> None: ...
+    def set_receive_window(self, window: int) -> None: ...

@@ -9,9 +9,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 fn exact<const N: usize>(what: &str, bytes: &[u8]) -> PyResult<[u8; N]> {
-    bytes.try_into().map_err(|_| {
-        PyValueError::new_err(format!("{what} must be {N} bytes, not {}", bytes.len()))
-    })
+    bytes
+        .try_into()
+        .map_err(|_| PyValueError::new_err(format!("{what} must be {N} bytes, not {}", bytes.len())))
 }
 
 /// Borrows `bytes`, copies any other contiguous buffer.
@@ -49,9 +49,7 @@ fn verify(public: &[u8], message: &Bound<'_, PyAny>, signature: &[u8]) -> PyResu
 /// Whether these are 32 bytes that decompress to a point; small order and other spellings count.
 #[pyfunction]
 fn is_public_key(public: &[u8]) -> bool {
-    public
-        .try_into()
-        .is_ok_and(|bytes| VerifyingKey::from_bytes(bytes).is_ok())
+    public.try_into().is_ok_and(|bytes| VerifyingKey::from_bytes(bytes).is_ok())
 }
 
 #[pyfunction]

@@ -1,8 +1,8 @@
 //! The Python module `aioiroh._native`: argument checks, conversions and event tuples, nothing else.
 
 mod blob;
-mod engine;
 mod identity;
+mod quic;
 
 use pyo3::prelude::*;
 
@@ -12,7 +12,7 @@ mod _native {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        engine::register(module)?;
+        quic::register(module)?;
         identity::register(module)?;
         blob::register(module)
     }

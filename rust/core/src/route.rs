@@ -1,0 +1,342 @@
+//! Where datagrams go: slots (sockets, or outboxes that the application empties) and routes.
+//!
+//! Inside the QUIC state machine every remote is an IPv6 address; IPv4 is shown as v4-mapped, and
+//! addresses that are no IP addresses (a relay, "any path to this peer") as addresses of a reserved
+//! prefix with a route.
+
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+};
+
+use noq_proto::EcnCodepoint;
+use rustc_hash::FxHashMap;
+
+/// Index of a slot; never reused.
+pub type SlotId = u32;
+
+/// Transmits held back for a socket that is full; beyond this they are dropped, QUIC repairs it.
+const MAX_HELD: usize = 256;
+/// Bytes in the outbox of a virtual slot; beyond this new datagrams are dropped.
+const MAX_OUTBOX_BYTES: usize = 4 << 20;
+/// Routes an application may set.
+pub const MAX_ROUTES: usize = 65_536;
+/// Targets of one route.
+pub const MAX_TARGETS: usize = 64;
+
+/// One or more datagrams for one destination.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'a> {
+    pub destination: SocketAddr,
+    pub source_ip: Option<IpAddr>,
+    pub ecn: Option<EcnCodepoint>,
+    pub segment_size: Option<usize>,
+    pub contents: &'a [u8],
+}
+
+/// The same, owned.
+#[derive(Debug, Clone)]
+pub struct Held {
+    pub destination: SocketAddr,
+    pub source_ip: Option<IpAddr>,
+    pub ecn: Option<EcnCodepoint>,
+    pub segment_size: Option<usize>,
+    pub contents: Vec<u8>,
+}
+
+impl Held {
+    fn of(outgoing: &Outgoing<'_>) -> Self {
+        Self {
+            destination: outgoing.destination,
+            source_ip: outgoing.source_ip,
+            ecn: outgoing.ecn,
+            segment_size: outgoing.segment_size,
+            contents: outgoing.contents.to_vec(),
+        }
+    }
+
+    pub fn outgoing(&self) -> Outgoing<'_> {
+        Outgoing {
+            destination: self.destination,
+            source_ip: self.source_ip,
+            ecn: self.ecn,
+            segment_size: self.segment_size,
+            contents: &self.contents,
+        }
+    }
+}
+
+/// What became of a datagram given to a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    Ok,
+    /// The socket is full: keep it and try again when told.
+    Full,
+    /// Lost, with the system's error number.
+    Lost(i32),
+}
+
+/// The sockets below the engine.
+pub trait Output {
+    fn send(&mut self, slot: SlotId, outgoing: &Outgoing<'_>) -> Sent;
+
+    /// True when this turn has used its time and the rest should wait.
+    fn exhausted(&mut self) -> bool;
+}
+
+#[derive(Debug)]
+struct Slot {
+    id: SlotId,
+    local: SocketAddr,
+    is_virtual: bool,
+    queue: VecDeque<Held>,
+    queued_bytes: usize,
+    blocked: bool,
+}
+
+/// Where a route sends: a slot or the default one, an address or the original one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    pub slot: Option<SlotId>,
+    pub address: Option<SocketAddr>,
+}
+
+/// Counters of what the router did.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct RouteStats {
+    pub sent_datagrams: u64,
+    pub sent_bytes: u64,
+    pub dropped_full: u64,
+    pub dropped_unroutable: u64,
+    pub send_errors: u64,
+}
+
+#[derive(Debug, Default)]
+pub struct Router {
+    slots: Vec<Slot>,
+    next_slot: SlotId,
+    routes: FxHashMap<Ipv6Addr, Vec<Target>>,
+    /// Virtual slots whose outbox has become non-empty, and socket errors, since last asked.
+    pub(crate) filled: Vec<SlotId>,
+    pub(crate) errors: Vec<(SlotId, i32)>,
+    pub stats: RouteStats,
+}
+
+/// The reserved prefix fd15:70a:510b::/48 of mapped addresses.
+pub fn is_mapped(ip: &Ipv6Addr) -> bool {
+    ip.octets()[..6] == [0xfd, 0x15, 0x07, 0x0a, 0x51, 0x0b]
+}
+
+/// As the QUIC state machine sees it.
+pub fn to_inner(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), address.port()),
+        IpAddr::V6(_) => address,
+    }
+}
+
+/// As everybody else sees it.
+pub fn to_outer(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
+            Some(ip) => SocketAddr::new(ip.into(), v6.port()),
+            None => address,
+        },
+        SocketAddr::V4(_) => address,
+    }
+}
+
+impl Router {
+    pub fn add_slot(&mut self, local: SocketAddr, is_virtual: bool) -> SlotId {
+        let id = self.next_slot;
+        self.next_slot += 1;
+        self.slots.push(Slot {
+            id,
+            local,
+            is_virtual,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            blocked: false,
+        });
+        id
+    }
+
+    pub fn remove_slot(&mut self, id: SlotId) -> bool {
+        let before = self.slots.len();
+        self.slots.retain(|slot| slot.id != id);
+        before != self.slots.len()
+    }
+
+    /// A socket of the slot was bound anew.
+    pub fn rebound(&mut self, id: SlotId, local: SocketAddr) {
+        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == id) {
+            slot.local = local;
+            slot.blocked = false;
+        }
+    }
+
+    pub fn is_virtual(&self, id: SlotId) -> Option<bool> {
+        self.slots.iter().find(|slot| slot.id == id).map(|slot| slot.is_virtual)
+    }
+
+    /// False when there is no room for another route.
+    pub fn set_route(&mut self, ip: Ipv6Addr, targets: Vec<Target>) -> bool {
+        if self.routes.len() >= MAX_ROUTES && !self.routes.contains_key(&ip) {
+            return false;
+        }
+        self.routes.insert(ip, targets);
+        true
+    }
+
+    pub fn drop_route(&mut self, ip: &Ipv6Addr) -> bool {
+        self.routes.remove(ip).is_some()
+    }
+
+    /// True while any socket is full: connections then wait instead of piling up datagrams.
+    pub fn blocked(&self) -> bool {
+        self.slots.iter().any(|slot| slot.blocked)
+    }
+
+    /// Sockets that wait for room.
+    pub fn wants_write(&self, id: SlotId) -> bool {
+        self.slots.iter().any(|slot| slot.id == id && slot.blocked)
+    }
+
+    pub fn send(&mut self, outgoing: &Outgoing<'_>, output: &mut dyn Output) {
+        let ip = match outgoing.destination.ip() {
+            IpAddr::V6(ip) => ip,
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        };
+        if !self.routes.is_empty()
+            && let Some(targets) = self.routes.get(&ip)
+        {
+            let targets = targets.clone();
+            if targets.is_empty() {
+                self.stats.dropped_unroutable += 1;
+            }
+            for target in targets {
+                let mut copy = *outgoing;
+                if let Some(address) = target.address {
+                    copy.destination = address;
+                    copy.source_ip = None;
+                }
+                copy.destination = to_outer(copy.destination);
+                let index = match target.slot {
+                    Some(id) => self.slots.iter().position(|slot| slot.id == id),
+                    None => self.default_slot(&copy),
+                };
+                self.send_to(index, &copy, output);
+            }
+            return;
+        }
+        if is_mapped(&ip) {
+            self.stats.dropped_unroutable += 1;
+            return;
+        }
+        let mut copy = *outgoing;
+        copy.destination = to_outer(copy.destination);
+        let index = self.default_slot(&copy);
+        self.send_to(index, &copy, output);
+    }
+
+    /// The slot of the destination's family, preferably the one bound to the source address.
+    fn default_slot(&self, outgoing: &Outgoing<'_>) -> Option<usize> {
+        let v4 = outgoing.destination.is_ipv4();
+        let mut fallback = None;
+        for (index, slot) in self.slots.iter().enumerate() {
+            if slot.local.is_ipv4() != v4 {
+                continue;
+            }
+            match outgoing.source_ip {
+                Some(ip) if slot.local.ip() == ip => return Some(index),
+                _ if fallback.is_none() => fallback = Some(index),
+                _ => {}
+            }
+        }
+        fallback
+    }
+
+    fn send_to(&mut self, index: Option<usize>, outgoing: &Outgoing<'_>, output: &mut dyn Output) {
+        let Some(slot) = index.and_then(|index| self.slots.get_mut(index)) else {
+            self.stats.dropped_unroutable += 1;
+            return;
+        };
+        let datagrams = outgoing.segment_size.map_or(1, |size| outgoing.contents.len().div_ceil(size)) as u64;
+        if slot.is_virtual {
+            if slot.queued_bytes + outgoing.contents.len() > MAX_OUTBOX_BYTES {
+                self.stats.dropped_full += datagrams;
+                return;
+            }
+            if slot.queue.is_empty() {
+                self.filled.push(slot.id);
+            }
+            slot.queued_bytes += outgoing.contents.len();
+            slot.queue.push_back(Held::of(outgoing));
+        } else {
+            let mut outgoing = *outgoing;
+            // A socket bound to one address sends from it anyway; a foreign source would be refused.
+            if !slot.local.ip().is_unspecified() {
+                outgoing.source_ip = None;
+            }
+            let sent = if slot.blocked { Sent::Full } else { output.send(slot.id, &outgoing) };
+            match sent {
+                Sent::Ok => {}
+                Sent::Full => {
+                    slot.blocked = true;
+                    if slot.queue.len() >= MAX_HELD {
+                        self.stats.dropped_full += datagrams;
+                        return;
+                    }
+                    slot.queue.push_back(Held::of(&outgoing));
+                }
+                Sent::Lost(errno) => {
+                    self.stats.send_errors += 1;
+                    if self.errors.len() < 16 {
+                        self.errors.push((slot.id, errno));
+                    }
+                    return;
+                }
+            }
+        }
+        self.stats.sent_datagrams += datagrams;
+        self.stats.sent_bytes += outgoing.contents.len() as u64;
+    }
+
+    /// A socket has room again: sends what was held back.
+    pub fn writable(&mut self, id: SlotId, output: &mut dyn Output) {
+        let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == id) else {
+            return;
+        };
+        slot.blocked = false;
+        while let Some(held) = slot.queue.pop_front() {
+            match output.send(id, &held.outgoing()) {
+                Sent::Ok => {}
+                Sent::Full => {
+                    slot.blocked = true;
+                    slot.queue.push_front(held);
+                    return;
+                }
+                Sent::Lost(errno) => {
+                    self.stats.send_errors += 1;
+                    if self.errors.len() < 16 {
+                        self.errors.push((id, errno));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes datagrams out of the outbox of a virtual slot.
+    pub fn take(&mut self, id: SlotId, max: usize) -> Vec<Held> {
+        let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == id && slot.is_virtual) else {
+            return Vec::new();
+        };
+        let count = max.min(slot.queue.len());
+        let taken: Vec<Held> = slot.queue.drain(..count).collect();
+        slot.queued_bytes -= taken.iter().map(|held| held.contents.len()).sum::<usize>();
+        if !slot.queue.is_empty() {
+            self.filled.push(id);
+        }
+        taken
+    }
+}

@@ -1,0 +1,520 @@
+//! `Engine`: one endpoint, its sockets and its time.
+
+use std::{
+    net::IpAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use aioiroh_core::{
+    EcnCodepoint,
+    config::{Settings, Transport as TransportSettings},
+    engine::{Engine as Core, Received},
+    event::Event,
+    route::{Outgoing, Output, Sent, SlotId, Target},
+};
+use aioiroh_udp::{SocketOptions, Sockets};
+use bytes::{Bytes, BytesMut};
+use parking_lot::{Mutex, MutexGuard};
+use pyo3::{
+    exceptions::{PyOSError, PyRuntimeError, PyValueError},
+    prelude::*,
+    types::{PyBytes, PyDict, PyTuple},
+};
+
+use super::{
+    EngineDead,
+    conn::Conn,
+    convert::{self, Address, Contiguous, call_error},
+    events,
+    transport::Transport,
+};
+
+/// No sockets: only virtual slots send.
+struct NoSockets;
+
+impl Output for NoSockets {
+    fn send(&mut self, _slot: SlotId, _outgoing: &Outgoing<'_>) -> Sent {
+        Sent::Lost(libc_enotsock())
+    }
+
+    fn exhausted(&mut self) -> bool {
+        false
+    }
+}
+
+const fn libc_enotsock() -> i32 {
+    88
+}
+
+/// Durations of steps, in classes of powers of two of a microsecond.
+#[derive(Default)]
+struct Histogram([u64; 24]);
+
+impl Histogram {
+    fn add(&mut self, duration: Duration) {
+        let micros = duration.as_micros() as u64;
+        let class = (64 - micros.leading_zeros() as usize).min(self.0.len() - 1);
+        self.0[class] += 1;
+    }
+}
+
+pub struct State {
+    pub core: Core,
+    sockets: Option<Sockets>,
+    steps: Histogram,
+}
+
+/// The engine and what its connections share.
+pub struct Shared {
+    state: Mutex<State>,
+    clock: Option<Py<PyAny>>,
+    base: Instant,
+    process: u32,
+}
+
+impl Shared {
+    pub fn lock(&self) -> PyResult<MutexGuard<'_, State>> {
+        if self.process != std::process::id() {
+            return Err(EngineDead::new_err((
+                "this endpoint belongs to the parent process; make a new one after fork",
+            )));
+        }
+        Ok(self.state.lock())
+    }
+
+    pub fn now(&self, py: Python<'_>, given: Option<f64>) -> PyResult<Instant> {
+        let seconds = match (given, &self.clock) {
+            (Some(seconds), Some(_)) => seconds,
+            (None, Some(clock)) => clock.call0(py)?.extract(py)?,
+            (_, None) => return Ok(Instant::now()),
+        };
+        Duration::try_from_secs_f64(seconds)
+            .ok()
+            .and_then(|offset| self.base.checked_add(offset))
+            .ok_or_else(|| PyValueError::new_err("the clock must show a positive number of seconds"))
+    }
+}
+
+impl State {
+    pub fn with_output<T>(&mut self, f: impl FnOnce(&mut Core, &mut dyn Output) -> T) -> T {
+        match &mut self.sockets {
+            Some(sockets) => f(&mut self.core, sockets),
+            None => f(&mut self.core, &mut NoSockets),
+        }
+    }
+
+    fn sockets(&mut self) -> PyResult<(&mut Core, &mut Sockets)> {
+        match &mut self.sockets {
+            Some(sockets) => Ok((&mut self.core, sockets)),
+            None => Err(PyRuntimeError::new_err("the engine has no sockets (virtual time, or shut down)")),
+        }
+    }
+
+    fn step(&mut self, now: Instant) -> Vec<Event> {
+        let start = Instant::now();
+        match &mut self.sockets {
+            Some(sockets) => sockets.step(&mut self.core, now),
+            None => {
+                self.core.collect_wakes();
+                self.core.expire(now);
+                while self.core.has_work() {
+                    self.core.pump(now, &mut NoSockets);
+                }
+                self.core.pump(now, &mut NoSockets);
+            }
+        }
+        self.steps.add(start.elapsed());
+        self.core.take_events()
+    }
+
+    fn flush(&mut self, now: Instant) -> Vec<Event> {
+        match &mut self.sockets {
+            Some(sockets) => sockets.pump(&mut self.core, now),
+            None => {
+                self.core.collect_wakes();
+                self.core.pump(now, &mut NoSockets);
+            }
+        }
+        self.core.take_events()
+    }
+}
+
+/// One QUIC endpoint; see the stub file for its calls.
+#[pyclass(frozen, module = "aioiroh._native")]
+pub struct Engine(Arc<Shared>);
+
+fn bytes_list(list: Vec<Bound<'_, PyBytes>>) -> Vec<Vec<u8>> {
+    list.iter().map(|item| item.as_bytes().to_vec()).collect()
+}
+
+fn os_error(error: std::io::Error) -> PyErr {
+    match error.raw_os_error() {
+        Some(errno) => PyOSError::new_err((errno, error.to_string())),
+        None => PyOSError::new_err(error.to_string()),
+    }
+}
+
+#[pymethods]
+impl Engine {
+    #[new]
+    #[pyo3(signature = (
+        secret, *, alpns = Vec::new(), transport = None, keylog = None, clock = None, seed = None,
+        max_incoming = 1024, retry_above = None, max_tickets = 256,
+    ))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        secret: &[u8],
+        alpns: Vec<Bound<'_, PyBytes>>,
+        transport: Option<&Bound<'_, Transport>>,
+        keylog: Option<PathBuf>,
+        clock: Option<Py<PyAny>>,
+        seed: Option<&[u8]>,
+        max_incoming: usize,
+        retry_above: Option<usize>,
+        max_tickets: usize,
+    ) -> PyResult<Self> {
+        let settings = Settings {
+            secret: convert::key(secret, "a secret key")?,
+            alpns: bytes_list(alpns),
+            transport: transport
+                .map_or_else(TransportSettings::default, |transport| transport.get().0.clone()),
+            keylog,
+            seed: seed.map(|seed| convert::key(seed, "a seed")).transpose()?,
+            max_incoming,
+            retry_above,
+            max_tickets,
+        };
+        let sockets = if clock.is_some() { None } else { Some(Sockets::new().map_err(os_error)?) };
+        let signal: Box<dyn Fn() + Send + Sync> = match &sockets {
+            Some(sockets) => {
+                let signal = sockets.signal();
+                Box::new(move || signal.notify())
+            }
+            None => Box::new(|| {}),
+        };
+        let core = Core::new(settings, signal).map_err(call_error)?;
+        Ok(Self(Arc::new(Shared {
+            state: Mutex::new(State { core, sockets, steps: Histogram::default() }),
+            clock,
+            // A margin, so that simulated clocks may start at zero and the library may look back.
+            base: Instant::now() + Duration::from_secs(3600),
+            process: std::process::id(),
+        })))
+    }
+
+    fn public_key<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.0.lock()?.core.public_key()))
+    }
+
+    /// The descriptor whose readability calls for a step; OSError where there is none.
+    fn fileno(&self) -> PyResult<i32> {
+        let mut state = self.0.lock()?;
+        let (_, sockets) = state.sockets()?;
+        sockets.fileno().ok_or_else(|| PyOSError::new_err("this system needs the portable driver"))
+    }
+
+    fn sockets(&self) -> PyResult<Vec<(i32, bool)>> {
+        let mut state = self.0.lock()?;
+        let (core, sockets) = state.sockets()?;
+        Ok(sockets.descriptors(core))
+    }
+
+    /// Seconds until the next timer, 0 if work waits, None without timers.
+    #[pyo3(signature = (now = None))]
+    fn deadline(&self, py: Python<'_>, now: Option<f64>) -> PyResult<Option<f64>> {
+        let now = self.0.now(py, now)?;
+        let state = self.0.lock()?;
+        if state.core.has_work() || state.core.has_events() {
+            return Ok(Some(0.0));
+        }
+        Ok(state.core.deadline().map(|deadline| deadline.saturating_duration_since(now).as_secs_f64()))
+    }
+
+    #[pyo3(signature = (now = None))]
+    fn step<'py>(&self, py: Python<'py>, now: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        let now = self.0.now(py, now)?;
+        let found = self.0.lock()?.step(now);
+        events::list(py, found)
+    }
+
+    #[pyo3(signature = (now = None))]
+    fn flush<'py>(&self, py: Python<'py>, now: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        let now = self.0.now(py, now)?;
+        let found = self.0.lock()?.flush(now);
+        events::list(py, found)
+    }
+
+    #[pyo3(signature = (host, port, *, recv_buffer = 7_340_032, send_buffer = 7_340_032, gso = true))]
+    fn add_udp<'py>(
+        &self,
+        py: Python<'py>,
+        host: &str,
+        port: u16,
+        recv_buffer: usize,
+        send_buffer: usize,
+        gso: bool,
+    ) -> PyResult<(SlotId, (String, u16), Bound<'py, PyDict>)> {
+        let address = Address::from((host, port)).parse()?;
+        let mut state = self.0.lock()?;
+        let (core, sockets) = state.sockets()?;
+        let options = SocketOptions { recv_buffer, send_buffer, gso };
+        let (slot, bound, info) = sockets.bind(core, address, options).map_err(os_error)?;
+        let dict = PyDict::new(py);
+        dict.set_item("recv_buffer", info.recv_buffer)?;
+        dict.set_item("send_buffer", info.send_buffer)?;
+        dict.set_item("gso_segments", info.gso_segments)?;
+        dict.set_item("gro_segments", info.gro_segments)?;
+        dict.set_item("may_fragment", info.may_fragment)?;
+        Ok((slot, convert::address(bound), dict))
+    }
+
+    /// A slot whose datagrams the application carries.
+    fn add_virtual(&self, host: &str, port: u16) -> PyResult<SlotId> {
+        let address = Address::from((host, port)).parse()?;
+        Ok(self.0.lock()?.core.router.add_slot(address, true))
+    }
+
+    fn remove_slot(&self, slot: SlotId) -> PyResult<bool> {
+        let mut state = self.0.lock()?;
+        if state.core.router.is_virtual(slot) == Some(false) {
+            let (core, sockets) = state.sockets()?;
+            return Ok(sockets.remove(core, slot));
+        }
+        Ok(state.core.router.remove_slot(slot))
+    }
+
+    fn rebind(&self, slot: SlotId) -> PyResult<(String, u16)> {
+        let mut state = self.0.lock()?;
+        let (core, sockets) = state.sockets()?;
+        sockets.rebind(core, slot).map(convert::address).map_err(os_error)
+    }
+
+    /// Datagrams in, as if they had come from `source` to a virtual slot.
+    #[pyo3(signature = (slot, source, data, *, destination = None, segment_size = None, ecn = 0))]
+    #[allow(clippy::too_many_arguments)]
+    fn inject(
+        &self,
+        py: Python<'_>,
+        slot: SlotId,
+        source: Address,
+        data: &Bound<'_, PyAny>,
+        destination: Option<&str>,
+        segment_size: Option<usize>,
+        ecn: u8,
+    ) -> PyResult<()> {
+        let source = source.parse()?;
+        let local = destination.map(convert::parse_ip).transpose()?;
+        let data = Contiguous::new(data)?;
+        if segment_size == Some(0) {
+            return Err(PyValueError::new_err("a segment has at least one byte"));
+        }
+        let now = self.0.now(py, None)?;
+        let mut state = self.0.lock()?;
+        if state.core.router.is_virtual(slot) != Some(true) {
+            return Err(PyValueError::new_err("no such virtual slot"));
+        }
+        let data = BytesMut::from(data.as_slice());
+        let received = Received {
+            source,
+            local_ip: local,
+            ecn: EcnCodepoint::from_bits(ecn),
+            segment_size: segment_size.unwrap_or(data.len().max(1)),
+            data,
+        };
+        state.with_output(|core, output| core.receive(now, received, output));
+        Ok(())
+    }
+
+    #[pyo3(signature = (slot, max = 64))]
+    #[allow(clippy::type_complexity)]
+    fn take_output<'py>(
+        &self,
+        py: Python<'py>,
+        slot: SlotId,
+        max: usize,
+    ) -> PyResult<Vec<((String, u16), Option<String>, u8, Option<usize>, Bound<'py, PyBytes>)>> {
+        let taken = self.0.lock()?.core.router.take(slot, max);
+        Ok(taken
+            .into_iter()
+            .map(|held| {
+                (
+                    convert::address(held.destination),
+                    convert::ip(held.source_ip),
+                    held.ecn.map_or(0, |ecn| ecn as u8),
+                    held.segment_size,
+                    PyBytes::new(py, &held.contents),
+                )
+            })
+            .collect())
+    }
+
+    fn set_route(&self, ip: &str, targets: Vec<(Option<SlotId>, Option<Address>)>) -> PyResult<()> {
+        let IpAddr::V6(ip) = convert::parse_ip(ip)? else {
+            return Err(PyValueError::new_err("a route is for an IPv6 address"));
+        };
+        if targets.len() > aioiroh_core::route::MAX_TARGETS {
+            return Err(PyValueError::new_err("a route has at most 64 targets"));
+        }
+        let targets = targets
+            .into_iter()
+            .map(|(slot, address)| {
+                Ok(Target { slot, address: address.map(|address| address.parse()).transpose()? })
+            })
+            .collect::<PyResult<Vec<_>>>()?;
+        if self.0.lock()?.core.set_route(ip, targets) {
+            Ok(())
+        } else {
+            Err(PyValueError::new_err("too many routes; drop some first"))
+        }
+    }
+
+    fn drop_route(&self, ip: &str) -> PyResult<bool> {
+        let IpAddr::V6(ip) = convert::parse_ip(ip)? else { return Ok(false) };
+        Ok(self.0.lock()?.core.router.drop_route(&ip))
+    }
+
+    #[pyo3(signature = (address, peer, alpns, *, transport = None, early_data = false))]
+    fn connect(
+        &self,
+        py: Python<'_>,
+        address: Address,
+        peer: &[u8],
+        alpns: Vec<Bound<'_, PyBytes>>,
+        transport: Option<&Bound<'_, Transport>>,
+        early_data: bool,
+    ) -> PyResult<Conn> {
+        let address = address.parse()?;
+        let peer = convert::key(peer, "a peer's key")?;
+        let alpns = bytes_list(alpns);
+        let now = self.0.now(py, None)?;
+        let transport = transport.map(|transport| &transport.get().0);
+        let id = self
+            .0
+            .lock()?
+            .core
+            .connect(now, address, peer, alpns, transport, early_data)
+            .map_err(call_error)?;
+        Ok(Conn::new(self.0.clone(), id, true))
+    }
+
+    /// Goes on with a handshake. Returns the connection, or why it failed at once.
+    #[pyo3(signature = (incoming, *, transport = None, alpns = None))]
+    fn accept<'py>(
+        &self,
+        py: Python<'py>,
+        incoming: u64,
+        transport: Option<&Bound<'_, Transport>>,
+        alpns: Option<Vec<Bound<'_, PyBytes>>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let now = self.0.now(py, None)?;
+        let transport = transport.map(|transport| &transport.get().0);
+        let alpns = alpns.map(bytes_list);
+        let accepted = self
+            .0
+            .lock()?
+            .with_output(|core, output| core.accept(now, incoming, transport, alpns, output))
+            .map_err(call_error)?;
+        match accepted {
+            Ok(id) => Ok(Bound::new(py, Conn::new(self.0.clone(), id, false))?.into_any()),
+            Err(close) => {
+                let (cause, details) = events::close(py, close)?;
+                Ok((cause, details).into_pyobject(py)?.into_any())
+            }
+        }
+    }
+
+    fn refuse(&self, incoming: u64) -> PyResult<()> {
+        self.0.lock()?.with_output(|core, output| core.refuse(incoming, output)).map_err(call_error)
+    }
+
+    fn retry(&self, py: Python<'_>, incoming: u64) -> PyResult<bool> {
+        let now = self.0.now(py, None)?;
+        self.0.lock()?.with_output(|core, output| core.retry(now, incoming, output)).map_err(call_error)
+    }
+
+    fn ignore(&self, incoming: u64) -> PyResult<()> {
+        self.0.lock()?.core.ignore(incoming).map_err(call_error)
+    }
+
+    fn set_alpns(&self, alpns: Vec<Bound<'_, PyBytes>>) -> PyResult<()> {
+        self.0.lock()?.core.set_alpns(bytes_list(alpns)).map_err(call_error)
+    }
+
+    /// Local addresses have changed; `local_ips` are those left, None if unknown.
+    #[pyo3(signature = (local_ips = None))]
+    fn network_changed(&self, py: Python<'_>, local_ips: Option<Vec<String>>) -> PyResult<()> {
+        let live = local_ips
+            .map(|ips| ips.iter().map(|ip| convert::parse_ip(ip)).collect::<PyResult<Vec<_>>>())
+            .transpose()?;
+        let now = self.0.now(py, None)?;
+        self.0.lock()?.core.network_changed(now, live);
+        Ok(())
+    }
+
+    /// Closes all connections and takes no more.
+    #[pyo3(signature = (code, reason))]
+    fn close(&self, py: Python<'_>, code: u64, reason: &[u8]) -> PyResult<()> {
+        let code = convert::code(code)?;
+        let now = self.0.now(py, None)?;
+        let reason = Bytes::copy_from_slice(reason);
+        self.0.lock()?.with_output(|core, output| core.close(now, code, reason, output));
+        Ok(())
+    }
+
+    fn is_idle(&self) -> PyResult<bool> {
+        Ok(self.0.lock()?.core.is_idle())
+    }
+
+    /// Closes sockets and descriptors now.
+    fn shutdown(&self) -> PyResult<()> {
+        let sockets = self.0.state.lock().sockets.take();
+        drop(sockets);
+        Ok(())
+    }
+
+    /// Datagrams of one connection that may leave in one system call.
+    fn set_batch(&self, datagrams: usize) -> PyResult<()> {
+        self.0.lock()?.core.set_batch(datagrams);
+        Ok(())
+    }
+
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        let state = self.0.lock()?;
+        let core = state.core.stats;
+        let routed = state.core.router.stats;
+        dict.set_item("received_datagrams", core.received_datagrams)?;
+        dict.set_item("received_bytes", core.received_bytes)?;
+        dict.set_item("accepted", core.accepted)?;
+        dict.set_item("refused", core.refused)?;
+        dict.set_item("retried", core.retried)?;
+        dict.set_item("panics", core.panics)?;
+        dict.set_item("open_connections", state.core.open_connections())?;
+        dict.set_item("sent_datagrams", routed.sent_datagrams)?;
+        dict.set_item("sent_bytes", routed.sent_bytes)?;
+        dict.set_item("dropped_full", routed.dropped_full)?;
+        dict.set_item("dropped_unroutable", routed.dropped_unroutable)?;
+        dict.set_item("send_errors", routed.send_errors)?;
+        if let Some(sockets) = &state.sockets {
+            dict.set_item("receive_calls", sockets.stats.receive_calls)?;
+            dict.set_item("send_calls", sockets.stats.send_calls)?;
+            dict.set_item("receive_errors", sockets.stats.receive_errors)?;
+            dict.set_item("gso_fallbacks", sockets.stats.gso_fallbacks)?;
+        }
+        dict.set_item("step_micros", PyTuple::new(py, state.steps.0)?)?;
+        Ok(dict)
+    }
+
+    /// Test hook: the next turn of a "connection" or of the "endpoint" panics.
+    fn panic(&self, place: &str) -> PyResult<()> {
+        let place = match place {
+            "connection" => "connection",
+            "endpoint" => "endpoint",
+            _ => return Err(PyValueError::new_err("'connection' or 'endpoint'")),
+        };
+        self.0.lock()?.core.panic_next(place);
+        Ok(())
+    }
+}

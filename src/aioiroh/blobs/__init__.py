@@ -1,1 +1,0 @@
-"""Blobs: content by its hash, verified on the way (`/iroh-bytes/4`)."""
