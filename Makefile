@@ -1,0 +1,72 @@
+# `make demo` and `make test` need nothing but this folder, Python 3.11+, Rust 1.88+ and a C compiler.
+# Compiled Rust lives outside the folder, in one place that may be deleted at any time.
+SHELL := /bin/bash
+CACHE := $(or $(AIOIROH_CACHE),$(HOME)/.cache/aioiroh)
+export CARGO_TARGET_DIR := $(CACHE)/target
+export AIOIROH_CACHE := $(CACHE)
+BIN := .venv/bin
+
+.PHONY: help demo test native lint types imports clippy stubs rust-test docs wheel upstream wasm bench fmt clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+demo: native ## send a real folder between two processes and compare every byte
+	$(BIN)/python tools/demo.py
+
+test: native ## all Python tests, those against upstream's programs too
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.venv/.ready: pyproject.toml constraints.txt tools/setup.sh
+	bash tools/setup.sh
+
+native: .venv/.ready ## build the native module and install the package, editable
+	VIRTUAL_ENV=$(CURDIR)/.venv PIP_CONSTRAINT=constraints.txt $(BIN)/maturin develop --release --locked --quiet
+
+lint: .venv/.ready ## style and format of Python and Rust
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	cd rust && cargo fmt --check
+	cd tests/interop/peer && cargo fmt --check
+
+types: .venv/.ready ## mypy --strict
+	$(BIN)/mypy --strict src
+
+imports: .venv/.ready ## a room imports only from rooms below it
+	$(BIN)/lint-imports
+
+clippy: ## Rust lints, warnings are errors
+	cd rust && cargo clippy --locked --workspace --all-targets --features aioiroh-py/abi3 -- -D warnings
+
+stubs: native ## _native.pyi against the compiled module
+	$(BIN)/python -m mypy.stubtest aioiroh._native
+
+rust-test: ## tests of the Rust crates
+	cd rust && cargo test --locked --workspace --quiet
+
+docs: .venv/.ready ## build the documentation into build/docs
+	$(BIN)/mkdocs build --strict --quiet
+
+wheel: .venv/.ready ## wheel and sdist into dist/, both installed and tried
+	$(BIN)/python tools/wheel.py
+
+upstream: .venv/.ready ## build upstream's programs that the interop tests talk to
+	$(BIN)/python tools/upstream.py build
+
+wasm: ## the crates that a browser will need compile for WebAssembly
+	bash tools/wasm-check.sh
+
+bench: native ## measure against upstream and write benchmarks/README.md
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group bench
+	$(BIN)/python tools/upstream.py build --release
+	$(BIN)/python -m benchmarks
+
+fmt: .venv/.ready ## format everything
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format --quiet .
+	cd rust && cargo fmt
+	cd tests/interop/peer && cargo fmt
+
+clean: ## remove what was built here (not the cache)
+	rm -rf .venv build dist src/aioiroh/*.so

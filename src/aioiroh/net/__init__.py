@@ -1,0 +1,11 @@
+"""The outside world behind one port: clock, chance, UDP sockets, local addresses.
+
+Everything above asks a `Network` and never the operating system, so that the same code runs on a
+virtual network under a virtual clock.
+"""
+
+from aioiroh.net.interfaces import LocalAddress
+from aioiroh.net.port import Network, SlotHost, UdpOptions, UdpSlot
+from aioiroh.net.system import SystemNetwork
+
+__all__ = ["LocalAddress", "Network", "SlotHost", "SystemNetwork", "UdpOptions", "UdpSlot"]

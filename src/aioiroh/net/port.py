@@ -1,0 +1,100 @@
+"""The port through which aioiroh sees the outside world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Protocol
+
+from aioiroh.net.interfaces import LocalAddress
+
+__all__ = ["Network", "SlotHost", "UdpOptions", "UdpSlot"]
+
+SOCKET_BUFFER = 7 << 20
+"""Bytes asked for in each direction: a loop that is blocked for some milliseconds loses nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class UdpOptions:
+    """How a UDP socket is opened.
+
+    `receive_buffer` and `send_buffer` in bytes are what the kernel is asked for (it may grant
+    less); `segmentation` allows sending several datagrams in one system call (GSO).
+    """
+
+    receive_buffer: int = SOCKET_BUFFER
+    send_buffer: int = SOCKET_BUFFER
+    segmentation: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class UdpSlot:
+    """A place of the engine where datagrams leave and arrive, and what the kernel granted.
+
+    `index` names the slot in the engine. `send_segments` and `receive_segments`: datagrams per
+    system call (1: no offload). `may_fragment`: the path MTU cannot be probed from here.
+    """
+
+    index: int
+    host: str
+    port: int
+    receive_buffer: int = 0
+    send_buffer: int = 0
+    send_segments: int = 1
+    receive_segments: int = 1
+    may_fragment: bool = False
+
+
+class SlotHost(Protocol):
+    """What a network needs from the engine that datagrams belong to; the driver implements it."""
+
+    def add_udp(self, host: str, port: int, options: UdpOptions) -> UdpSlot:
+        """Open a UDP socket that the engine reads and writes itself. Raises OSError."""
+
+    def add_virtual(self, host: str, port: int, on_output: Callable[[int], None]) -> int:
+        """A slot without a socket. `on_output(slot)`: datagrams wait to be taken."""
+
+    def take_output(
+        self, slot: int, limit: int = 64
+    ) -> Sequence[tuple[tuple[str, int], str | None, int, int | None, bytes]]:
+        """Up to `limit` waiting batches: destination, source ip, ECN bits, segment size, bytes."""
+
+    def inject(
+        self,
+        slot: int,
+        source: tuple[str, int],
+        data: bytes,
+        *,
+        destination: tuple[str, int] | None = None,
+        segment_size: int | None = None,
+        ecn: int = 0,
+    ) -> None:
+        """Datagrams that arrived at a virtual slot."""
+
+
+class Network(Protocol):
+    """Clock, chance and datagrams. All times are seconds."""
+
+    @property
+    def random(self) -> Random:
+        """Chance for jitter and choice, never for secrets. Seeded in simulations."""
+
+    @property
+    def engine_clock(self) -> Callable[[], float] | None:
+        """The clock an engine on this network runs by; None: the machine's monotonic clock."""
+
+    def monotonic(self) -> float:
+        """Seconds since some fixed moment; never jumps."""
+
+    def wall_clock(self) -> float:
+        """Seconds since 1970-01-01 UTC."""
+
+    def secret(self, size: int) -> bytes:
+        """`size` bytes for keys and seeds."""
+
+    def bind_udp(self, host: SlotHost, address: tuple[str, int], options: UdpOptions) -> UdpSlot:
+        """Give `host` a slot that is bound to `address` (port 0: any). Raises OSError."""
+
+    def local_addresses(self) -> Sequence[LocalAddress]:
+        """The addresses of this machine's interfaces that are up, in the system's order."""

@@ -1,0 +1,447 @@
+"""Drives one native engine from one running event loop.
+
+The engine is a state machine with one pollable file descriptor. When that is readable the loop calls
+`step`, which receives, runs timers and sends; what the application asks for in between marks
+connections dirty, and one `flush` per turn of the loop sends it. Both return events, which a table
+dispatches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import warnings
+from asyncio import _get_running_loop
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+from weakref import WeakSet
+
+from aioiroh import _native
+from aioiroh.errors import (
+    EndpointClosedError,
+    EndpointFailedError,
+    LocallyClosedError,
+    WrongLoopError,
+)
+from aioiroh.net import UdpOptions, UdpSlot
+from aioiroh.quic.alarm import Alarm, open_alarm
+from aioiroh.quic.connection import Connection
+from aioiroh.quic.incoming import Incoming
+from aioiroh.quic.state import HANDLERS, ConnectionState
+from aioiroh.quic.transport import TransportConfig
+
+__all__ = ["Driver"]
+
+logger = logging.getLogger("aioiroh.quic")
+
+DRAIN_TIMEOUT = 3.0
+"""Seconds that closing waits for peers to take note, at most."""
+MAX_WAITING_INCOMING = 1024
+"""Undecided incoming connections kept for `accept`; more are refused."""
+
+_drivers: WeakSet[Driver] = WeakSet()
+
+
+class Driver:
+    """One engine on one loop; also the `SlotHost` that a network binds sockets for.
+
+    `virtual`: the engine's clock is `loop.time`. All methods belong to the loop that ran when the
+    driver was made and raise WrongLoopError elsewhere, EndpointClosedError after `aclose`,
+    EndpointFailedError after a failure of the engine and in a forked child.
+    """
+
+    def __init__(self, engine: _native.Engine, *, virtual: bool = False) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.engine = engine
+        self.scheduled = False
+        self.failed: EndpointFailedError | None = None
+        self.closing = False
+        self.on_socket_error: Callable[[int, int], None] | None = None
+        self._pid = os.getpid()
+        self._shut = False
+        self._connections: dict[int, ConnectionState] = {}
+        self._incoming: deque[Incoming] = deque()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._idle: list[asyncio.Future[None]] = []
+        self._outputs: dict[int, Callable[[int], None]] = {}
+        # What destructors left to do: calls into the engine must not happen inside them.
+        self._orphans: list[Callable[[], object]] = []
+        self._alarm = open_alarm(self.loop, engine, self, virtual=virtual)
+        _drivers.add(self)
+
+    # --- the engine's turn
+
+    def on_ready(self) -> None:
+        """The engine has something to do: datagrams arrived or a timer is due."""
+        self._run(self.engine.step)
+
+    def touched(self) -> None:
+        """Something was asked of the engine: flush once in this turn of the loop."""
+        if not self.scheduled:
+            self.scheduled = True
+            self.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self.scheduled = False
+        if self._shut:
+            return
+        while self._orphans:
+            with contextlib.suppress(_native.NativeError):
+                self._orphans.pop()()
+        self._run(self.engine.flush)
+
+    def _run(self, turn: Callable[[], Sequence[tuple[int, int, int, Any]]]) -> None:
+        if self._shut:
+            return
+        try:
+            connections = self._connections
+            for kind, conn, a, b in turn():
+                if conn:
+                    state = connections.get(conn)
+                    if state is not None:
+                        HANDLERS[kind](state, a, b)
+                else:
+                    self._on_engine_event(kind, a, b)
+            self._alarm.rearm()
+        except BaseException as error:
+            # A loop logs what a callback raises and goes on: the connections would hang.
+            self._fail(error)
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                raise
+
+    def _on_engine_event(self, kind: int, a: int, b: Any) -> None:
+        match kind:
+            case _native.EV_INCOMING:
+                self._on_incoming(a, *b)
+            case _native.EV_OUTPUT:
+                output = self._outputs.get(a)
+                if output is not None:
+                    output(a)
+            case _native.EV_SOCKET_ERROR:
+                logger.warning("UDP socket %d failed: %s", a, os.strerror(b))
+                if self.on_socket_error is not None:
+                    self.on_socket_error(a, b)
+            case _native.EV_ENGINE_FAILED:
+                raise EndpointFailedError(f"the engine failed: {b}; bind a new endpoint")
+
+    # --- connections
+
+    def connect(
+        self,
+        address: tuple[str, int],
+        peer: bytes,
+        alpns: Sequence[bytes],
+        *,
+        transport: TransportConfig | None = None,
+        early_data: bool = False,
+    ) -> Connection:
+        """Begin a handshake with the peer of this id (32 bytes) at `address`.
+
+        `early_data`: use a session ticket, if there is one, to send before the handshake is
+        complete (`Connection.is_early` tells). ValueError: bad arguments, no ALPN.
+        """
+        self.check()
+        native = self.engine.connect(
+            address,
+            peer,
+            alpns,
+            transport=None if transport is None else transport.native(),
+            early_data=early_data,
+        )
+        state = self._adopt(native, peer)
+        if early_data and native.info()["has_0rtt"]:
+            state.early_streams = WeakSet()
+        return Connection(state)
+
+    def _adopt(self, native: _native.Conn, peer: bytes | None) -> ConnectionState:
+        state = ConnectionState(self, native, peer)
+        self._connections[native.id] = state
+        self._alarm.held = self
+        self.touched()
+        return state
+
+    def forget(self, state: ConnectionState) -> None:
+        """The connection is drained: nothing more comes from it."""
+        self._connections.pop(state.native.id, None)
+        if not self._connections:
+            self._release()
+            for future in self._idle:
+                if not future.done():
+                    future.set_result(None)
+
+    def _release(self) -> None:
+        if not self._connections and not self._waiting:
+            self._alarm.held = None
+
+    @property
+    def connection_count(self) -> int:
+        """Connections that are not drained, handshakes included."""
+        return len(self._connections)
+
+    # --- incoming connections
+
+    async def accept(self) -> Incoming:
+        """The next peer that wants to connect."""
+        while True:
+            self.check()
+            if self._incoming:
+                return self._incoming.popleft()
+            future: asyncio.Future[None] = self.loop.create_future()
+            self._waiting.append(future)
+            self._alarm.held = self
+            try:
+                await future
+            except BaseException:
+                if future in self._waiting:
+                    self._waiting.remove(future)
+                if self._incoming:
+                    self._wake_acceptor()
+                raise
+            finally:
+                self._release()
+
+    def _on_incoming(
+        self,
+        number: int,
+        remote: tuple[str, int],
+        local_ip: str | None,
+        alpns: Sequence[bytes],
+        validated: bool,
+        may_retry: bool,
+    ) -> None:
+        incoming = Incoming(self, number, remote, local_ip, tuple(alpns), validated, may_retry)
+        if self.closing or len(self._incoming) >= MAX_WAITING_INCOMING:
+            incoming.refuse()
+            return
+        self._incoming.append(incoming)
+        self._wake_acceptor()
+
+    def _wake_acceptor(self) -> None:
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_result(None)
+                return
+
+    def accept_incoming(
+        self,
+        number: int,
+        transport: TransportConfig | None,
+        alpns: Sequence[bytes] | None,
+    ) -> Connection:
+        native = self.engine.accept(
+            number, transport=None if transport is None else transport.native(), alpns=alpns
+        )
+        return Connection(self._adopt(native, None))
+
+    # --- slots (the SlotHost of a network)
+
+    def add_udp(self, host: str, port: int, options: UdpOptions) -> UdpSlot:
+        self.check()
+        index, (bound_host, bound_port), granted = self.engine.add_udp(
+            host,
+            port,
+            recv_buffer=options.receive_buffer,
+            send_buffer=options.send_buffer,
+            gso=options.segmentation,
+        )
+        self._alarm.rearm()
+        return UdpSlot(
+            index=index,
+            host=bound_host,
+            port=bound_port,
+            receive_buffer=granted["recv_buffer"],
+            send_buffer=granted["send_buffer"],
+            send_segments=granted["gso_segments"],
+            receive_segments=granted["gro_segments"],
+            may_fragment=granted["may_fragment"],
+        )
+
+    def add_virtual(self, host: str, port: int, on_output: Callable[[int], None]) -> int:
+        self.check()
+        slot = self.engine.add_virtual(host, port)
+        self._outputs[slot] = on_output
+        return slot
+
+    def remove_slot(self, slot: int) -> None:
+        """Close a socket or forget a virtual slot."""
+        self.check()
+        self.engine.remove_slot(slot)
+        self._outputs.pop(slot, None)
+        self._alarm.rearm()
+
+    def rebind(self, slot: int) -> tuple[str, int]:
+        """Open the socket anew, after the network changed. Raises OSError."""
+        self.check()
+        bound = self.engine.rebind(slot)
+        self._alarm.rearm()
+        return bound
+
+    def take_output(
+        self, slot: int, limit: int = 64
+    ) -> Sequence[tuple[tuple[str, int], str | None, int, int | None, bytes]]:
+        return self.engine.take_output(slot, limit)
+
+    def inject(
+        self,
+        slot: int,
+        source: tuple[str, int],
+        data: bytes,
+        *,
+        destination: tuple[str, int] | None = None,
+        segment_size: int | None = None,
+        ecn: int = 0,
+    ) -> None:
+        self.engine.inject(
+            slot, source, data, destination=destination, segment_size=segment_size, ecn=ecn
+        )
+        self.touched()
+
+    def network_changed(self, local_ips: Sequence[str] | None = None) -> None:
+        """The machine's addresses changed; with a list, paths from other addresses are given up."""
+        self.check()
+        self.engine.network_changed(local_ips)
+        self.touched()
+
+    # --- errors
+
+    def check(self) -> None:
+        """Raise if this is the wrong loop or thread, or if there is no living engine."""
+        self.check_loop()
+        if self.failed is not None:
+            raise EndpointFailedError(str(self.failed)) from self.failed.__cause__
+        if self.closing:
+            raise EndpointClosedError
+
+    def check_loop(self) -> None:
+        """Raise if this is the wrong loop, thread or process."""
+        if _get_running_loop() is not self.loop:
+            self.misused()
+
+    def misused(self) -> NoReturn:
+        """The running loop is not ours: say why."""
+        if os.getpid() != self._pid:
+            raise EndpointFailedError(_FORKED)
+        raise WrongLoopError(
+            "this object belongs to another event loop or thread; use it there, or hand the call "
+            "over with asyncio.run_coroutine_threadsafe or loop.call_soon_threadsafe"
+        )
+
+    def orphan(self, call: Callable[[], object]) -> None:
+        """Do this with the next flush. For destructors, which run in any thread at any moment."""
+        if self._shut or os.getpid() != self._pid:
+            return
+        self._orphans.append(call)
+        # The loop may be closed already; then the whole engine goes away instead.
+        with contextlib.suppress(RuntimeError):
+            if _get_running_loop() is self.loop:
+                self.touched()
+            else:
+                self.loop.call_soon_threadsafe(self.touched)
+
+    def _fail(self, error: BaseException) -> None:
+        if self.failed is not None:
+            return
+        logger.critical("the QUIC engine failed; its endpoint is dead", exc_info=error)
+        if isinstance(error, EndpointFailedError):
+            self.failed = error
+        else:
+            self.failed = EndpointFailedError(f"the engine failed: {error!r}; bind a new endpoint")
+            self.failed.__cause__ = error
+        self._end(self.failed)
+        self._shutdown()
+
+    def _end(self, reason: Exception) -> None:
+        for state in tuple(self._connections.values()):
+            state.lose(reason)
+        for future in (*self._waiting, *self._idle):
+            if not future.done():
+                future.set_result(None)
+        self._waiting.clear()
+
+    # --- the end
+
+    async def aclose(
+        self, code: int = 0, reason: bytes = b"", *, timeout: float = DRAIN_TIMEOUT
+    ) -> None:
+        """Close every connection with `code` and `reason`, wait until peers took note, let go.
+
+        Waits at most `timeout` seconds. May be called again, also while the first call runs.
+        """
+        self.check_loop()
+        if not self.closing and self.failed is None:
+            self.closing = True
+            for incoming in self._incoming:
+                incoming.refuse()
+            self._incoming.clear()
+            self.engine.close(code, reason)
+            self._end(LocallyClosedError("the endpoint was closed"))
+            self._flush()
+        if self._connections and not self._shut:
+            future: asyncio.Future[None] = self.loop.create_future()
+            self._idle.append(future)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await future
+            self._idle.remove(future)
+        self._shutdown()
+
+    def _shutdown(self) -> None:
+        if self._shut:
+            return
+        self._shut = True
+        self._alarm.held = None
+        self._connections.clear()
+        self._orphans.clear()
+        _let_go(self.loop, self._alarm, self.engine)
+
+    def _forked(self) -> None:
+        # The descriptors are shared with the parent: neither the loop's nor the engine's interest
+        # lists may be changed from here.
+        self.failed = EndpointFailedError(_FORKED)
+        self._shut = True
+        for state in self._connections.values():
+            state.lost = self.failed
+
+    def __del__(self) -> None:
+        if getattr(self, "_shut", True) or os.getpid() != self._pid:
+            return
+        warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        self._shut = True
+        with contextlib.suppress(Exception):
+            self.engine.close(0, b"")
+            self.engine.flush()
+        if _get_running_loop() is self.loop or self.loop.is_closed():
+            _let_go(self.loop, self._alarm, self.engine)
+        else:
+            # Maybe another thread: only the loop may let go of the descriptor.
+            with contextlib.suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(_let_go, self.loop, self._alarm, self.engine)
+
+    def __repr__(self) -> str:
+        life = "failed" if self.failed else "closed" if self.closing else "open"
+        return f"<aioiroh engine {life} connections={len(self._connections)}>"
+
+
+_FORKED = (
+    "this process was forked from the one that the endpoint lives in; bind a new endpoint here "
+    "(or start workers with the 'spawn' method)"
+)
+
+
+def _let_go(loop: asyncio.AbstractEventLoop, alarm: Alarm, engine: _native.Engine) -> None:
+    if not loop.is_closed():
+        alarm.stop()
+    engine.shutdown()
+
+
+def _after_fork_in_child() -> None:
+    for driver in tuple(_drivers):
+        driver._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

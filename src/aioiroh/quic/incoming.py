@@ -1,0 +1,113 @@
+"""Peers that want to connect and wait for an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from aioiroh import _native
+from aioiroh.errors import ConnectionTimeoutError
+
+if TYPE_CHECKING:
+    from aioiroh.quic.connection import Connection
+    from aioiroh.quic.driver import Driver
+    from aioiroh.quic.transport import TransportConfig
+
+__all__ = ["Incoming"]
+
+
+class Incoming:
+    """A peer's first packet; nothing has been answered yet.
+
+    Answer with one of `accept`, `refuse`, `retry`, `ignore`; a second answer raises RuntimeError.
+    One that goes away unanswered is refused. The address may be forged as long as `validated` is
+    false.
+    """
+
+    __slots__ = (
+        "_driver",
+        "_number",
+        "_open",
+        "alpns",
+        "local_ip",
+        "may_retry",
+        "remote_address",
+        "validated",
+    )
+
+    def __init__(
+        self,
+        driver: Driver,
+        number: int,
+        remote_address: tuple[str, int],
+        local_ip: str | None,
+        alpns: tuple[bytes, ...],
+        validated: bool,
+        may_retry: bool,
+    ) -> None:
+        self._driver = driver
+        self._number = number
+        self._open = True
+        self.remote_address = remote_address
+        """Where the packet came from: ip, UDP port."""
+        self.local_ip = local_ip
+        """The address it came to, if the system told."""
+        self.alpns = alpns
+        """The protocols that the peer offers, in its order."""
+        self.validated = validated
+        """Whether the peer has proved that it receives at `remote_address`."""
+        self.may_retry = may_retry
+        """Whether `retry` is possible."""
+
+    def accept(
+        self, *, transport: TransportConfig | None = None, alpns: Sequence[bytes] | None = None
+    ) -> Connection:
+        """Begin the handshake; `await connection.handshake_completed()` before trusting the peer.
+
+        `transport` and `alpns` replace the endpoint's. ConnectionTimeoutError: it waited too long.
+        """
+        self._answer()
+        try:
+            return self._driver.accept_incoming(self._number, transport, alpns)
+        except _native.ConnectionGone:
+            raise ConnectionTimeoutError(
+                "the peer gave up, or its request waited too long for an answer"
+            ) from None
+
+    def refuse(self) -> None:
+        """Tell the peer that it is not wanted (CONNECTION_REFUSED, RFC 9000 section 20.1)."""
+        self._answer()
+        self._driver.engine.refuse(self._number)
+        self._driver.touched()
+
+    def retry(self) -> bool:
+        """Ask the peer to prove its address and to come again (RFC 9000 section 8.1.2).
+
+        False: it has proved it already; the request still waits for an answer.
+        """
+        self._answer()
+        if self._driver.engine.retry(self._number):
+            self._driver.touched()
+            return True
+        self._open = True
+        return False
+
+    def ignore(self) -> None:
+        """Answer nothing at all."""
+        self._answer()
+        self._driver.engine.ignore(self._number)
+
+    def _answer(self) -> None:
+        self._driver.check_loop()
+        if not self._open:
+            raise RuntimeError("this incoming connection was answered already")
+        self._open = False
+
+    def __del__(self) -> None:
+        if self._open:
+            engine, number = self._driver.engine, self._number
+            self._driver.orphan(lambda: engine.refuse(number))
+
+    def __repr__(self) -> str:
+        host, port = self.remote_address
+        return f"<Incoming from {host} port {port}{'' if self.validated else ' (unproved)'}>"

@@ -1,0 +1,405 @@
+"""Tasks, watches, backoff and bounded fan-out, on both event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+
+import pytest
+
+from aioiroh.aio import Backoff, Tasks, Watch, fan_out
+from aioiroh.errors import AioirohError, EndpointClosedError
+
+loops = pytest.mark.loops
+
+
+async def forever(log=None):
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
+        if log is not None:
+            log.append("ended")
+
+
+async def fail(error, after=0):
+    for _ in range(after):
+        await asyncio.sleep(0)
+    raise error
+
+
+async def turns(count=5):
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+# --- Tasks ----------------------------------------------------------------------------------------
+
+
+@loops
+async def test_aclose_cancels_and_waits():
+    log = []
+    tasks = Tasks("owner")
+    spawned = [tasks.spawn(forever(log), name=f"t{n}") for n in range(3)]
+    await turns()
+    assert len(tasks) == 3 and not tasks.closed
+    assert spawned[0].get_name() == "owner: t0"
+    await tasks.aclose()
+    assert log == ["ended"] * 3 and len(tasks) == 0 and tasks.closed
+    assert all(task.cancelled() for task in spawned)
+    await tasks.aclose()
+    tasks.raise_if_failed()
+    with pytest.raises(RuntimeError, match="owner is closed"):
+        tasks.spawn(forever())
+
+
+@loops
+async def test_aclose_waits_for_slow_cleanup():
+    done = []
+
+    async def slow():
+        try:
+            await forever()
+        finally:
+            await asyncio.sleep(0.01)
+            done.append(True)
+
+    async with Tasks("owner") as tasks:
+        tasks.spawn(slow())
+        await turns()
+    assert done
+
+
+@loops
+async def test_first_failure_is_kept_and_logged(caplog):
+    tasks = Tasks("owner")
+    tasks.spawn(fail(ValueError("first")), name="one")
+    tasks.spawn(fail(KeyError("second"), after=3))
+    with caplog.at_level(logging.ERROR, "aioiroh.tasks"):
+        await tasks.join()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="first"):
+            tasks.raise_if_failed()
+    assert "owner: one" in caplog.messages[0]
+    assert [record.exc_info[0] for record in caplog.records] == [ValueError, KeyError]
+    await tasks.aclose()
+
+
+@loops
+async def test_a_block_raises_the_failure_of_its_tasks():
+    with pytest.raises(ValueError, match="background"):
+        async with Tasks("owner") as tasks:
+            tasks.spawn(fail(ValueError("background")))
+            await turns()
+    with pytest.raises(KeyError):  # the block's own failure comes first
+        async with Tasks("owner") as tasks:
+            tasks.spawn(fail(ValueError("background")))
+            await turns()
+            raise KeyError
+
+
+@loops
+async def test_on_error_takes_failures_over(caplog):
+    seen = []
+    async with Tasks("owner", lambda task, error: seen.append((task.get_name(), error))) as tasks:
+        tasks.spawn(fail(ValueError("handled")), name="one")
+        cancelled = tasks.spawn(forever())
+        await turns()
+        cancelled.cancel()
+        await turns()
+    assert [(name, str(error)) for name, error in seen] == [("owner: one", "handled")]
+    assert not caplog.records
+
+
+@loops
+async def test_failing_on_error_is_a_failure():
+    def broken(task, error):
+        raise RuntimeError("broken handler")
+
+    tasks = Tasks("owner", broken)
+    tasks.spawn(fail(ValueError("cause")))
+    await tasks.join()
+    with pytest.raises(RuntimeError, match="broken handler") as caught:
+        tasks.raise_if_failed()
+    assert isinstance(caught.value.__context__, ValueError)
+
+
+@loops
+async def test_limit_and_room():
+    tasks = Tasks("owner", limit=2)
+    first = tasks.spawn(forever())
+    assert not tasks.full
+    tasks.spawn(forever())
+    assert tasks.full
+    with pytest.raises(RuntimeError, match="full"):
+        tasks.spawn(forever())
+    waiter = asyncio.create_task(tasks.room())
+    await turns()
+    assert not waiter.done()
+    first.cancel()
+    await waiter
+    tasks.spawn(forever())
+    waiter = asyncio.create_task(tasks.room())
+    await turns()
+    await tasks.aclose()
+    with pytest.raises(RuntimeError, match="closed"):
+        await waiter
+
+
+@loops
+async def test_cancelled_waiters_leave_nothing_behind():
+    tasks = Tasks("owner", limit=1)
+    tasks.spawn(forever())
+    for _ in range(10):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await tasks.room()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await tasks.join()
+    assert not tasks._waiting
+    await tasks.aclose()
+
+
+@loops
+async def test_a_task_may_close_its_owner():
+    tasks = Tasks("owner")
+    tasks.spawn(forever())
+
+    async def closer():
+        await tasks.aclose()
+        return "closed"
+
+    assert await tasks.spawn(closer()) == "closed"
+    await tasks.join()
+    assert len(tasks) == 0
+
+
+@loops
+async def test_two_tasks_may_close_their_owner_at_once():
+    tasks = Tasks("owner")
+    async with asyncio.timeout(5):
+        both = [tasks.spawn(tasks.aclose()) for _ in range(2)]
+        await asyncio.gather(*both, return_exceptions=True)
+        await tasks.aclose()
+    assert len(tasks) == 0
+
+
+@loops
+async def test_cancelled_aclose_still_cancels_the_tasks():
+    log = []
+
+    async def slow():
+        try:
+            await forever()
+        finally:
+            await asyncio.sleep(0.05)
+            log.append("ended")
+
+    tasks = Tasks("owner")
+    tasks.spawn(slow())
+    await turns()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await tasks.aclose()
+    await tasks.join()
+    assert log == ["ended"]
+
+
+# --- Watch ----------------------------------------------------------------------------------------
+
+
+@loops
+async def test_watch_coalesces():
+    watch = Watch(0)
+    seen = []
+
+    async def follow():
+        async for value in watch:
+            seen.append(value)
+
+    follower = asyncio.create_task(follow())
+    await turns()
+    for value in (1, 2, 3):
+        watch.set(value)
+    await turns()
+    watch.set(3)
+    watch.set(4)
+    await turns()
+    watch.set(5)
+    watch.close()
+    await follower
+    assert seen == [0, 3, 4, 5]
+    watch.set(6)
+    assert watch.value == 5 and watch.closed
+
+
+@loops
+async def test_watch_does_not_wake_for_equal_values():
+    watch = Watch([1])
+    waiter = asyncio.create_task(watch.changed(watch.version))
+    await turns()
+    watch.set([1])
+    await turns()
+    assert not waiter.done() and watch.version == 0
+    watch.set([2])
+    assert await waiter == [2]
+    assert await watch.changed(0) == [2]  # already newer
+
+
+@loops
+async def test_watch_wait_for():
+    watch = Watch(0)
+    assert await watch.wait_for(lambda value: value == 0) == 0
+    waiter = asyncio.create_task(watch.wait_for(lambda value: value > 2))
+    for value in (1, 2, 3):
+        await turns()
+        assert not waiter.done()
+        watch.set(value)
+    assert await waiter == 3
+
+
+@loops
+async def test_watch_close_wakes_all():
+    watch = Watch(0)
+    waiters = [asyncio.create_task(watch.changed(0)) for _ in range(2)]
+    waiters.append(asyncio.create_task(watch.wait_for(bool)))
+    await turns()
+    watch.close(EndpointClosedError())
+    watch.close()
+    for waiter in waiters:
+        with pytest.raises(EndpointClosedError):
+            await waiter
+    assert [value async for value in watch] == [0]
+    other = Watch(1)
+    other.close()
+    with pytest.raises(AioirohError):
+        await other.changed(other.version)
+
+
+@loops
+async def test_cancelled_watchers_leave_nothing_behind():
+    watch = Watch(0)
+    for _ in range(10):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await watch.changed(0)
+    assert not watch._waiting
+    assert repr(watch) == "Watch(0)"
+
+
+@loops
+async def test_one_cancelled_watcher_does_not_disturb_another():
+    watch = Watch(0)
+    first, second = (asyncio.create_task(watch.changed(0)) for _ in range(2))
+    await turns()
+    first.cancel()
+    watch.set(1)
+    assert await second == 1
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+# --- Backoff --------------------------------------------------------------------------------------
+
+
+def test_backoff_grows_to_its_cap():
+    backoff = Backoff(0.01, 16.0, jitter=0, random=lambda: 0.0)
+    delays = [backoff.next() for _ in range(13)]
+    assert delays[:3] == [0.01, 0.02, 0.04]
+    assert delays[-2:] == [16.0, 16.0]
+    backoff.reset()
+    assert backoff.next() == 0.01
+
+
+def test_backoff_jitter_stays_in_its_band():
+    chance = random.Random(1)
+    backoff = Backoff(1.0, 8.0, 2.0, jitter=0.5, random=chance.random)
+    full = Backoff(1.0, 8.0, 2.0, jitter=0, random=chance.random)
+    for _ in range(100):
+        top = full.next()
+        assert top / 2 < backoff.next() <= top
+
+
+@pytest.mark.parametrize("bad", [(0, 1), (2, 1), (1, 2, 0.5)])
+def test_backoff_rejects_nonsense(bad):
+    with pytest.raises(ValueError):
+        Backoff(*bad, random=random.random)
+    with pytest.raises(ValueError):
+        Backoff(1, 2, jitter=1.5, random=random.random)
+
+
+# --- fan_out --------------------------------------------------------------------------------------
+
+
+@loops
+async def test_fan_out_is_bounded_and_ordered():
+    running, most = 0, 0
+    drawn = []
+
+    def items():
+        for n in range(20):
+            drawn.append(n)
+            yield n
+
+    async def work(n):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        assert len(drawn) - n <= 4
+        await asyncio.sleep(0.001 * (n % 3))
+        running -= 1
+        return n * n
+
+    assert await fan_out(4, items(), work) == [n * n for n in range(20)]
+    assert most == 4
+    assert await fan_out(4, [], work) == []
+    with pytest.raises(ValueError):
+        await fan_out(0, [1], work)
+
+
+@loops
+async def test_fan_out_raises_the_first_failure_and_cancels_the_rest():
+    log = []
+
+    async def work(n):
+        if n == 2:
+            await turns()
+            raise KeyError(n)
+        await forever(log)
+
+    with pytest.raises(KeyError, match="2"):
+        await fan_out(3, range(10), work)
+    assert log == ["ended"] * 2
+
+
+@loops
+async def test_fan_out_can_be_cancelled():
+    log = []
+    whole = asyncio.create_task(fan_out(3, range(10), lambda n: forever(log)))
+    await turns()
+    whole.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await whole
+    assert log == ["ended"] * 3
+
+
+@loops
+async def test_fan_out_loses_no_cancelled_item():
+    async def work(n):
+        if n == 1:
+            raise asyncio.CancelledError
+        return n
+
+    with pytest.raises(asyncio.CancelledError):
+        await fan_out(2, range(5), work)
+
+
+@loops
+async def test_fan_out_raises_what_the_items_raise():
+    def items():
+        yield 1
+        raise OSError("no more")
+
+    with pytest.raises(OSError, match="no more"):
+        await fan_out(2, items(), lambda n: asyncio.sleep(0, n))

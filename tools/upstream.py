@@ -1,0 +1,135 @@
+"""Upstream's programs for the interop tests and benchmarks: build them once, say where they are.
+
+    python tools/upstream.py build [--release] [NAME…]
+    python tools/upstream.py path NAME [--release]
+
+They lie in the cache folder, in a folder named after the version, the compiler and, for our own small
+peer, its sources; so whatever changes, the old program is never taken for the new one. Tests get a build
+that compiles fast; `--release` is the one to measure against.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PEER = ROOT / "tests" / "interop" / "peer"
+SENDME_VERSION = "0.37.1"
+FAST_PROFILE = {
+    "inherits": '"release"',
+    "opt-level": "1",
+    "debug": "false",
+    "strip": '"debuginfo"',
+    "lto": '"off"',
+    "codegen-units": "256",
+    "incremental": "false",
+    "panic": '"unwind"',
+}
+
+
+def cache() -> Path:
+    """The folder that holds everything compiled; it may be deleted at any time."""
+    return Path(os.environ.get("AIOIROH_CACHE") or Path.home() / ".cache" / "aioiroh")
+
+
+def _compiler() -> bytes:
+    return subprocess.run(["rustc", "-V"], capture_output=True, check=True).stdout
+
+
+def _peer_sources() -> bytes:
+    digest = hashlib.sha256()
+    for path in sorted([*PEER.glob("src/**/*.rs"), PEER / "Cargo.toml", PEER / "Cargo.lock"]):
+        digest.update(path.relative_to(PEER).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.digest()
+
+
+@dataclass(frozen=True)
+class Program:
+    """One program: its name, what makes a build of it different from another, how cargo builds it."""
+
+    name: str
+    release: bool
+
+    @property
+    def profile(self) -> str:
+        return "release" if self.release else "interop"
+
+    @property
+    def folder(self) -> Path:
+        what = f"{self.name}-{SENDME_VERSION}" if self.name == "sendme" else self.name
+        digest = hashlib.sha256(_compiler() + repr(FAST_PROFILE).encode())
+        if self.name == "iroh-peer":
+            digest.update(_peer_sources())
+        return cache() / "upstream" / f"{what}-{self.profile}-{digest.hexdigest()[:12]}"
+
+    @property
+    def path(self) -> Path:
+        """Where the program is once it has been built."""
+        return self.folder / "bin" / self.name
+
+    def build(self) -> None:
+        """Builds the program unless it is there; another process building it is waited for."""
+        folder, target = self.folder, cache() / "target"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if self.path.exists():
+                return
+            started = time.monotonic()
+            env = {**os.environ, "CARGO_TARGET_DIR": str(target)}
+            flags = ["--locked", "--profile", self.profile]
+            if self.name == "sendme":
+                command = ["cargo", "install", "sendme", "--version", SENDME_VERSION, *flags]
+                command += ["--root", str(folder), "--no-track"]
+                if not self.release:
+                    for key, value in FAST_PROFILE.items():
+                        command += ["--config", f"profile.interop.{key}={value}"]
+                subprocess.run(command, check=True, env=env)
+            else:
+                # The profile of the same name is written down in the peer's own Cargo.toml.
+                subprocess.run(["cargo", "build", *flags], check=True, env=env, cwd=PEER)
+                self.path.parent.mkdir(exist_ok=True)
+                built = target / self.profile / self.name
+                shutil.copy2(built, self.path.with_suffix(".new"))
+                self.path.with_suffix(".new").rename(self.path)
+            print(f"{self.name} ({self.profile}) built in {time.monotonic() - started:.0f} s")
+
+
+NAMES = ("iroh-peer", "sendme")
+
+
+def program(name: str, *, release: bool = False) -> Program:
+    """The program called `name` ("iroh-peer" or "sendme"), whether built or not."""
+    if name not in NAMES:
+        raise ValueError(f"no such program: {name}; there are {', '.join(NAMES)}")
+    return Program(name, release)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("action", choices=["build", "path"])
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--release", action="store_true", help="optimised, for measurements")
+    arguments = parser.parse_args()
+    # Only our own peer is measured against.
+    default = ["iroh-peer"] if arguments.release else list(NAMES)
+    for name in arguments.names or default:
+        chosen = program(name, release=arguments.release)
+        if arguments.action == "build":
+            chosen.build()
+        else:
+            print(chosen.path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
