@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import Any, Final, final
+from typing import Any, Final, TypeAlias, final
 
 from typing_extensions import Buffer
 
@@ -32,8 +32,8 @@ class StreamGone(NativeError): ...
 class ConnectionGone(NativeError): ...
 class EngineDead(NativeError): ...
 
-_Address = tuple[str, int]
-_Event = tuple[int, int, int, Any]
+_Address: TypeAlias = tuple[str, int]
+_Event: TypeAlias = tuple[int, int, int, Any]
 """`(kind, connection id, a, b)`; what `a` and `b` are depends on the kind."""
 
 EV_INCOMING: Final[int]
