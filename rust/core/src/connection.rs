@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 
 use crate::{
     Instant,
-    engine::{close_of, identity, zero_rtt_rejected},
     event::{Close, ConnId, Event},
+    outcome::{close_of, identity, zero_rtt_rejected},
     route::to_outer,
     streams::{Streams, Write},
 };

@@ -1,39 +1,36 @@
 //! The endpoint and its connections, stepped from outside.
 
+mod calls;
+mod pump;
+
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
-    net::{IpAddr, Ipv6Addr, SocketAddr},
-    num::NonZeroUsize,
+    net::{IpAddr, SocketAddr},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use noq_proto::{
-    ClientConfig, ConnectError, Connection, ConnectionError, ConnectionHandle, DatagramEvent, EcnCodepoint,
-    Endpoint, EndpointConfig, EndpointEvent, FourTuple, ServerConfig, Side, TokenMemoryCache,
-    TransportConfig, VarInt,
-    coding::{Decodable, Encodable},
-    crypto::{CryptoError, HmacKey, rustls::HandshakeData},
+    ConnectError, DatagramEvent, EcnCodepoint, Endpoint, EndpointConfig, FourTuple, ServerConfig,
+    TokenMemoryCache, TransportConfig,
 };
 use rustc_hash::FxHashMap;
-use rustls::pki_types::CertificateDer;
+
+use pump::MAX_BATCH_BYTES;
 
 use crate::{
     Instant,
     config::{InvalidSetting, Settings, Transport},
     connection::Slot,
-    event::{Close, ConnId, Event},
-    route::{Outgoing, Output, Router, SlotId, Target, to_inner, to_outer},
-    tls::{Tls, key_of_spki, server_name},
+    event::{ConnId, Event},
+    reset::ResetKey,
+    route::{Output, Router, to_inner, to_outer},
+    tls::Tls,
 };
 
-/// Datagrams that one connection may send before the next one has its turn.
-const TRANSMIT_QUOTA: usize = 40;
-/// A batch must stay below 64 KiB.
-const MAX_BATCH_BYTES: usize = 65_000;
 /// A connection attempt that nobody answered for so long is ignored.
 const INCOMING_AGE: Duration = Duration::from_secs(20);
 
@@ -67,25 +64,6 @@ impl From<InvalidSetting> for CallError {
 impl From<ConnectError> for CallError {
     fn from(error: ConnectError) -> Self {
         Self::Invalid(error.to_string())
-    }
-}
-
-/// Stateless reset tokens by keyed BLAKE3, as upstream makes them.
-struct ResetKey([u8; 32]);
-
-impl HmacKey for ResetKey {
-    fn sign(&self, data: &[u8], signature_out: &mut [u8]) {
-        signature_out.copy_from_slice(blake3::keyed_hash(&self.0, data).as_bytes());
-    }
-
-    fn signature_len(&self) -> usize {
-        32
-    }
-
-    fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
-        let signature: [u8; 32] = signature.try_into().map_err(|_| CryptoError)?;
-        // Comparison of BLAKE3 hashes takes constant time.
-        if blake3::keyed_hash(&self.0, data) == signature { Ok(()) } else { Err(CryptoError) }
     }
 }
 
@@ -305,12 +283,6 @@ impl Engine {
         }
     }
 
-    fn respond(&mut self, transmit: &noq_proto::Transmit, output: &mut dyn Output) {
-        let buffer = std::mem::take(&mut self.buffer);
-        self.router.send(&outgoing(transmit, &buffer), output);
-        self.buffer = buffer;
-    }
-
     fn incoming(&mut self, now: Instant, incoming: noq_proto::Incoming, output: &mut dyn Output) {
         while let Some(&oldest) = self.pending_order.front() {
             match self.pending.get(&oldest) {
@@ -422,143 +394,6 @@ impl Engine {
         }
     }
 
-    // ---- the pump
-
-    /// Gives each connection that has something to do its turn.
-    pub fn pump(&mut self, now: Instant, output: &mut dyn Output) {
-        if self.failed.is_some() {
-            return;
-        }
-        if self.panic_next == Some("endpoint") {
-            self.panic_next = None;
-            let _ = self.guarded(|_| panic!("injected"));
-            return;
-        }
-        while !self.router.blocked() {
-            let Some(index) = self.dirty.pop_front() else { break };
-            self.turn(index, now, output);
-            if self.failed.is_some() || output.exhausted() {
-                break;
-            }
-        }
-        for slot in std::mem::take(&mut self.router.filled) {
-            self.events.push(Event::Output { slot });
-        }
-        for (slot, errno) in std::mem::take(&mut self.router.errors) {
-            self.events.push(Event::SocketError { slot, errno });
-        }
-    }
-
-    fn turn(&mut self, index: usize, now: Instant, output: &mut dyn Output) {
-        let Some(mut slot) = self.conns.get_mut(index).and_then(Option::take) else { return };
-        slot.dirty = false;
-        let result = catch_unwind(AssertUnwindSafe(|| self.pump_one(index, &mut slot, now, output)));
-        match result {
-            Ok(drained) => {
-                let id = slot.id;
-                self.conns[index] = Some(slot);
-                if drained {
-                    self.forget(index);
-                    self.events.push(Event::Drained { conn: id });
-                } else {
-                    self.arm(index);
-                }
-            }
-            Err(panic) => {
-                let text = panic_text(&*panic);
-                if std::mem::take(&mut self.in_endpoint) {
-                    self.fail(format!("the endpoint failed: {text}"));
-                } else {
-                    self.conns[index] = Some(slot);
-                    self.kill(index, text);
-                }
-            }
-        }
-    }
-
-    fn pump_one(&mut self, index: usize, slot: &mut Slot, now: Instant, output: &mut dyn Output) -> bool {
-        if self.panic_next == Some("connection") {
-            self.panic_next = None;
-            panic!("injected");
-        }
-        let mut quota = TRANSMIT_QUOTA;
-        let mut drained = false;
-        loop {
-            while let Some(event) = slot.conn.poll() {
-                slot.on_event(event, &mut self.events);
-            }
-            if slot.streams.pending() {
-                slot.streams.serve(&mut slot.conn, slot.id, &mut self.events);
-            }
-            while quota > 0 {
-                let mtu = usize::from(slot.conn.current_mtu()).max(1);
-                let batch = self.batch.min(MAX_BATCH_BYTES / mtu).clamp(1, quota);
-                self.buffer.clear();
-                let Some(transmit) = slot.conn.poll_transmit(
-                    now,
-                    NonZeroUsize::new(batch).expect("at least one"),
-                    &mut self.buffer,
-                ) else {
-                    break;
-                };
-                quota -= transmit.segment_size.map_or(1, |size| transmit.size.div_ceil(size)).min(quota);
-                self.respond(&transmit, output);
-                if self.router.blocked() {
-                    quota = 0;
-                }
-            }
-            let mut again = false;
-            while let Some(event) = slot.conn.poll_endpoint_events() {
-                drained |= event.is_drained();
-                self.in_endpoint = true;
-                let answer = self.endpoint.handle_event(ConnectionHandle(index), event);
-                self.in_endpoint = false;
-                if let Some(answer) = answer {
-                    slot.conn.handle_event(answer);
-                    again = true;
-                }
-            }
-            if drained {
-                return true;
-            }
-            while let Some(event) = slot.conn.poll() {
-                slot.on_event(event, &mut self.events);
-                again = true;
-            }
-            if quota == 0 {
-                slot.dirty = true;
-                self.dirty.push_back(index);
-                return false;
-            }
-            if !again && !slot.streams.pending() {
-                return false;
-            }
-        }
-    }
-
-    fn forget(&mut self, index: usize) {
-        self.conns[index] = None;
-        self.generations[index] = self.generations[index].wrapping_add(1);
-        self.live -= 1;
-    }
-
-    /// Ends one connection whose state can no longer be trusted.
-    fn kill(&mut self, index: usize, text: String) {
-        self.stats.panics += 1;
-        let Some(slot) = self.conns[index].take() else { return };
-        let id = slot.id;
-        if !slot.closed {
-            self.events.push(Event::Closed { conn: id, close: Close::Panic(text) });
-        }
-        self.events.push(Event::Drained { conn: id });
-        // Even dropping it may panic.
-        let _ = catch_unwind(AssertUnwindSafe(move || drop(slot)));
-        self.forget(index);
-        let _ = self.guarded(|engine| {
-            engine.endpoint.handle_event(ConnectionHandle(index), EndpointEvent::drained());
-        });
-    }
-
     /// Everything that happened since the last call.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
@@ -566,218 +401,6 @@ impl Engine {
 
     pub fn has_events(&self) -> bool {
         !self.events.is_empty()
-    }
-
-    // ---- calls
-
-    fn insert(&mut self, handle: ConnectionHandle, conn: Connection, window: u64) -> ConnId {
-        let index = handle.0;
-        while self.conns.len() <= index {
-            self.conns.push(None);
-            self.generations.push(1);
-        }
-        let id = (u64::from(self.generations[index]) << 32) | index as u64;
-        self.conns[index] = Some(Box::new(Slot::new(id, conn, window)));
-        self.live += 1;
-        self.touch(id);
-        id
-    }
-
-    /// Dials a peer by key at an address, which may be a mapped one with a route.
-    pub fn connect(
-        &mut self,
-        now: Instant,
-        address: SocketAddr,
-        peer: [u8; 32],
-        alpns: Vec<Vec<u8>>,
-        transport: Option<&Transport>,
-        early_data: bool,
-    ) -> Result<ConnId, CallError> {
-        if alpns.is_empty() || alpns.iter().any(|alpn| alpn.is_empty() || alpn.len() > 255) {
-            return Err(CallError::Invalid("an ALPN has 1 to 255 bytes, and at least one is needed".into()));
-        }
-        if !self.accepting {
-            return Err(CallError::Invalid("the endpoint is closing".into()));
-        }
-        let (config, window) = match transport {
-            Some(settings) => (settings.build()?, settings.receive_window),
-            None => (self.transport.clone(), self.transport_settings.receive_window),
-        };
-        let key = (alpns, early_data);
-        let crypto = match self.clients.get(&key) {
-            Some(crypto) => crypto.clone(),
-            None => {
-                if self.clients.len() >= 64 {
-                    self.clients.clear();
-                }
-                let crypto = Arc::new(self.tls.client(key.0.clone(), early_data));
-                self.clients.insert(key, crypto.clone());
-                crypto
-            }
-        };
-        let mut client = ClientConfig::new(crypto);
-        client.transport_config(config).token_store(self.tokens.clone());
-        let name = server_name(&peer);
-        let (handle, conn) =
-            self.guarded(|engine| engine.endpoint.connect(now, client, to_inner(address), &name))??;
-        Ok(self.insert(handle, conn, window))
-    }
-
-    fn take_pending(&mut self, id: u64) -> Result<noq_proto::Incoming, CallError> {
-        self.alive()?;
-        let pending = self.pending.remove(&id).ok_or(CallError::Gone)?;
-        if self.pending.is_empty() {
-            self.pending_order.clear();
-        }
-        Ok(pending.incoming)
-    }
-
-    /// Goes on with the handshake of a connection attempt.
-    ///
-    /// An error with a close says that the attempt failed at once.
-    pub fn accept(
-        &mut self,
-        now: Instant,
-        id: u64,
-        transport: Option<&Transport>,
-        alpns: Option<Vec<Vec<u8>>>,
-        output: &mut dyn Output,
-    ) -> Result<Result<ConnId, Close>, CallError> {
-        let mut window = self.transport_settings.receive_window;
-        let mut config = None;
-        if transport.is_some() || alpns.is_some() {
-            let mut server = self.server.clone();
-            if let Some(settings) = transport {
-                server.transport_config(settings.build()?);
-                window = settings.receive_window;
-            }
-            if let Some(alpns) = alpns {
-                server.crypto = Arc::new(self.tls.server(alpns));
-            }
-            config = Some(Arc::new(server));
-        }
-        let incoming = self.take_pending(id)?;
-        self.buffer.clear();
-        let result = self.guarded(|engine| {
-            let mut buffer = std::mem::take(&mut engine.buffer);
-            let result = engine.endpoint.accept(incoming, now, &mut buffer, config);
-            engine.buffer = buffer;
-            result
-        })?;
-        match result {
-            Ok((handle, conn)) => {
-                self.stats.accepted += 1;
-                Ok(Ok(self.insert(handle, conn, window)))
-            }
-            Err(error) => {
-                if let Some(transmit) = error.response {
-                    self.respond(&transmit, output);
-                }
-                Ok(Err(close_of(error.cause)))
-            }
-        }
-    }
-
-    pub fn refuse(&mut self, id: u64, output: &mut dyn Output) -> Result<(), CallError> {
-        let incoming = self.take_pending(id)?;
-        self.stats.refused += 1;
-        self.buffer.clear();
-        let transmit = self.guarded(|engine| {
-            let mut buffer = std::mem::take(&mut engine.buffer);
-            let transmit = engine.endpoint.refuse(incoming, &mut buffer);
-            engine.buffer = buffer;
-            transmit
-        })?;
-        self.respond(&transmit, output);
-        Ok(())
-    }
-
-    /// False if a Retry is not possible; the attempt then still waits.
-    pub fn retry(&mut self, now: Instant, id: u64, output: &mut dyn Output) -> Result<bool, CallError> {
-        let incoming = self.take_pending(id)?;
-        self.buffer.clear();
-        let result = self.guarded(|engine| {
-            let mut buffer = std::mem::take(&mut engine.buffer);
-            let result = engine.endpoint.retry(incoming, &mut buffer);
-            engine.buffer = buffer;
-            result
-        })?;
-        match result {
-            Ok(transmit) => {
-                self.stats.retried += 1;
-                self.respond(&transmit, output);
-                Ok(true)
-            }
-            Err(error) => {
-                self.pending.insert(id, Pending { incoming: error.into_incoming(), since: now });
-                Ok(false)
-            }
-        }
-    }
-
-    pub fn ignore(&mut self, id: u64) -> Result<(), CallError> {
-        let incoming = self.take_pending(id)?;
-        self.guarded(|engine| engine.endpoint.ignore(incoming))
-    }
-
-    /// Protocols for connections accepted from now on; none accepts nothing.
-    pub fn set_alpns(&mut self, alpns: Vec<Vec<u8>>) -> Result<(), CallError> {
-        self.alive()?;
-        let any = !alpns.is_empty();
-        self.server.crypto = Arc::new(self.tls.server(alpns));
-        self.endpoint.set_server_config(any.then(|| Arc::new(self.server.clone())));
-        Ok(())
-    }
-
-    /// Closes every connection and takes no more.
-    pub fn close(&mut self, now: Instant, code: u64, reason: Bytes, output: &mut dyn Output) {
-        self.accepting = false;
-        for id in self.pending.keys().copied().collect::<Vec<_>>() {
-            let _ = self.refuse(id, output);
-        }
-        if self.failed.is_some() {
-            return;
-        }
-        for id in self.conns.iter().flatten().map(|slot| slot.id).collect::<Vec<_>>() {
-            let _ = self.close_connection(now, id, code, reason.clone());
-        }
-    }
-
-    pub fn close_connection(
-        &mut self,
-        now: Instant,
-        id: ConnId,
-        code: u64,
-        reason: Bytes,
-    ) -> Result<(), CallError> {
-        let code =
-            VarInt::from_u64(code).map_err(|_| CallError::Invalid("a close code is below 2^62".into()))?;
-        self.call(id, |slot, events| {
-            slot.conn.close(now, code, reason.clone());
-            slot.closed(Close::Local { code: code.into_inner(), reason }, events);
-        })
-    }
-
-    /// Local addresses have changed; `live` holds those that are left, none if unknown.
-    pub fn network_changed(&mut self, now: Instant, live: Option<Vec<IpAddr>>) {
-        let hint = live.map(LiveAddresses);
-        for index in 0..self.conns.len() {
-            let Some(slot) = self.conns[index].as_mut() else { continue };
-            let hint = hint.as_ref().map(|hint| hint as &dyn noq_proto::NetworkChangeHint);
-            slot.conn.handle_network_change(hint, now);
-            if slot.mark_dirty() {
-                self.dirty.push_back(index);
-            }
-        }
-    }
-
-    pub fn set_route(&mut self, ip: Ipv6Addr, targets: Vec<Target>) -> bool {
-        self.router.set_route(ip, targets)
-    }
-
-    /// A socket has room again.
-    pub fn writable(&mut self, slot: SlotId, output: &mut dyn Output) {
-        self.router.writable(slot, output);
     }
 
     fn slot(&mut self, id: ConnId) -> Option<&mut Box<Slot>> {
@@ -841,28 +464,6 @@ impl Engine {
     }
 }
 
-#[derive(Debug)]
-struct LiveAddresses(Vec<IpAddr>);
-
-impl noq_proto::NetworkChangeHint for LiveAddresses {
-    fn is_path_recoverable(&self, _path: noq_proto::PathId, network_path: FourTuple) -> bool {
-        match network_path.remote().ip() {
-            IpAddr::V6(ip) if crate::route::is_mapped(&ip) => true,
-            _ => network_path.local_ip().is_some_and(|ip| self.0.contains(&ip)),
-        }
-    }
-}
-
-fn outgoing<'a>(transmit: &noq_proto::Transmit, buffer: &'a [u8]) -> Outgoing<'a> {
-    Outgoing {
-        destination: transmit.destination,
-        source_ip: transmit.src_ip,
-        ecn: transmit.ecn,
-        segment_size: transmit.segment_size,
-        contents: &buffer[..transmit.size],
-    }
-}
-
 pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     if let Some(text) = panic.downcast_ref::<&str>() {
         (*text).to_owned()
@@ -871,49 +472,4 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     } else {
         "unknown panic".to_owned()
     }
-}
-
-fn frame_number(frame: noq_proto::FrameType) -> u64 {
-    let mut encoded = Vec::with_capacity(8);
-    frame.encode(&mut encoded);
-    VarInt::decode(&mut &encoded[..]).map_or(0, VarInt::into_inner)
-}
-
-pub(crate) fn close_of(error: ConnectionError) -> Close {
-    let frame = |frame: noq_proto::MaybeFrame| match frame {
-        noq_proto::MaybeFrame::Known(frame) => Some(frame_number(frame)),
-        noq_proto::MaybeFrame::Unknown(frame) => Some(frame),
-        noq_proto::MaybeFrame::None => None,
-    };
-    match error {
-        ConnectionError::VersionMismatch => Close::Version,
-        ConnectionError::TransportError(error) => {
-            Close::Transport { code: error.code.into(), frame: frame(error.frame), reason: error.reason }
-        }
-        ConnectionError::ConnectionClosed(close) => Close::PeerTransport {
-            code: close.error_code.into(),
-            frame: frame(close.frame_type),
-            reason: close.reason,
-        },
-        ConnectionError::ApplicationClosed(close) => {
-            Close::Application { code: close.error_code.into_inner(), reason: close.reason }
-        }
-        ConnectionError::Reset => Close::Reset,
-        ConnectionError::TimedOut => Close::Timeout,
-        ConnectionError::LocallyClosed => Close::Local { code: 0, reason: Bytes::new() },
-        ConnectionError::CidsExhausted => Close::Cids,
-    }
-}
-
-/// The peer's key and the protocol, once the handshake is complete.
-pub(crate) fn identity(conn: &Connection) -> Option<([u8; 32], Bytes)> {
-    let session = conn.crypto_session();
-    let chain = session.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
-    let key = key_of_spki(chain.first()?)?;
-    let data = session.handshake_data()?.downcast::<HandshakeData>().ok()?;
-    Some((key, Bytes::from(data.protocol?)))
-}
-
-pub(crate) fn zero_rtt_rejected(conn: &Connection) -> bool {
-    conn.side() == Side::Client && !conn.accepted_0rtt()
 }

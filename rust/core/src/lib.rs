@@ -9,6 +9,8 @@ pub mod config;
 pub mod connection;
 pub mod engine;
 pub mod event;
+mod outcome;
+mod reset;
 pub mod route;
 pub mod stream;
 pub mod streams;

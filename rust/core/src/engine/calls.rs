@@ -1,0 +1,244 @@
+//! What an application asks of an endpoint.
+
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use noq_proto::{ClientConfig, Connection, ConnectionHandle, FourTuple, VarInt};
+
+use crate::{
+    Instant,
+    config::Transport,
+    connection::Slot,
+    engine::{CallError, Engine, Pending},
+    event::{Close, ConnId},
+    outcome::close_of,
+    route::{Output, SlotId, Target, to_inner},
+    tls::server_name,
+};
+
+impl Engine {
+    fn insert(&mut self, handle: ConnectionHandle, conn: Connection, window: u64) -> ConnId {
+        let index = handle.0;
+        while self.conns.len() <= index {
+            self.conns.push(None);
+            self.generations.push(1);
+        }
+        let id = (u64::from(self.generations[index]) << 32) | index as u64;
+        self.conns[index] = Some(Box::new(Slot::new(id, conn, window)));
+        self.live += 1;
+        self.touch(id);
+        id
+    }
+
+    /// Dials a peer by key at an address, which may be a mapped one with a route.
+    pub fn connect(
+        &mut self,
+        now: Instant,
+        address: SocketAddr,
+        peer: [u8; 32],
+        alpns: Vec<Vec<u8>>,
+        transport: Option<&Transport>,
+        early_data: bool,
+    ) -> Result<ConnId, CallError> {
+        if alpns.is_empty() || alpns.iter().any(|alpn| alpn.is_empty() || alpn.len() > 255) {
+            return Err(CallError::Invalid("an ALPN has 1 to 255 bytes, and at least one is needed".into()));
+        }
+        if !self.accepting {
+            return Err(CallError::Invalid("the endpoint is closing".into()));
+        }
+        let (config, window) = match transport {
+            Some(settings) => (settings.build()?, settings.receive_window),
+            None => (self.transport.clone(), self.transport_settings.receive_window),
+        };
+        let key = (alpns, early_data);
+        let crypto = match self.clients.get(&key) {
+            Some(crypto) => crypto.clone(),
+            None => {
+                if self.clients.len() >= 64 {
+                    self.clients.clear();
+                }
+                let crypto = Arc::new(self.tls.client(key.0.clone(), early_data));
+                self.clients.insert(key, crypto.clone());
+                crypto
+            }
+        };
+        let mut client = ClientConfig::new(crypto);
+        client.transport_config(config).token_store(self.tokens.clone());
+        let name = server_name(&peer);
+        let (handle, conn) =
+            self.guarded(|engine| engine.endpoint.connect(now, client, to_inner(address), &name))??;
+        Ok(self.insert(handle, conn, window))
+    }
+
+    fn take_pending(&mut self, id: u64) -> Result<noq_proto::Incoming, CallError> {
+        self.alive()?;
+        let pending = self.pending.remove(&id).ok_or(CallError::Gone)?;
+        if self.pending.is_empty() {
+            self.pending_order.clear();
+        }
+        Ok(pending.incoming)
+    }
+
+    /// Goes on with the handshake of a connection attempt.
+    ///
+    /// An error with a close says that the attempt failed at once.
+    pub fn accept(
+        &mut self,
+        now: Instant,
+        id: u64,
+        transport: Option<&Transport>,
+        alpns: Option<Vec<Vec<u8>>>,
+        output: &mut dyn Output,
+    ) -> Result<Result<ConnId, Close>, CallError> {
+        let mut window = self.transport_settings.receive_window;
+        let mut config = None;
+        if transport.is_some() || alpns.is_some() {
+            let mut server = self.server.clone();
+            if let Some(settings) = transport {
+                server.transport_config(settings.build()?);
+                window = settings.receive_window;
+            }
+            if let Some(alpns) = alpns {
+                server.crypto = Arc::new(self.tls.server(alpns));
+            }
+            config = Some(Arc::new(server));
+        }
+        let incoming = self.take_pending(id)?;
+        self.buffer.clear();
+        let result = self.guarded(|engine| {
+            let mut buffer = std::mem::take(&mut engine.buffer);
+            let result = engine.endpoint.accept(incoming, now, &mut buffer, config);
+            engine.buffer = buffer;
+            result
+        })?;
+        match result {
+            Ok((handle, conn)) => {
+                self.stats.accepted += 1;
+                Ok(Ok(self.insert(handle, conn, window)))
+            }
+            Err(error) => {
+                if let Some(transmit) = error.response {
+                    self.respond(&transmit, output);
+                }
+                Ok(Err(close_of(error.cause)))
+            }
+        }
+    }
+
+    pub fn refuse(&mut self, id: u64, output: &mut dyn Output) -> Result<(), CallError> {
+        let incoming = self.take_pending(id)?;
+        self.stats.refused += 1;
+        self.buffer.clear();
+        let transmit = self.guarded(|engine| {
+            let mut buffer = std::mem::take(&mut engine.buffer);
+            let transmit = engine.endpoint.refuse(incoming, &mut buffer);
+            engine.buffer = buffer;
+            transmit
+        })?;
+        self.respond(&transmit, output);
+        Ok(())
+    }
+
+    /// False if a Retry is not possible; the attempt then still waits.
+    pub fn retry(&mut self, now: Instant, id: u64, output: &mut dyn Output) -> Result<bool, CallError> {
+        let incoming = self.take_pending(id)?;
+        self.buffer.clear();
+        let result = self.guarded(|engine| {
+            let mut buffer = std::mem::take(&mut engine.buffer);
+            let result = engine.endpoint.retry(incoming, &mut buffer);
+            engine.buffer = buffer;
+            result
+        })?;
+        match result {
+            Ok(transmit) => {
+                self.stats.retried += 1;
+                self.respond(&transmit, output);
+                Ok(true)
+            }
+            Err(error) => {
+                self.pending.insert(id, Pending { incoming: error.into_incoming(), since: now });
+                Ok(false)
+            }
+        }
+    }
+
+    pub fn ignore(&mut self, id: u64) -> Result<(), CallError> {
+        let incoming = self.take_pending(id)?;
+        self.guarded(|engine| engine.endpoint.ignore(incoming))
+    }
+
+    /// Protocols for connections accepted from now on; none accepts nothing.
+    pub fn set_alpns(&mut self, alpns: Vec<Vec<u8>>) -> Result<(), CallError> {
+        self.alive()?;
+        let any = !alpns.is_empty();
+        self.server.crypto = Arc::new(self.tls.server(alpns));
+        self.endpoint.set_server_config(any.then(|| Arc::new(self.server.clone())));
+        Ok(())
+    }
+
+    /// Closes every connection and takes no more.
+    pub fn close(&mut self, now: Instant, code: u64, reason: Bytes, output: &mut dyn Output) {
+        self.accepting = false;
+        for id in self.pending.keys().copied().collect::<Vec<_>>() {
+            let _ = self.refuse(id, output);
+        }
+        if self.failed.is_some() {
+            return;
+        }
+        for id in self.conns.iter().flatten().map(|slot| slot.id).collect::<Vec<_>>() {
+            let _ = self.close_connection(now, id, code, reason.clone());
+        }
+    }
+
+    pub fn close_connection(
+        &mut self,
+        now: Instant,
+        id: ConnId,
+        code: u64,
+        reason: Bytes,
+    ) -> Result<(), CallError> {
+        let code =
+            VarInt::from_u64(code).map_err(|_| CallError::Invalid("a close code is below 2^62".into()))?;
+        self.call(id, |slot, events| {
+            slot.conn.close(now, code, reason.clone());
+            slot.closed(Close::Local { code: code.into_inner(), reason }, events);
+        })
+    }
+
+    /// Local addresses have changed; `live` holds those that are left, none if unknown.
+    pub fn network_changed(&mut self, now: Instant, live: Option<Vec<IpAddr>>) {
+        let hint = live.map(LiveAddresses);
+        for index in 0..self.conns.len() {
+            let Some(slot) = self.conns[index].as_mut() else { continue };
+            let hint = hint.as_ref().map(|hint| hint as &dyn noq_proto::NetworkChangeHint);
+            slot.conn.handle_network_change(hint, now);
+            if slot.mark_dirty() {
+                self.dirty.push_back(index);
+            }
+        }
+    }
+
+    pub fn set_route(&mut self, ip: Ipv6Addr, targets: Vec<Target>) -> bool {
+        self.router.set_route(ip, targets)
+    }
+
+    /// A socket has room again.
+    pub fn writable(&mut self, slot: SlotId, output: &mut dyn Output) {
+        self.router.writable(slot, output);
+    }
+}
+
+#[derive(Debug)]
+struct LiveAddresses(Vec<IpAddr>);
+
+impl noq_proto::NetworkChangeHint for LiveAddresses {
+    fn is_path_recoverable(&self, _path: noq_proto::PathId, network_path: FourTuple) -> bool {
+        match network_path.remote().ip() {
+            IpAddr::V6(ip) if crate::route::is_mapped(&ip) => true,
+            _ => network_path.local_ip().is_some_and(|ip| self.0.contains(&ip)),
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Turns: each connection that has something to do tells its events and sends.
+
+use std::{
+    num::NonZeroUsize,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use noq_proto::{ConnectionHandle, EndpointEvent};
+
+use super::{Engine, panic_text};
+use crate::{
+    Instant,
+    connection::Slot,
+    event::{Close, Event},
+    route::{Outgoing, Output},
+};
+
+/// Datagrams that one connection may send before the next one has its turn.
+const TRANSMIT_QUOTA: usize = 40;
+/// A batch must stay below 64 KiB.
+pub(super) const MAX_BATCH_BYTES: usize = 65_000;
+
+impl Engine {
+    /// Gives each connection that has something to do its turn.
+    pub fn pump(&mut self, now: Instant, output: &mut dyn Output) {
+        if self.failed.is_some() {
+            return;
+        }
+        if self.panic_next == Some("endpoint") {
+            self.panic_next = None;
+            let _ = self.guarded(|_| panic!("injected"));
+            return;
+        }
+        while !self.router.blocked() {
+            let Some(index) = self.dirty.pop_front() else { break };
+            self.turn(index, now, output);
+            if self.failed.is_some() || output.exhausted() {
+                break;
+            }
+        }
+        for slot in std::mem::take(&mut self.router.filled) {
+            self.events.push(Event::Output { slot });
+        }
+        for (slot, errno) in std::mem::take(&mut self.router.errors) {
+            self.events.push(Event::SocketError { slot, errno });
+        }
+    }
+
+    fn turn(&mut self, index: usize, now: Instant, output: &mut dyn Output) {
+        let Some(mut slot) = self.conns.get_mut(index).and_then(Option::take) else { return };
+        slot.dirty = false;
+        let result = catch_unwind(AssertUnwindSafe(|| self.pump_one(index, &mut slot, now, output)));
+        match result {
+            Ok(drained) => {
+                let id = slot.id;
+                self.conns[index] = Some(slot);
+                if drained {
+                    self.forget(index);
+                    self.events.push(Event::Drained { conn: id });
+                } else {
+                    self.arm(index);
+                }
+            }
+            Err(panic) => {
+                let text = panic_text(&*panic);
+                if std::mem::take(&mut self.in_endpoint) {
+                    self.fail(format!("the endpoint failed: {text}"));
+                } else {
+                    self.conns[index] = Some(slot);
+                    self.kill(index, text);
+                }
+            }
+        }
+    }
+
+    fn pump_one(&mut self, index: usize, slot: &mut Slot, now: Instant, output: &mut dyn Output) -> bool {
+        if self.panic_next == Some("connection") {
+            self.panic_next = None;
+            panic!("injected");
+        }
+        let mut quota = TRANSMIT_QUOTA;
+        let mut drained = false;
+        loop {
+            while let Some(event) = slot.conn.poll() {
+                slot.on_event(event, &mut self.events);
+            }
+            if slot.streams.pending() {
+                slot.streams.serve(&mut slot.conn, slot.id, &mut self.events);
+            }
+            while quota > 0 {
+                let mtu = usize::from(slot.conn.current_mtu()).max(1);
+                let batch = self.batch.min(MAX_BATCH_BYTES / mtu).clamp(1, quota);
+                self.buffer.clear();
+                let Some(transmit) = slot.conn.poll_transmit(
+                    now,
+                    NonZeroUsize::new(batch).expect("at least one"),
+                    &mut self.buffer,
+                ) else {
+                    break;
+                };
+                quota -= transmit.segment_size.map_or(1, |size| transmit.size.div_ceil(size)).min(quota);
+                self.respond(&transmit, output);
+                if self.router.blocked() {
+                    quota = 0;
+                }
+            }
+            let mut again = false;
+            while let Some(event) = slot.conn.poll_endpoint_events() {
+                drained |= event.is_drained();
+                self.in_endpoint = true;
+                let answer = self.endpoint.handle_event(ConnectionHandle(index), event);
+                self.in_endpoint = false;
+                if let Some(answer) = answer {
+                    slot.conn.handle_event(answer);
+                    again = true;
+                }
+            }
+            if drained {
+                return true;
+            }
+            while let Some(event) = slot.conn.poll() {
+                slot.on_event(event, &mut self.events);
+                again = true;
+            }
+            if quota == 0 {
+                slot.dirty = true;
+                self.dirty.push_back(index);
+                return false;
+            }
+            if !again && !slot.streams.pending() {
+                return false;
+            }
+        }
+    }
+
+    fn forget(&mut self, index: usize) {
+        self.conns[index] = None;
+        self.generations[index] = self.generations[index].wrapping_add(1);
+        self.live -= 1;
+    }
+
+    /// Ends one connection whose state can no longer be trusted.
+    pub(super) fn kill(&mut self, index: usize, text: String) {
+        self.stats.panics += 1;
+        let Some(slot) = self.conns[index].take() else { return };
+        let id = slot.id;
+        if !slot.closed {
+            self.events.push(Event::Closed { conn: id, close: Close::Panic(text) });
+        }
+        self.events.push(Event::Drained { conn: id });
+        // Even dropping it may panic.
+        let _ = catch_unwind(AssertUnwindSafe(move || drop(slot)));
+        self.forget(index);
+        let _ = self.guarded(|engine| {
+            engine.endpoint.handle_event(ConnectionHandle(index), EndpointEvent::drained());
+        });
+    }
+
+    pub(super) fn respond(&mut self, transmit: &noq_proto::Transmit, output: &mut dyn Output) {
+        let buffer = std::mem::take(&mut self.buffer);
+        self.router.send(&outgoing(transmit, &buffer), output);
+        self.buffer = buffer;
+    }
+}
+
+fn outgoing<'a>(transmit: &noq_proto::Transmit, buffer: &'a [u8]) -> Outgoing<'a> {
+    Outgoing {
+        destination: transmit.destination,
+        source_ip: transmit.src_ip,
+        ecn: transmit.ecn,
+        segment_size: transmit.segment_size,
+        contents: &buffer[..transmit.size],
+    }
+}

@@ -1,0 +1,6 @@
+//! Two engines on a simulated link, with a virtual clock.
+
+mod calls;
+mod random;
+mod reader;
+mod world;
