@@ -71,8 +71,7 @@ impl Play {
                 let id = StreamId::from(aioiroh_core::VarInt::from_u64(*stream).unwrap());
                 *from == sender
                     && !flow.cut
-                    && !(sending && flow.finished)
-                    && !(!sending && flow.ended)
+                    && !(if sending { flow.finished } else { flow.ended })
                     && (Self::ours(id, node) || self.accepted[node].contains(&id))
             })
             .map(|((stream, _), _)| *stream)
@@ -221,10 +220,10 @@ impl Play {
                             self.apply(node, stream.into(), Read::End);
                         }
                     }
-                    Event::StreamReset { stream, code, .. } => {
-                        if !self.flows[&(stream.into(), 1 - node)].ended {
-                            self.apply(node, stream.into(), Read::Reset(code));
-                        }
+                    Event::StreamReset { stream, code, .. }
+                        if !self.flows[&(stream.into(), 1 - node)].ended =>
+                    {
+                        self.apply(node, stream.into(), Read::Reset(code));
                     }
                     Event::Stopped { stream, .. } => {
                         if let Some(flow) = self.flows.get_mut(&(stream.into(), node)) {

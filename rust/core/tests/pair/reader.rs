@@ -101,5 +101,5 @@ fn the_connection_window_bounds_the_stash() {
 
 #[test]
 fn a_window_smaller_than_one_stash() {
-    sleep_and_read(100, 1_000_000, 200_000, Duration::from_secs(30));
+    sleep_and_read(200, 3_000_000, 300_000, Duration::from_secs(30));
 }
