@@ -36,6 +36,14 @@ SAMPLES: list[AioirohError] = [
     ConnectError("cannot reach it", [Attempt("127.0.0.1:1", "timed out")]),
     LookupFailedError("not found", [ValueError("no record")]),
     errors.BindError(98, "Address already in use"),
+    errors.StreamStoppedError(3),
+    errors.EndpointClosedError(),
+    errors.ZeroRttRejectedError(),
+    errors.StatelessResetError(),
+    errors.VersionMismatchError(),
+    errors.CidsExhaustedError(),
+    errors.LocallyClosedError(),
+    errors.NoAddressError("nothing is known of the peer"),
 ]
 
 
