@@ -1,6 +1,8 @@
 //! Two engines on a simulated link, with a virtual clock.
 
 mod calls;
+mod early;
+mod hostile;
 mod random;
 mod reader;
 mod world;

@@ -97,6 +97,8 @@ pub struct World {
     pub random: Random,
     pub link: Link,
     pub nodes: [Node; 2],
+    /// Every datagram that was sent, when somebody wants them.
+    pub capture: Option<Vec<Vec<u8>>>,
     flight: BinaryHeap<Reverse<Packet>>,
     serial: u64,
     pub delivered: u64,
@@ -106,26 +108,28 @@ pub const CLIENT: usize = 0;
 pub const SERVER: usize = 1;
 
 impl World {
+    pub fn node(number: u8, alpns: Vec<Vec<u8>>, transport: Transport, retry_above: Option<usize>) -> Node {
+        let mut engine = Engine::new(
+            Settings {
+                secret: [number; 32],
+                alpns,
+                transport,
+                keylog: None,
+                seed: Some([number; 32]),
+                max_incoming: 16,
+                retry_above,
+                max_tickets: 256,
+            },
+            Box::new(|| {}),
+        )
+        .unwrap();
+        let address = SocketAddr::from(([10, 0, 0, number], 4000));
+        let slot = engine.router.add_slot(address, true);
+        Node { engine, slot, address, events: VecDeque::new() }
+    }
+
     pub fn new(seed: u64, link: Link, transport: Transport) -> Self {
-        let node = |number: u8, alpns: Vec<Vec<u8>>| {
-            let mut engine = Engine::new(
-                Settings {
-                    secret: [number; 32],
-                    alpns,
-                    transport: transport.clone(),
-                    keylog: None,
-                    seed: Some([number; 32]),
-                    max_incoming: 16,
-                    retry_above: None,
-                    max_tickets: 256,
-                },
-                Box::new(|| {}),
-            )
-            .unwrap();
-            let address = SocketAddr::from(([10, 0, 0, number], 4000));
-            let slot = engine.router.add_slot(address, true);
-            Node { engine, slot, address, events: VecDeque::new() }
-        };
+        let node = |number, alpns| Self::node(number, alpns, transport.clone(), None);
         let now = Instant::now();
         Self {
             now,
@@ -133,6 +137,7 @@ impl World {
             random: Random(seed),
             link,
             nodes: [node(1, Vec::new()), node(2, vec![b"test".to_vec()])],
+            capture: None,
             flight: BinaryHeap::new(),
             serial: 0,
             delivered: 0,
@@ -160,6 +165,9 @@ impl World {
             for held in node.engine.router.take(node.slot, usize::MAX) {
                 let size = held.segment_size.unwrap_or(held.contents.len());
                 for datagram in held.contents.chunks(size) {
+                    if let Some(capture) = &mut self.capture {
+                        capture.push(datagram.to_vec());
+                    }
                     if self.random.permille(self.link.loss) {
                         continue;
                     }
@@ -229,13 +237,22 @@ impl World {
         f(&events.remove(position).unwrap())
     }
 
+    pub fn dial(&mut self, early_data: bool) -> ConnId {
+        let (server, key) = (self.nodes[SERVER].address, self.nodes[SERVER].engine.public_key());
+        self.nodes[CLIENT]
+            .engine
+            .connect(self.now, server, key, vec![b"test".to_vec()], None, early_data)
+            .unwrap()
+    }
+
     /// Dials, accepts, and waits for both ends.
     pub fn connect(&mut self) -> (ConnId, ConnId) {
-        let (server, key) = (self.nodes[SERVER].address, self.nodes[SERVER].engine.public_key());
-        let client = self.nodes[CLIENT]
-            .engine
-            .connect(self.now, server, key, vec![b"test".to_vec()], None, false)
-            .unwrap();
+        let client = self.dial(false);
+        (client, self.accept())
+    }
+
+    /// Accepts what was dialled, and waits for both ends.
+    pub fn accept(&mut self) -> ConnId {
         let mut accepted = None;
         let mut open = [false; 2];
         self.run_until(Duration::from_secs(30), |world| {
@@ -255,6 +272,6 @@ impl World {
             }
             open == [true; 2]
         });
-        (client, accepted.unwrap())
+        accepted.unwrap()
     }
 }
