@@ -66,11 +66,11 @@ class SlotHost(Protocol):
         source: tuple[str, int],
         data: bytes,
         *,
-        destination: tuple[str, int] | None = None,
+        destination: str | None = None,
         segment_size: int | None = None,
         ecn: int = 0,
     ) -> None:
-        """Datagrams that arrived at a virtual slot."""
+        """Datagrams that arrived at a virtual slot, at the local ip `destination`."""
 
 
 class Network(Protocol):

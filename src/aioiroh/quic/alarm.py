@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 from typing import Protocol
 from weakref import ref
 
@@ -58,14 +57,20 @@ class PortableAlarm:
     """Watches every socket and one timer of the loop.
 
     For systems without such a descriptor, and for engines that live in virtual time: there the loop's
-    clock is the engine's, and its slots have no sockets.
+    clock is the engine's, and no slot has a socket.
     """
 
-    __slots__ = ("_due", "_engine", "_loop", "_reference", "_sockets", "_timer", "held")
+    __slots__ = ("_due", "_engine", "_loop", "_reference", "_sockets", "_timer", "_virtual", "held")
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, engine: _native.Engine, driver: Ready
+        self,
+        loop: asyncio.AbstractEventLoop,
+        engine: _native.Engine,
+        driver: Ready,
+        *,
+        virtual: bool,
     ) -> None:
+        self._virtual = virtual
         self.held: Ready | None = None
         self._reference = ref(driver)
         self._loop = loop
@@ -85,7 +90,8 @@ class PortableAlarm:
         self._ring()
 
     def rearm(self) -> None:
-        self._watch(dict(self._engine.sockets()))
+        if not self._virtual:
+            self._watch(dict(self._engine.sockets()))
         delay = self._engine.deadline()
         if delay is None:
             self._cancel()
@@ -127,10 +133,9 @@ def open_alarm(
 ) -> Alarm:
     """The best alarm there is. `virtual`: the engine's clock is the loop's, not the machine's."""
     if virtual:
-        return PortableAlarm(loop, engine, driver)
+        return PortableAlarm(loop, engine, driver, virtual=True)
     try:
         return DescriptorAlarm(loop, engine, driver)
-    except OSError as error:
-        if error.errno != errno.ENOTSUP:
-            raise
-        return PortableAlarm(loop, engine, driver)
+    except (OSError, NotImplementedError):
+        # No such descriptor on this system, or a loop that cannot watch one.
+        return PortableAlarm(loop, engine, driver, virtual=False)

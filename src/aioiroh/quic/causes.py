@@ -22,6 +22,7 @@ from aioiroh.errors import (
     VersionMismatchError,
     ZeroRttRejectedError,
 )
+from aioiroh.quic.rejected import EarlyDataRejected
 
 __all__ = ["connection_lost", "loss_copy", "stream_failure"]
 
@@ -69,7 +70,7 @@ def stream_failure(error: _native.NativeError, lost: Exception | None) -> Except
             return StreamResetError(error.args[0])
         case _native.StreamStopped():
             return StreamStoppedError(error.args[0])
-        case _native.ZeroRttRejected():
+        case EarlyDataRejected():
             return ZeroRttRejectedError()
         case _native.EngineDead():
             return loss_copy(lost) if lost is not None else EndpointFailedError(str(error))

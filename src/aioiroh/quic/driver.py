@@ -28,6 +28,7 @@ from aioiroh.errors import (
 )
 from aioiroh.net import UdpOptions, UdpSlot
 from aioiroh.quic.alarm import Alarm, open_alarm
+from aioiroh.quic.causes import connection_lost
 from aioiroh.quic.connection import Connection
 from aioiroh.quic.incoming import Incoming
 from aioiroh.quic.state import HANDLERS, ConnectionState
@@ -232,10 +233,12 @@ class Driver:
         transport: TransportConfig | None,
         alpns: Sequence[bytes] | None,
     ) -> Connection:
-        native = self.engine.accept(
+        answer = self.engine.accept(
             number, transport=None if transport is None else transport.native(), alpns=alpns
         )
-        return Connection(self._adopt(native, None))
+        if isinstance(answer, tuple):
+            raise connection_lost(*answer)
+        return Connection(self._adopt(answer, None))
 
     # --- slots (the SlotHost of a network)
 
@@ -291,7 +294,7 @@ class Driver:
         source: tuple[str, int],
         data: bytes,
         *,
-        destination: tuple[str, int] | None = None,
+        destination: str | None = None,
         segment_size: int | None = None,
         ecn: int = 0,
     ) -> None:
@@ -403,6 +406,7 @@ class Driver:
         # lists may be changed from here.
         self.failed = EndpointFailedError(_FORKED)
         self._shut = True
+        self.engine.shutdown()
         for state in self._connections.values():
             state.lost = self.failed
 

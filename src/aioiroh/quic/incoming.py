@@ -64,7 +64,8 @@ class Incoming:
     ) -> Connection:
         """Begin the handshake; `await connection.handshake_completed()` before trusting the peer.
 
-        `transport` and `alpns` replace the endpoint's. ConnectionTimeoutError: it waited too long.
+        `transport` and `alpns` replace the endpoint's. Raises ConnectionTimeoutError if the request
+        waited too long, another ConnectionLostError if it was faulty.
         """
         self._answer()
         try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 from aioiroh import _native
 from aioiroh.errors import BusyError, IncompleteReadError, ReadLimitError, StreamClosedError
 from aioiroh.quic.causes import stream_failure
-from aioiroh.quic.rejected import REJECTED
+from aioiroh.quic.rejected import REJECTED, EarlyDataRejected
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -306,7 +306,7 @@ class RecvStream:
     def _reason(self) -> Exception:
         """Why a read was woken without data."""
         if self._native is REJECTED:
-            return self._failure(_native.ZeroRttRejected())
+            return self._failure(EarlyDataRejected())
         if self.reset_code is not None:
             return self._failure(_native.StreamReset(self.reset_code))
         if self._stopped:

@@ -10,7 +10,11 @@ from typing import Any, NoReturn, cast
 
 from aioiroh import _native
 
-__all__ = ["REJECTED"]
+__all__ = ["REJECTED", "EarlyDataRejected"]
+
+
+class EarlyDataRejected(_native.NativeError):
+    """What every call on such a stream raises."""
 
 
 class _Rejected:
@@ -20,7 +24,7 @@ class _Rejected:
         return self._refuse
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
-        raise _native.ZeroRttRejected
+        raise EarlyDataRejected
 
 
 REJECTED = cast(_native.Conn, _Rejected())

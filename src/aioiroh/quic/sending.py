@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 from aioiroh import _native
 from aioiroh.errors import BusyError, StreamClosedError, StreamStoppedError
 from aioiroh.quic.causes import stream_failure
-from aioiroh.quic.rejected import REJECTED
+from aioiroh.quic.rejected import REJECTED, EarlyDataRejected
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -210,7 +210,7 @@ class SendStream:
         if _get_running_loop() is not state.loop:
             state.driver.misused()
         if self._native is REJECTED:
-            raise self._failure(_native.ZeroRttRejected())
+            raise self._failure(EarlyDataRejected())
         if state.lost is not None:
             raise state.failure()
         future: asyncio.Future[None] = state.loop.create_future()
