@@ -113,6 +113,8 @@ pub struct Engine {
     conns: Vec<Option<Box<Slot>>>,
     generations: Vec<u32>,
     live: usize,
+    /// Drained connections that somebody may still read from.
+    finished: FxHashMap<ConnId, Box<Slot>>,
     dirty: VecDeque<usize>,
     timers: BinaryHeap<Reverse<(Instant, usize)>>,
     pending: FxHashMap<u64, Pending>,
@@ -165,6 +167,7 @@ impl Engine {
             conns: Vec::new(),
             generations: Vec::new(),
             live: 0,
+            finished: FxHashMap::default(),
             dirty: VecDeque::new(),
             timers: BinaryHeap::new(),
             pending: FxHashMap::default(),
@@ -404,8 +407,32 @@ impl Engine {
     }
 
     fn slot(&mut self, id: ConnId) -> Option<&mut Box<Slot>> {
-        let slot = self.conns.get_mut(index_of(id))?.as_mut()?;
-        (slot.id == id).then_some(slot)
+        match self.conns.get_mut(index_of(id)) {
+            Some(Some(slot)) if slot.id == id => Some(slot),
+            _ => self.finished.get_mut(&id),
+        }
+    }
+
+    /// Keeps a connection readable after it is drained, until `release`.
+    pub fn hold(&mut self, id: ConnId) {
+        if let Some(slot) = self.slot(id) {
+            slot.held = true;
+        }
+    }
+
+    /// Nobody reads from the connection any more.
+    pub fn release(&mut self, id: ConnId) {
+        match self.finished.remove(&id) {
+            // Whatever it holds, dropping it must not end the process.
+            Some(slot) => {
+                let _ = catch_unwind(AssertUnwindSafe(move || drop(slot)));
+            }
+            None => {
+                if let Some(slot) = self.slot(id) {
+                    slot.held = false;
+                }
+            }
+        }
     }
 
     fn touch(&mut self, id: ConnId) {
@@ -424,7 +451,12 @@ impl Engine {
         match catch_unwind(AssertUnwindSafe(|| f(slot))) {
             Ok(value) => Ok(value),
             Err(panic) => {
-                self.kill(index_of(id), panic_text(&*panic));
+                if self.finished.contains_key(&id) {
+                    self.stats.panics += 1;
+                    self.release(id);
+                } else {
+                    self.kill(index_of(id), panic_text(&*panic));
+                }
                 Err(CallError::Gone)
             }
         }

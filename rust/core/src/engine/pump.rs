@@ -134,7 +134,11 @@ impl Engine {
     }
 
     fn forget(&mut self, index: usize) {
-        self.conns[index] = None;
+        if let Some(slot) = self.conns[index].take()
+            && slot.held
+        {
+            self.finished.insert(slot.id, slot);
+        }
         self.generations[index] = self.generations[index].wrapping_add(1);
         self.live -= 1;
     }

@@ -32,6 +32,12 @@ pub struct Conn {
     client: bool,
 }
 
+impl Drop for Conn {
+    fn drop(&mut self) {
+        self.shared.release(self.id);
+    }
+}
+
 fn direction(dir: u8) -> PyResult<Dir> {
     match dir {
         0 => Ok(Dir::Bi),
@@ -46,8 +52,9 @@ fn stream_id(id: u64) -> PyResult<StreamId> {
 }
 
 impl Conn {
-    pub fn new(shared: Arc<Shared>, id: ConnId, client: bool) -> Self {
-        Self { shared, id, client }
+    pub fn new(shared: Arc<Shared>, id: ConnId, client: bool) -> PyResult<Self> {
+        shared.lock()?.core.hold(id);
+        Ok(Self { shared, id, client })
     }
 
     /// Changes an open connection.

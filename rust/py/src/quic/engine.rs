@@ -11,7 +11,7 @@ use aioiroh_core::{
     EcnCodepoint,
     config::{Settings, Transport as TransportSettings},
     engine::{Engine as Core, Received},
-    event::Event,
+    event::{ConnId, Event},
     route::{Outgoing, Output, Sent, SlotId, Target},
 };
 use aioiroh_udp::{SocketOptions, Sockets};
@@ -69,6 +69,8 @@ pub struct State {
 /// The engine and what its connections share.
 pub struct Shared {
     state: Mutex<State>,
+    /// Connections whose objects went away while the engine was locked.
+    released: Mutex<Vec<ConnId>>,
     clock: Option<Py<PyAny>>,
     base: Instant,
     process: u32,
@@ -82,6 +84,37 @@ impl Shared {
             )));
         }
         Ok(self.state.lock())
+    }
+
+    /// Nobody holds this connection any more. Called by destructors, which may run at any moment,
+    /// also while this thread holds the lock.
+    pub fn release(&self, conn: ConnId) {
+        if self.process != std::process::id() {
+            return;
+        }
+        match self.state.try_lock() {
+            Some(mut state) => state.core.release(conn),
+            None => self.released.lock().push(conn),
+        }
+    }
+
+    fn step(&self, now: Instant) -> PyResult<Vec<Event>> {
+        let mut state = self.lock()?;
+        self.forget_released(&mut state);
+        Ok(state.step(now))
+    }
+
+    fn flush(&self, now: Instant) -> PyResult<Vec<Event>> {
+        let mut state = self.lock()?;
+        self.forget_released(&mut state);
+        Ok(state.flush(now))
+    }
+
+    fn forget_released(&self, state: &mut State) {
+        let released = std::mem::take(&mut *self.released.lock());
+        for conn in released {
+            state.core.release(conn);
+        }
     }
 
     pub fn now(&self, py: Python<'_>, given: Option<f64>) -> PyResult<Instant> {
@@ -196,6 +229,7 @@ impl Engine {
         };
         let core = Core::new(settings, signal).map_err(call_error)?;
         Ok(Self(Arc::new(Shared {
+            released: Mutex::new(Vec::new()),
             state: Mutex::new(State { core, sockets, steps: Histogram::default() }),
             clock,
             // A margin, so that simulated clocks may start at zero and the library may look back.
@@ -235,14 +269,14 @@ impl Engine {
     #[pyo3(signature = (now = None))]
     fn step<'py>(&self, py: Python<'py>, now: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
         let now = self.0.now(py, now)?;
-        let found = self.0.lock()?.step(now);
+        let found = self.0.step(now)?;
         events::list(py, found)
     }
 
     #[pyo3(signature = (now = None))]
     fn flush<'py>(&self, py: Python<'py>, now: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
         let now = self.0.now(py, now)?;
-        let found = self.0.lock()?.flush(now);
+        let found = self.0.flush(now)?;
         events::list(py, found)
     }
 
@@ -396,7 +430,7 @@ impl Engine {
             .core
             .connect(now, address, peer, alpns, transport, early_data)
             .map_err(call_error)?;
-        Ok(Conn::new(self.0.clone(), id, true))
+        Conn::new(self.0.clone(), id, true)
     }
 
     /// Goes on with a handshake. Returns the connection, or why it failed at once.
@@ -417,7 +451,7 @@ impl Engine {
             .with_output(|core, output| core.accept(now, incoming, transport, alpns, output))
             .map_err(call_error)?;
         match accepted {
-            Ok(id) => Ok(Bound::new(py, Conn::new(self.0.clone(), id, false))?.into_any()),
+            Ok(id) => Ok(Bound::new(py, Conn::new(self.0.clone(), id, false)?)?.into_any()),
             Err(close) => {
                 let (cause, details) = events::close(py, close)?;
                 Ok((cause, details).into_pyobject(py)?.into_any())
