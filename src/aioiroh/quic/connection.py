@@ -92,7 +92,7 @@ class Connection:
     @property
     def side(self) -> Literal["client", "server"]:
         """Which side dialled: we (`client`) or the peer (`server`)."""
-        return self.state.native.side
+        return "client" if self.state.native.side == "client" else "server"
 
     @property
     def stable_id(self) -> int:
@@ -156,6 +156,8 @@ class Connection:
         if _get_running_loop() is not state.loop:
             state.driver.misused()
         while True:
+            if state.driver.failed is not None:
+                raise state.failure()
             try:
                 stream = state.native.accept(direction)
             except _native.NativeError as error:
@@ -345,8 +347,8 @@ class Connection:
     def __del__(self) -> None:
         state = self.state
         if state.lost is None:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
             state.driver.orphan(state.abandon)
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
 
     def __repr__(self) -> str:
         state = self.state

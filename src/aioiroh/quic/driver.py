@@ -260,7 +260,7 @@ class Driver:
             send_buffer=granted["send_buffer"],
             send_segments=granted["gso_segments"],
             receive_segments=granted["gro_segments"],
-            may_fragment=granted["may_fragment"],
+            may_fragment=bool(granted["may_fragment"]),
         )
 
     def add_virtual(self, host: str, port: int, on_output: Callable[[int], None]) -> int:
@@ -413,7 +413,6 @@ class Driver:
     def __del__(self) -> None:
         if getattr(self, "_shut", True) or os.getpid() != self._pid:
             return
-        warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
         self._shut = True
         with contextlib.suppress(Exception):
             self.engine.close(0, b"")
@@ -424,6 +423,7 @@ class Driver:
             # Maybe another thread: only the loop may let go of the descriptor.
             with contextlib.suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(_let_go, self.loop, self._alarm, self.engine)
+        warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
 
     def __repr__(self) -> str:
         life = "failed" if self.failed else "closed" if self.closing else "open"

@@ -22,6 +22,8 @@ async def serve(
     connection: Connection, handler: Callable[[BiStream], Awaitable[object]], limit: int
 ) -> None:
     """See `Connection.serve`."""
+    if limit < 1:
+        raise ValueError("limit must be at least 1")
     tasks = Tasks("serve", limit=limit)
     try:
         async with tasks:
