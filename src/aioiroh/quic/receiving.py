@@ -84,6 +84,58 @@ class RecvStream:
 
     async def read(self, n: int = DEFAULT_READ) -> bytes:
         """Between 1 and `n` bytes, as soon as there are any; b"" at the end of the stream."""
+        data = self._take(n)
+        return await self._arrival() if data is None else data
+
+    async def read_exactly(self, n: int) -> bytes:
+        """Exactly `n` bytes. IncompleteReadError: the stream ended before; it holds what came."""
+        parts: list[bytes] = []
+        missing = n
+        try:
+            while missing > 0:
+                data = self._take(missing)
+                if data is None:
+                    data = await self._arrival()
+                if not data:
+                    break
+                missing -= len(data)
+                if not missing and not parts:
+                    return data
+                parts.append(data)
+        except BaseException:
+            self._parked = b"".join((*parts, self._parked))
+            raise
+        if missing > 0:
+            raise IncompleteReadError(b"".join(parts), n)
+        return b"".join(parts)
+
+    async def read_all(self, *, limit: int) -> bytes:
+        """Everything up to the end of the stream, at most `limit` bytes.
+
+        ReadLimitError: there is more; what was read is gone and the stream is of no more use.
+        """
+        parts: list[bytes] = []
+        room = limit
+        try:
+            while True:
+                data = self._take(min(room + 1, LARGEST_READ))
+                if data is None:
+                    data = await self._arrival()
+                if not data:
+                    break
+                room -= len(data)
+                if room < 0:
+                    raise ReadLimitError(limit)
+                parts.append(data)
+        except ReadLimitError:
+            raise
+        except BaseException:
+            self._parked = b"".join((*parts, self._parked))
+            raise
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _take(self, n: int) -> bytes | None:
+        """What a read of `n` bytes gets without waiting; None: await `_arrival`."""
         state = self._state
         if _get_running_loop() is not state.loop:
             state.driver.misused()
@@ -99,55 +151,12 @@ class RecvStream:
             data = self._native.read(self._id, n)
         except _native.NativeError as error:
             raise self._failure(error) from None
-        if data is None:
-            return await self._arrival()
         if data:
             if not state.driver.scheduled:
                 state.driver.touched()
-        else:
+        elif data is not None:
             self.ended = True
         return data
-
-    async def read_exactly(self, n: int) -> bytes:
-        """Exactly `n` bytes. IncompleteReadError: the stream ended before; it holds what came."""
-        data = await self.read(n) if n > 0 else b""
-        if len(data) == n:
-            return data
-        parts: list[bytes] = []
-        have = 0
-        try:
-            while data:
-                parts.append(data)
-                have += len(data)
-                if have == n:
-                    return b"".join(parts)
-                data = await self.read(n - have)
-        except BaseException:
-            self._parked = b"".join((*parts, self._parked))
-            raise
-        raise IncompleteReadError(b"".join(parts), n)
-
-    async def read_all(self, *, limit: int) -> bytes:
-        """Everything up to the end of the stream, at most `limit` bytes.
-
-        ReadLimitError: there is more; what was read is gone and the stream is of no more use.
-        """
-        parts: list[bytes] = []
-        have = 0
-        try:
-            while data := await self.read(min(limit - have + 1, LARGEST_READ)):
-                have += len(data)
-                if have > limit:
-                    break
-                if self.ended and not parts and not self._parked:
-                    return data
-                parts.append(data)
-        except BaseException:
-            self._parked = b"".join((*parts, self._parked))
-            raise
-        if have > limit:
-            raise ReadLimitError(limit)
-        return b"".join(parts)
 
     async def readinto(self, buffer: Buffer) -> int:
         """Fill the start of a writable `buffer`; how many bytes, 0 at the end of the stream."""

@@ -299,7 +299,8 @@ class SendStream:
 
     def on_acknowledged(self) -> None:
         self._phase = ACKNOWLEDGED
-        self.settle()
+        if self._watchers is not None:
+            self.settle()
 
     def on_stopped(self, code: int) -> None:
         self._stop_code = code

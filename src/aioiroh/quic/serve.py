@@ -28,9 +28,9 @@ async def serve(
     try:
         async with tasks:
             while True:
-                await tasks.room()
-                stream = await connection.accept_bi()
-                tasks.spawn(_answer(handler, stream), name=repr(stream))
+                if tasks.full:
+                    await tasks.room()
+                tasks.spawn(_answer(handler, await connection.accept_bi()), name="stream")
     except ConnectionLostError:
         return
 

@@ -232,11 +232,13 @@ class ConnectionState:
             writer.wake()
 
     def on_finished(self, stream: int, _b: object) -> None:
-        self.stop_codes.pop(stream, None)
+        if self.stop_codes:
+            self.stop_codes.pop(stream, None)
         sender = self.sending.pop(stream, None)
         if sender is not None:
             sender.on_acknowledged()
-            self.wake(SETTLED)
+            if SETTLED in self.waiting:
+                self.wake(SETTLED)
 
     def on_stopped(self, stream: int, code: int) -> None:
         writer = self.writing.pop(stream, None)
