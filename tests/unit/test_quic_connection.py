@@ -14,6 +14,7 @@ from aioiroh.errors import (
     AuthenticationError,
     ConnectionTimeoutError,
     DatagramError,
+    EndpointClosedError,
     LocallyClosedError,
     PeerTransportError,
     StreamResetError,
@@ -606,3 +607,24 @@ async def test_too_many_waiting_connections_are_refused(quic_pair, monkeypatch):
         accepted = [(await server.driver.accept()).accept() for _ in range(2)]
         for connection in (*dialled[:2], *accepted):
             await connection.handshake_completed()
+
+
+async def test_answers_that_come_too_late(quic_pair):
+    async with quic_pair() as pair:
+        client, server = pair.client_node.driver, pair.server_node
+        dialled = [client.connect(server.address, server.id, [ALPN]) for _ in range(5)]
+        incoming = [await server.driver.accept() for _ in dialled]
+        for late in incoming[:4]:
+            # As the engine does when a request is too old.
+            server.driver.engine.ignore(late._number)
+        incoming[0].refuse()
+        incoming[1].ignore()
+        for late in (incoming[2].accept, incoming[3].retry):
+            with pytest.raises(ConnectionTimeoutError, match="too long"):
+                late()
+        await server.driver.aclose()
+        with pytest.raises(EndpointClosedError):
+            incoming[4].accept()
+        incoming[4].refuse()
+        for connection in dialled:
+            connection.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -65,38 +66,45 @@ class Incoming:
         """Begin the handshake; `await connection.handshake_completed()` before trusting the peer.
 
         `transport` and `alpns` replace the endpoint's. Raises ConnectionTimeoutError if the request
-        waited too long, another ConnectionLostError if it was faulty.
+        waited too long, another ConnectionLostError if it was faulty, EndpointClosedError.
         """
+        self._driver.check()
         self._answer()
         try:
             return self._driver.accept_incoming(self._number, transport, alpns)
         except _native.ConnectionGone:
-            raise ConnectionTimeoutError(
-                "the peer gave up, or its request waited too long for an answer"
-            ) from None
+            raise ConnectionTimeoutError(_TOO_LATE) from None
 
     def refuse(self) -> None:
         """Tell the peer that it is not wanted (CONNECTION_REFUSED, RFC 9000 section 20.1)."""
         self._answer()
-        self._driver.engine.refuse(self._number)
+        # It may be gone already: a peer does not wait for ever, nor does the engine.
+        with contextlib.suppress(_native.NativeError):
+            self._driver.engine.refuse(self._number)
         self._driver.touched()
 
     def retry(self) -> bool:
         """Ask the peer to prove its address and to come again (RFC 9000 section 8.1.2).
 
         False: it has proved it already; the request still waits for an answer.
+        ConnectionTimeoutError: it waited too long.
         """
+        self._driver.check()
         self._answer()
-        if self._driver.engine.retry(self._number):
+        try:
+            asked = self._driver.engine.retry(self._number)
+        except _native.ConnectionGone:
+            raise ConnectionTimeoutError(_TOO_LATE) from None
+        self._open = not asked
+        if asked:
             self._driver.touched()
-            return True
-        self._open = True
-        return False
+        return asked
 
     def ignore(self) -> None:
         """Answer nothing at all."""
         self._answer()
-        self._driver.engine.ignore(self._number)
+        with contextlib.suppress(_native.NativeError):
+            self._driver.engine.ignore(self._number)
 
     def _answer(self) -> None:
         self._driver.check_loop()
@@ -112,3 +120,6 @@ class Incoming:
     def __repr__(self) -> str:
         host, port = self.remote_address
         return f"<Incoming from {host} port {port}{'' if self.validated else ' (unproved)'}>"
+
+
+_TOO_LATE = "the request waited too long for an answer; accept sooner"
