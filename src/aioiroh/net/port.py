@@ -52,8 +52,16 @@ class SlotHost(Protocol):
     def add_udp(self, host: str, port: int, options: UdpOptions) -> UdpSlot:
         """Open a UDP socket that the engine reads and writes itself. Raises OSError."""
 
-    def add_virtual(self, host: str, port: int, on_output: Callable[[int], None]) -> int:
-        """A slot without a socket. `on_output(slot)`: datagrams wait to be taken."""
+    def add_virtual(
+        self,
+        host: str,
+        port: int,
+        on_output: Callable[[int], None],
+        on_removed: Callable[[int], None] | None = None,
+    ) -> int:
+        """A slot without a socket. `on_output(slot)`: datagrams wait to be taken; `on_removed(slot)`:
+        the slot is gone, because it was removed or the engine has ended.
+        """
 
     def take_output(
         self, slot: int, limit: int = 64

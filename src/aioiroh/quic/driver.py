@@ -68,6 +68,7 @@ class Driver:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._idle: list[asyncio.Future[None]] = []
         self._outputs: dict[int, Callable[[int], None]] = {}
+        self._removals: dict[int, Callable[[int], None]] = {}
         # What destructors left to do: calls into the engine must not happen inside them.
         self._orphans: list[Callable[[], object]] = []
         self._alarm = open_alarm(self.loop, engine, self, virtual=virtual)
@@ -263,18 +264,32 @@ class Driver:
             may_fragment=bool(granted["may_fragment"]),
         )
 
-    def add_virtual(self, host: str, port: int, on_output: Callable[[int], None]) -> int:
+    def add_virtual(
+        self,
+        host: str,
+        port: int,
+        on_output: Callable[[int], None],
+        on_removed: Callable[[int], None] | None = None,
+    ) -> int:
         self.check()
         slot = self.engine.add_virtual(host, port)
         self._outputs[slot] = on_output
+        if on_removed is not None:
+            self._removals[slot] = on_removed
         return slot
 
     def remove_slot(self, slot: int) -> None:
         """Close a socket or forget a virtual slot."""
         self.check()
         self.engine.remove_slot(slot)
-        self._outputs.pop(slot, None)
+        self._forget_slot(slot)
         self._alarm.rearm()
+
+    def _forget_slot(self, slot: int) -> None:
+        self._outputs.pop(slot, None)
+        on_removed = self._removals.pop(slot, None)
+        if on_removed is not None:
+            on_removed(slot)
 
     def rebind(self, slot: int) -> tuple[str, int]:
         """Open the socket anew, after the network changed. Raises OSError."""
@@ -399,6 +414,8 @@ class Driver:
         self._alarm.held = None
         self._connections.clear()
         self._orphans.clear()
+        for slot in tuple(self._outputs):
+            self._forget_slot(slot)
         _let_go(self.loop, self._alarm, self.engine)
 
     def _forked(self) -> None:
