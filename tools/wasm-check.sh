@@ -6,6 +6,9 @@ set -euo pipefail
 cd "$(dirname "$0")/../rust"
 
 crates=(-p aioiroh-bao -p aioiroh-core)
+# Only that it compiles is asked here, so nothing is optimised.
+quick=(--config 'profile.dev.opt-level=0' --config 'profile.dev.debug=false'
+    --config 'profile.dev.package."*".opt-level=0')
 target=wasm32-unknown-unknown
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${AIOIROH_CACHE:-$HOME/.cache/aioiroh}/target}"
 export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS='--cfg getrandom_backend="wasm_js"'
@@ -25,7 +28,7 @@ if ! command -v clang >/dev/null || ! command -v llvm-ar >/dev/null; then
     install clang llvm
 fi
 if [ -d "$(rustc --print sysroot)/lib/rustlib/$target" ]; then
-    exec cargo build --locked --target "$target" "${crates[@]}"
+    exec cargo build --locked --target "$target" "${quick[@]}" "${crates[@]}"
 fi
 
 web=/usr/src/rustc-$(/usr/bin/rustc -V 2>/dev/null | sed -n 's/^rustc \([0-9.]*\).*/\1/p')
@@ -33,4 +36,4 @@ if [ ! -d "$web/library" ] || ! command -v wasm-ld >/dev/null; then
     install rustc-web cargo-web rust-web-src lld
 fi
 export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1
-exec /usr/bin/cargo build --locked --target "$target" -Zbuild-std=std,panic_abort "${crates[@]}"
+exec /usr/bin/cargo build --locked --target "$target" -Zbuild-std=std,panic_abort "${quick[@]}" "${crates[@]}"

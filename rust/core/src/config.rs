@@ -2,7 +2,9 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use noq_proto::{IdleTimeout, MtuDiscoveryConfig, QlogFileFactory, TransportConfig, VarInt, congestion};
+#[cfg(not(target_family = "wasm"))]
+use noq_proto::QlogFileFactory;
+use noq_proto::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt, congestion};
 
 /// Above this a stream can hold more unread chunks than the QUIC library tolerates.
 pub const MAX_STREAM_RECEIVE_WINDOW: u64 = 2_500_000;
@@ -152,6 +154,8 @@ impl Transport {
                 config.congestion_controller_factory(Arc::new(congestion::Bbr3Config::default()))
             }
         };
+        // A browser has no files.
+        #[cfg(not(target_family = "wasm"))]
         if let Some(dir) = &self.qlog_dir {
             config.qlog_factory(Arc::new(QlogFileFactory::new(dir.clone())));
         }
