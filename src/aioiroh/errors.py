@@ -20,6 +20,7 @@ __all__ = [
     "BusyError",
     "CidsExhaustedError",
     "ConnectError",
+    "ConnectTimeoutError",
     "ConnectionLostError",
     "ConnectionTimeoutError",
     "DatagramError",
@@ -305,6 +306,14 @@ class ConnectError(AioirohError, ConnectionError):
         tried = "; ".join(map(str, attempts))
         super().__init__(f"{message} (tried {tried})" if tried else message)
         self.attempts: tuple[Attempt, ...] = tuple(attempts)
+
+
+class ConnectTimeoutError(ConnectError, ConnectionTimeoutError):
+    """No connection came about in time; `attempts` as in `ConnectError`."""
+
+    # Of the two bases only one takes the attempts.
+    def __init__(self, message: str, attempts: Sequence[Attempt] = ()) -> None:
+        ConnectError.__init__(self, message, attempts)
 
 
 class NoAddressError(ConnectError):

@@ -40,9 +40,14 @@ class Event:
         self.name = name
         self._log = logging.getLogger(f"aioiroh.events.{name}")
 
+    @property
+    def enabled(self) -> bool:
+        """Whether anybody listens: worth asking where the facts cost something."""
+        return self._log.isEnabledFor(logging.DEBUG)
+
     def __call__(self, **fields: object) -> None:
         """Log the event, if anybody listens."""
-        if self._log.isEnabledFor(logging.DEBUG):
+        if self.enabled:
             facts = " ".join(f"{key}={value}" for key, value in fields.items())
             self._log.debug(
                 "%s %s",

@@ -27,7 +27,7 @@ use crate::{
     connection::Slot,
     event::{ConnId, Event},
     reset::ResetKey,
-    route::{Output, Router, to_inner, to_outer},
+    route::{Output, Router, is_mapped, to_inner, to_outer},
     tls::Tls,
 };
 
@@ -96,6 +96,11 @@ struct Pending {
 pub struct Stats {
     pub received_datagrams: u64,
     pub received_bytes: u64,
+    /// Of these, from IPv4 and from IPv6 addresses.
+    pub received_ipv4_bytes: u64,
+    pub received_ipv6_bytes: u64,
+    /// Batches of datagrams that the system had joined.
+    pub received_joined: u64,
     pub accepted: u64,
     pub refused: u64,
     pub retried: u64,
@@ -123,6 +128,8 @@ pub struct Engine {
     max_incoming: usize,
     retry_above: Option<usize>,
     accepting: bool,
+    /// Whether any protocol is served; else peers are refused, which tells them more than silence.
+    listening: bool,
     pub router: Router,
     events: Vec<Event>,
     buffer: Vec<u8>,
@@ -154,8 +161,7 @@ impl Engine {
         config.grease_quic_bit(false).rng_seed(settings.seed);
         let mut server = ServerConfig::with_crypto(Arc::new(tls.server(settings.alpns.clone())));
         server.transport_config(transport.clone());
-        let accepting = !settings.alpns.is_empty();
-        let endpoint = Endpoint::new(Arc::new(config), accepting.then(|| Arc::new(server.clone())), true);
+        let endpoint = Endpoint::new(Arc::new(config), Some(Arc::new(server.clone())), true);
         Ok(Self {
             endpoint,
             tls,
@@ -176,6 +182,7 @@ impl Engine {
             max_incoming: settings.max_incoming,
             retry_above: settings.retry_above,
             accepting: true,
+            listening: !settings.alpns.is_empty(),
             router: Router::default(),
             events: Vec::new(),
             buffer: Vec::with_capacity(MAX_BATCH_BYTES + 2048),
@@ -246,7 +253,14 @@ impl Engine {
 
     /// Datagrams that arrived together.
     pub fn receive(&mut self, now: Instant, mut received: Received, output: &mut dyn Output) {
-        self.stats.received_bytes += received.data.len() as u64;
+        let bytes = received.data.len() as u64;
+        self.stats.received_bytes += bytes;
+        match received.source.ip() {
+            IpAddr::V4(_) => self.stats.received_ipv4_bytes += bytes,
+            IpAddr::V6(ip) if !is_mapped(&ip) => self.stats.received_ipv6_bytes += bytes,
+            IpAddr::V6(_) => {}
+        }
+        self.stats.received_joined += u64::from(received.data.len() > received.segment_size);
         let path = FourTuple::new(to_inner(received.source), received.local_ip);
         while !received.data.is_empty() {
             let datagram = received.data.split_to(received.segment_size.clamp(1, received.data.len()));
@@ -299,7 +313,7 @@ impl Engine {
             self.pending_order.pop_front();
         }
         self.buffer.clear();
-        if !self.accepting || self.pending.len() >= self.max_incoming {
+        if !self.accepting || !self.listening || self.pending.len() >= self.max_incoming {
             self.stats.refused += 1;
             let transmit = self.endpoint.refuse(incoming, &mut self.buffer);
             return self.respond(&transmit, output);

@@ -175,9 +175,11 @@ pub enum Event {
     Output {
         slot: SlotId,
     },
+    /// A socket could not send there.
     SocketError {
         slot: SlotId,
         errno: i32,
+        destination: SocketAddr,
     },
     /// The endpoint is dead; nothing follows.
     Failed {

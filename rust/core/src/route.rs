@@ -23,6 +23,8 @@ const MAX_OUTBOX_BYTES: usize = 4 << 20;
 pub const MAX_ROUTES: usize = 65_536;
 /// Targets of one route.
 pub const MAX_TARGETS: usize = 64;
+/// Transmits kept of a route that spreads a handshake: a first flight and its repetition.
+const MAX_LATEST: usize = 4;
 
 /// One or more datagrams for one destination.
 #[derive(Debug, Clone, Copy)]
@@ -101,11 +103,24 @@ pub struct Target {
     pub address: Option<SocketAddr>,
 }
 
+/// What a mapped address means.
+#[derive(Debug, Default)]
+struct Route {
+    targets: Vec<Target>,
+    /// Added since the last datagram.
+    fresh: Vec<Target>,
+    /// The latest datagrams, for targets that are added during a handshake.
+    latest: VecDeque<Held>,
+}
+
 /// Counters of what the router did.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct RouteStats {
     pub sent_datagrams: u64,
     pub sent_bytes: u64,
+    /// Of these, to IPv4 and to IPv6 addresses.
+    pub sent_ipv4_bytes: u64,
+    pub sent_ipv6_bytes: u64,
     pub dropped_full: u64,
     pub dropped_unroutable: u64,
     pub send_errors: u64,
@@ -115,16 +130,24 @@ pub struct RouteStats {
 pub struct Router {
     slots: Vec<Slot>,
     next_slot: SlotId,
-    routes: FxHashMap<Ipv6Addr, Vec<Target>>,
-    /// Virtual slots whose outbox has become non-empty, and socket errors, since last asked.
+    routes: FxHashMap<Ipv6Addr, Route>,
+    /// Routes with targets that have missed the latest datagrams.
+    behind: Vec<Ipv6Addr>,
+    /// Virtual slots whose outbox has become non-empty, and sockets that could not send where,
+    /// since last asked.
     pub(crate) filled: Vec<SlotId>,
-    pub(crate) errors: Vec<(SlotId, i32)>,
+    pub(crate) errors: Vec<(SlotId, i32, SocketAddr)>,
     pub stats: RouteStats,
 }
 
 /// The reserved prefix fd15:70a:510b::/48 of mapped addresses.
 pub fn is_mapped(ip: &Ipv6Addr) -> bool {
     ip.octets()[..6] == [0xfd, 0x15, 0x07, 0x0a, 0x51, 0x0b]
+}
+
+/// Whether a mapped address stands for all ways to a peer at once, which only handshakes use.
+fn is_spread(ip: &Ipv6Addr) -> bool {
+    is_mapped(ip) && ip.octets()[6..8] == [0, 0]
 }
 
 /// As the QUIC state machine sees it.
@@ -184,8 +207,30 @@ impl Router {
         if self.routes.len() >= MAX_ROUTES && !self.routes.contains_key(&ip) {
             return false;
         }
-        self.routes.insert(ip, targets);
+        let route = self.routes.entry(ip).or_default();
+        if !route.latest.is_empty() {
+            let fresh = targets.iter().filter(|target| !route.targets.contains(target));
+            route.fresh.extend(fresh.copied());
+            self.behind.push(ip);
+        }
+        route.targets = targets;
         true
+    }
+
+    /// Sends targets that were added to a route what the others have got just before.
+    ///
+    /// A handshake would reach them only when it is repeated, a second later at first.
+    pub(crate) fn catch_up(&mut self, output: &mut dyn Output) {
+        for ip in std::mem::take(&mut self.behind) {
+            let Some(route) = self.routes.get_mut(&ip) else { continue };
+            let fresh = std::mem::take(&mut route.fresh);
+            let latest: Vec<Held> = route.latest.iter().cloned().collect();
+            for target in fresh {
+                for held in &latest {
+                    self.send_target(target, &held.outgoing(), output);
+                }
+            }
+        }
     }
 
     pub fn drop_route(&mut self, ip: &Ipv6Addr) -> bool {
@@ -208,24 +253,20 @@ impl Router {
             IpAddr::V4(ip) => ip.to_ipv6_mapped(),
         };
         if !self.routes.is_empty()
-            && let Some(targets) = self.routes.get(&ip)
+            && let Some(route) = self.routes.get_mut(&ip)
         {
-            let targets = targets.clone();
+            let targets = route.targets.clone();
+            if is_spread(&ip) {
+                if route.latest.len() == MAX_LATEST {
+                    route.latest.pop_front();
+                }
+                route.latest.push_back(Held::of(outgoing));
+            }
             if targets.is_empty() {
                 self.stats.dropped_unroutable += 1;
             }
             for target in targets {
-                let mut copy = *outgoing;
-                if let Some(address) = target.address {
-                    copy.destination = address;
-                    copy.source_ip = None;
-                }
-                copy.destination = to_outer(copy.destination);
-                let index = match target.slot {
-                    Some(id) => self.slots.iter().position(|slot| slot.id == id),
-                    None => self.default_slot(&copy),
-                };
-                self.send_to(index, &copy, output);
+                self.send_target(target, outgoing, output);
             }
             return;
         }
@@ -236,6 +277,20 @@ impl Router {
         let mut copy = *outgoing;
         copy.destination = to_outer(copy.destination);
         let index = self.default_slot(&copy);
+        self.send_to(index, &copy, output);
+    }
+
+    fn send_target(&mut self, target: Target, outgoing: &Outgoing<'_>, output: &mut dyn Output) {
+        let mut copy = *outgoing;
+        if let Some(address) = target.address {
+            copy.destination = address;
+            copy.source_ip = None;
+        }
+        copy.destination = to_outer(copy.destination);
+        let index = match target.slot {
+            Some(id) => self.slots.iter().position(|slot| slot.id == id),
+            None => self.default_slot(&copy),
+        };
         self.send_to(index, &copy, output);
     }
 
@@ -292,14 +347,20 @@ impl Router {
                 Sent::Lost(errno) => {
                     self.stats.send_errors += 1;
                     if self.errors.len() < 16 {
-                        self.errors.push((slot.id, errno));
+                        self.errors.push((slot.id, errno, outgoing.destination));
                     }
                     return;
                 }
             }
         }
         self.stats.sent_datagrams += datagrams;
-        self.stats.sent_bytes += outgoing.contents.len() as u64;
+        let bytes = outgoing.contents.len() as u64;
+        self.stats.sent_bytes += bytes;
+        match outgoing.destination.ip() {
+            IpAddr::V4(_) => self.stats.sent_ipv4_bytes += bytes,
+            IpAddr::V6(ip) if !is_mapped(&ip) => self.stats.sent_ipv6_bytes += bytes,
+            IpAddr::V6(_) => {}
+        }
     }
 
     /// A socket has room again: sends what was held back.
@@ -319,7 +380,7 @@ impl Router {
                 Sent::Lost(errno) => {
                     self.stats.send_errors += 1;
                     if self.errors.len() < 16 {
-                        self.errors.push((id, errno));
+                        self.errors.push((id, errno, held.destination));
                     }
                 }
             }

@@ -42,14 +42,22 @@ class LookupRegistry:
         if self._published is not None:
             self._publish_to(service, self._published)
 
+    async def remove(self, service: LookupService) -> None:
+        """Close and forget one service; searches that run go on with the others."""
+        self._services.remove(service)
+        await self._close(service)
+
     async def clear(self) -> None:
         """Close and forget all services."""
         services, self._services = self._services, []
         for service in services:
-            try:
-                await service.aclose()
-            except Exception:
-                logger.exception("%s did not close well", service.provenance)
+            await self._close(service)
+
+    async def _close(self, service: LookupService) -> None:
+        try:
+            await service.aclose()
+        except Exception:
+            logger.exception("%s did not close well", service.provenance)
 
     def publish(self, data: EndpointData) -> None:
         """Tell every service our own data."""

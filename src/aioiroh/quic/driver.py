@@ -31,6 +31,7 @@ from aioiroh.quic.alarm import Alarm, open_alarm
 from aioiroh.quic.causes import connection_lost
 from aioiroh.quic.connection import Connection
 from aioiroh.quic.incoming import Incoming
+from aioiroh.quic.observer import Observer
 from aioiroh.quic.state import HANDLERS, ConnectionState
 from aioiroh.quic.transport import TransportConfig
 
@@ -54,13 +55,20 @@ class Driver:
     EndpointFailedError after a failure of the engine and in a forked child.
     """
 
-    def __init__(self, engine: _native.Engine, *, virtual: bool = False) -> None:
+    def __init__(
+        self,
+        engine: _native.Engine,
+        *,
+        virtual: bool = False,
+        max_incoming: int = MAX_WAITING_INCOMING,
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.engine = engine
         self.scheduled = False
         self.failed: EndpointFailedError | None = None
         self.closing = False
-        self.on_socket_error: Callable[[int, int], None] | None = None
+        self.observer: Observer | None = None
+        self.max_incoming = max_incoming
         self._pid = os.getpid()
         self._shut = False
         self._connections: dict[int, ConnectionState] = {}
@@ -123,9 +131,10 @@ class Driver:
                 if output is not None:
                     output(a)
             case _native.EV_SOCKET_ERROR:
-                logger.warning("UDP socket %d failed: %s", a, os.strerror(b))
-                if self.on_socket_error is not None:
-                    self.on_socket_error(a, b)
+                errno, destination = b
+                logger.debug("UDP socket %d, to %s: %s", a, destination, os.strerror(errno))
+                if self.observer is not None:
+                    self.observer.socket_error(a, errno, destination)
             case _native.EV_ENGINE_FAILED:
                 raise EndpointFailedError(f"the engine failed: {b}; bind a new endpoint")
 
@@ -185,6 +194,12 @@ class Driver:
 
     # --- incoming connections
 
+    def refuse_waiting(self) -> None:
+        """Refuse the incoming connections that nobody has accepted yet."""
+        for incoming in self._incoming:
+            incoming.refuse()
+        self._incoming.clear()
+
     async def accept(self) -> Incoming:
         """The next peer that wants to connect."""
         while True:
@@ -215,7 +230,7 @@ class Driver:
         may_retry: bool,
     ) -> None:
         incoming = Incoming(self, number, remote, local_ip, tuple(alpns), validated, may_retry)
-        if self.closing or len(self._incoming) >= MAX_WAITING_INCOMING:
+        if self.closing or len(self._incoming) >= self.max_incoming:
             incoming.refuse()
             return
         self._incoming.append(incoming)
@@ -371,6 +386,8 @@ class Driver:
             self.failed.__cause__ = error
         self._end(self.failed)
         self._shutdown()
+        if self.observer is not None:
+            self.observer.failed()
 
     def _end(self, reason: Exception) -> None:
         for state in tuple(self._connections.values()):
@@ -392,20 +409,20 @@ class Driver:
         self.check_loop()
         if not self.closing and self.failed is None:
             self.closing = True
-            for incoming in self._incoming:
-                incoming.refuse()
-            self._incoming.clear()
+            self.refuse_waiting()
             self.engine.close(code, reason)
             self._end(LocallyClosedError("the endpoint was closed"))
             self._flush()
-        if self._connections and not self._shut:
-            future: asyncio.Future[None] = self.loop.create_future()
-            self._idle.append(future)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout):
-                    await future
-            self._idle.remove(future)
-        self._shutdown()
+        try:
+            if self._connections and not self._shut:
+                future: asyncio.Future[None] = self.loop.create_future()
+                self._idle.append(future)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(timeout):
+                        await future
+                self._idle.remove(future)
+        finally:
+            self._shutdown()
 
     def _shutdown(self) -> None:
         if self._shut:

@@ -138,6 +138,8 @@ class ConnectionState:
         if self.lost is not None:
             return
         self.lost = loss
+        if self.driver.observer is not None:
+            self.driver.observer.lost(self)
         self.fail_streams()
         for topic in tuple(self.waiting):
             self.wake(topic)
@@ -180,6 +182,8 @@ class ConnectionState:
         self.peer, self.alpn = identity
         self.handshaking = False
         self.early_accepted = bool(early_accepted)
+        if self.driver.observer is not None:
+            self.driver.observer.connected(self)
         early, self.early_streams = self.early_streams, None
         if early is not None and not early_accepted:
             for stream in early:

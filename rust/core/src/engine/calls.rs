@@ -173,9 +173,9 @@ impl Engine {
     /// Protocols for connections accepted from now on; none accepts nothing.
     pub fn set_alpns(&mut self, alpns: Vec<Vec<u8>>) -> Result<(), CallError> {
         self.alive()?;
-        let any = !alpns.is_empty();
+        self.listening = !alpns.is_empty();
         self.server.crypto = Arc::new(self.tls.server(alpns));
-        self.endpoint.set_server_config(any.then(|| Arc::new(self.server.clone())));
+        self.endpoint.set_server_config(Some(Arc::new(self.server.clone())));
         Ok(())
     }
 

@@ -31,6 +31,7 @@ impl Engine {
             let _ = self.guarded(|_| panic!("injected"));
             return;
         }
+        self.router.catch_up(output);
         while !self.router.blocked() {
             let Some(index) = self.dirty.pop_front() else { break };
             self.turn(index, now, output);
@@ -41,8 +42,8 @@ impl Engine {
         for slot in std::mem::take(&mut self.router.filled) {
             self.events.push(Event::Output { slot });
         }
-        for (slot, errno) in std::mem::take(&mut self.router.errors) {
-            self.events.push(Event::SocketError { slot, errno });
+        for (slot, errno, destination) in std::mem::take(&mut self.router.errors) {
+            self.events.push(Event::SocketError { slot, errno, destination });
         }
     }
 

@@ -347,6 +347,15 @@ impl Conn {
             .collect()
     }
 
+    /// The peer's address on the lowest open path, or where it was on the first.
+    fn remote(&self) -> PyResult<Option<(String, u16)>> {
+        self.inspect(|slot| {
+            let path = slot.conn.paths().into_iter().next().unwrap_or(PathId::ZERO);
+            let network = slot.conn.network_path(path).ok()?;
+            Some(convert::address(to_outer(network.remote())))
+        })
+    }
+
     /// Smoothed round-trip time of the lowest open path, in seconds.
     fn rtt(&self) -> PyResult<Option<f64>> {
         self.inspect(|slot| {

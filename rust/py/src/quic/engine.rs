@@ -521,6 +521,9 @@ impl Engine {
         let routed = state.core.router.stats;
         dict.set_item("received_datagrams", core.received_datagrams)?;
         dict.set_item("received_bytes", core.received_bytes)?;
+        dict.set_item("received_ipv4_bytes", core.received_ipv4_bytes)?;
+        dict.set_item("received_ipv6_bytes", core.received_ipv6_bytes)?;
+        dict.set_item("received_joined", core.received_joined)?;
         dict.set_item("accepted", core.accepted)?;
         dict.set_item("refused", core.refused)?;
         dict.set_item("retried", core.retried)?;
@@ -528,6 +531,8 @@ impl Engine {
         dict.set_item("open_connections", state.core.open_connections())?;
         dict.set_item("sent_datagrams", routed.sent_datagrams)?;
         dict.set_item("sent_bytes", routed.sent_bytes)?;
+        dict.set_item("sent_ipv4_bytes", routed.sent_ipv4_bytes)?;
+        dict.set_item("sent_ipv6_bytes", routed.sent_ipv6_bytes)?;
         dict.set_item("dropped_full", routed.dropped_full)?;
         dict.set_item("dropped_unroutable", routed.dropped_unroutable)?;
         dict.set_item("send_errors", routed.send_errors)?;

@@ -167,7 +167,9 @@ fn tuple<'py>(py: Python<'py>, event: Event) -> PyResult<Bound<'py, PyTuple>> {
             make(py, EV_NAT_ADDRESS, conn, added.into(), convert::address(address))
         }
         Event::Output { slot } => make(py, EV_OUTPUT, 0, slot.into(), py.None()),
-        Event::SocketError { slot, errno } => make(py, EV_SOCKET_ERROR, 0, slot.into(), errno),
+        Event::SocketError { slot, errno, destination } => {
+            make(py, EV_SOCKET_ERROR, 0, slot.into(), (errno, convert::address(destination)))
+        }
         Event::Failed { text } => make(py, EV_ENGINE_FAILED, 0, 0, text),
     }
 }

@@ -1,0 +1,26 @@
+"""What the room above wants to know of every connection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from aioiroh.quic.state import ConnectionState
+
+__all__ = ["Observer"]
+
+
+class Observer(Protocol):
+    """Called by a driver while it dispatches events; must not raise."""
+
+    def connected(self, state: ConnectionState) -> None:
+        """A handshake is complete; nobody else has been told yet."""
+
+    def lost(self, state: ConnectionState) -> None:
+        """A connection is over, or will not come about; `state.lost` says why."""
+
+    def socket_error(self, slot: int, errno: int, destination: tuple[str, int]) -> None:
+        """A socket could not send to this address; QUIC takes it for a loss."""
+
+    def failed(self) -> None:
+        """The engine failed; `lost` was called for every connection."""
