@@ -1,0 +1,600 @@
+"""The endpoint: one key, its sockets, and all its connections. It puts the rooms below together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from aioiroh import _native, events
+from aioiroh.address import Dialable, EndpointAddr, IpAddr
+from aioiroh.aio import Pending, Tasks, Watch
+from aioiroh.errors import (
+    AioirohError,
+    BindError,
+    BusyError,
+    EndpointClosedError,
+    InvalidAlpnError,
+    LocallyClosedError,
+    LocallyRejectedError,
+    LookupFailedError,
+    SelfConnectError,
+)
+from aioiroh.hooks import Hook, Reject
+from aioiroh.incoming import Incoming
+from aioiroh.keys import EndpointId, SecretKey
+from aioiroh.lookup import EndpointData, LookupContext, LookupRegistry, LookupService
+from aioiroh.metrics import Metrics
+from aioiroh.net import Network, SystemNetwork, UdpOptions, UdpSlot
+from aioiroh.paths import Dial, Remotes, Roster, direct_addresses
+from aioiroh.presets import BindAddress, EndpointOptions, Preset
+from aioiroh.quic import Connection, Driver, TransportConfig
+
+__all__ = ["Endpoint", "connect"]
+
+DEFAULT_BIND = (("0.0.0.0", 0), ("::", 0))
+"""Where an endpoint is bound by default; the second only if the machine has IPv6."""
+
+Alpns = bytes | Sequence[bytes]
+"""One protocol or several, the preferred one first; each 1 to 255 bytes."""
+
+
+class Endpoint:
+    """Dials peers by their keys and is dialled by its own.
+
+    Made by `Endpoint.bind`. As a context manager it closes at the end of the block. Belongs to the event
+    loop it was bound on: elsewhere its methods raise WrongLoopError, after `close` EndpointClosedError.
+    """
+
+    def __init__(
+        self,
+        secret_key: SecretKey,
+        driver: Driver,
+        network: Network,
+        hooks: Sequence[Hook],
+        alpns: Sequence[bytes],
+    ) -> None:
+        """For `bind`."""
+        self._secret_key = secret_key
+        self._id = secret_key.public
+        self._driver = driver
+        self._network = network
+        self._hooks = tuple(hooks)
+        self._alpns = tuple(alpns)
+        self._slots: tuple[UdpSlot, ...] = ()
+        self._own: frozenset[tuple[str, int]] = frozenset()
+        self._metrics = Metrics()
+        self._metrics.add_source(self._count)
+        self._remotes = Remotes(network.monotonic)
+        self._roster = Roster(self._metrics, self._remotes)
+        self._lookup = LookupRegistry(LookupContext(secret_key, network, self._metrics))
+        self._tasks = Tasks(f"endpoint {self._id.short()}")
+        self._addr = Watch(EndpointAddr(self._id))
+        self._closing = False
+        self._closed = asyncio.Event()
+        self._router: object | None = None
+        self._accepting = 0
+        driver.observer = self._roster
+        self._roster.on_failed = self._closed.set
+
+    # --- binding
+
+    @classmethod
+    def bind(
+        cls,
+        *,
+        secret_key: SecretKey | None = None,
+        alpns: Sequence[bytes] = (),
+        bind: Sequence[BindAddress] | BindAddress | None = None,
+        transport: TransportConfig | None = None,
+        keylog: str | Path | None = None,
+        preset: Preset | None = None,
+        lookup: Sequence[LookupService] = (),
+        hooks: Sequence[Hook] = (),
+        max_incoming: int | None = None,
+        retry_above: int | None = None,
+        max_tickets: int | None = None,
+        network: Network | None = None,
+    ) -> Pending[Self]:
+        """A new endpoint: `await` it, or use it with `async with`.
+
+        Without a preset and a lookup service nothing is contacted.
+
+        secret_key: the identity; by default a new one.
+        alpns: the protocols that are accepted; none means that nobody can connect.
+        bind: where to open UDP sockets; by default any port of 0.0.0.0 and, if there is IPv6, of [::].
+        transport: settings for all connections.
+        keylog: file that gets the TLS secrets (NSS format), for debugging with Wireshark.
+        lookup: services that find addresses of a peer whose id is known, and publish ours.
+        hooks: asked before dialling and after every handshake.
+        max_incoming: undecided incoming connections, default 1024; more are refused.
+        retry_above: with that many undecided ones, new peers must prove their address first
+            (RFC 9000 section 8.1.2); by default never.
+        max_tickets: session tickets kept for early data, default 256.
+        network: the outside world; by default that of this machine.
+
+        Raises BindError, AddressParsingError, InvalidAlpnError, what a lookup service's start raises.
+        """
+        options = EndpointOptions() if preset is None else preset(EndpointOptions())
+        given: dict[str, Any] = {
+            "bind": None if bind is None else _bind_addresses(bind),
+            "transport": transport,
+            "keylog": keylog,
+            "lookup": (*options.lookup, *lookup),
+            "hooks": (*options.hooks, *hooks),
+            "max_incoming": max_incoming,
+            "retry_above": retry_above,
+            "max_tickets": max_tickets,
+        }
+        options = replace(options, **{k: value for k, value in given.items() if value is not None})
+        return Pending(cls._bind(secret_key, alpns, options, network or SystemNetwork()))
+
+    @classmethod
+    async def _bind(
+        cls,
+        secret_key: SecretKey | None,
+        alpns: Sequence[bytes],
+        options: EndpointOptions,
+        network: Network,
+    ) -> Self:
+        if secret_key is None:
+            secret_key = SecretKey(network.secret(SecretKey.SIZE))
+        clock = network.engine_clock
+        engine = _native.Engine(
+            bytes(secret_key),
+            alpns=_checked(alpns) if alpns else (),
+            transport=None if options.transport is None else options.transport.native(),
+            keylog=options.keylog,
+            clock=clock,
+            # What else the engine draws at random must be repeatable in virtual time.
+            seed=None if clock is None else network.secret(32),
+            max_incoming=options.max_incoming,
+            retry_above=options.retry_above,
+            max_tickets=options.max_tickets,
+        )
+        driver = Driver(engine, virtual=clock is not None, max_incoming=options.max_incoming)
+        self = cls(secret_key, driver, network, options.hooks, alpns)
+        try:
+            self._open_sockets(options.bind)
+            self._refresh_addresses()
+            for service in options.lookup:
+                await self._lookup.add(service)
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    def _open_sockets(self, addresses: Sequence[BindAddress] | None) -> None:
+        wanted = DEFAULT_BIND if addresses is None else tuple(map(_bind_address, addresses))
+        slots = []
+        for address in wanted:
+            try:
+                slots.append(self._network.bind_udp(self._driver, address, UdpOptions()))
+            except OSError as error:
+                if addresses is None and slots:
+                    continue
+                text = os.strerror(error.errno) if error.errno else str(error)
+                where = IpAddr.from_pair(address).text
+                raise BindError(error.errno or 0, f"cannot bind {where}: {text}") from error
+        self._slots = tuple(slots)
+
+    # --- identity and state
+
+    @property
+    def id(self) -> EndpointId:
+        """What peers dial: the public half of `secret_key`."""
+        return self._id
+
+    @property
+    def secret_key(self) -> SecretKey:
+        """The identity."""
+        return self._secret_key
+
+    @property
+    def addr(self) -> EndpointAddr:
+        """The id, and where it can be reached now: ports of the sockets at addresses of this machine."""
+        if not self._closing:
+            self._refresh_addresses()
+        return self._addr.value
+
+    @property
+    def watch_addr(self) -> Watch[EndpointAddr]:
+        """`addr` and its changes; closes with the endpoint."""
+        return self._addr
+
+    @property
+    def bound_sockets(self) -> tuple[UdpSlot, ...]:
+        """The UDP sockets: address, and the buffer sizes in bytes that the system granted."""
+        return self._slots
+
+    @property
+    def alpns(self) -> tuple[bytes, ...]:
+        """The protocols that are accepted."""
+        return self._alpns
+
+    def set_alpns(self, alpns: Sequence[bytes]) -> None:
+        """Accept these protocols from now on, the preferred one first; none: accept nobody.
+
+        The first that a peer offers, too, is agreed on. Raises InvalidAlpnError.
+        """
+        self._driver.check()
+        checked = _checked(alpns) if alpns else ()
+        self._driver.engine.set_alpns(checked)
+        if not checked:
+            self._driver.refuse_waiting()
+        self._alpns = checked
+
+    @property
+    def lookup(self) -> LookupRegistry:
+        """The lookup services; more can be added and removed at any time."""
+        return self._lookup
+
+    @property
+    def metrics(self) -> Metrics:
+        """Counters, under upstream's names."""
+        return self._metrics
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called, or the engine failed."""
+        return self._closing or self._driver.failed is not None
+
+    def _refresh_addresses(self) -> None:
+        local = self._network.local_addresses()
+        addresses = direct_addresses(self._slots, local)
+        # Also those that are not told to anybody, such as loopback.
+        own = [(slot.host, slot.port) for slot in self._slots]
+        own += [(entry.ip, slot.port) for entry in local for slot in self._slots]
+        self._own = frozenset(own)
+        addr = EndpointAddr(self._id, addresses)
+        if addr != self._addr.value:
+            self._addr.set(addr)
+            self._lookup.publish(EndpointData(addresses))
+            events.direct_addrs(addrs=addresses)
+
+    def _count(self) -> None:
+        if self.is_closed:
+            return
+        stats = self._driver.engine.stats()
+        socket = self._metrics.socket
+        socket.send_ipv4 = stats["sent_ipv4_bytes"]
+        socket.send_ipv6 = stats["sent_ipv6_bytes"]
+        socket.recv_data_ipv4 = stats["received_ipv4_bytes"]
+        socket.recv_data_ipv6 = stats["received_ipv6_bytes"]
+        socket.recv_datagrams = stats["received_datagrams"]
+        socket.recv_gro_datagrams = stats["received_joined"]
+
+    # --- dialling
+
+    def connect(
+        self,
+        target: Dialable,
+        *,
+        alpn: Alpns,
+        transport: TransportConfig | None = None,
+        timeout: float | None = None,
+        early_data: bool = False,
+    ) -> Pending[Connection]:
+        """A connection to the peer: `await` it, or use it with `async with`.
+
+        All addresses of the peer are tried at once: those in `target` (an address, an id, a ticket or
+        the text of one), those that lookup services find, those where the peer was a moment ago.
+
+        alpn: the protocol, or several of which the peer chooses.
+        transport: settings of this connection, in place of the endpoint's.
+        timeout: seconds; in any case the transport's idle timeout (30 s) is the limit.
+        early_data: if a ticket of an earlier connection allows it, return before the handshake is
+            complete (`Connection.is_early`; then `handshake_completed` tells the outcome).
+
+        Raises SelfConnectError, InvalidAlpnError, NoAddressError, LocallyRejectedError (a hook
+        refused) before anything is sent; ConnectError, whose `attempts` say which addresses were
+        tried and why each failed; ConnectTimeoutError, which is one of them and a TimeoutError.
+        """
+        return Pending(self._connect(target, alpn, transport, timeout, early_data))
+
+    async def _connect(
+        self,
+        target: Dialable,
+        alpn: Alpns,
+        transport: TransportConfig | None,
+        timeout: float | None,
+        early_data: bool,
+    ) -> Connection:
+        self._driver.check()
+        addr = EndpointAddr.coerce(target)
+        alpns = _checked(alpn)
+        if addr.id == self._id:
+            raise SelfConnectError("this is the endpoint's own id; dial another one")
+        searching = len(self._lookup) > 0
+        dial = Dial(
+            self._driver,
+            addr.id,
+            alpns,
+            transport=transport,
+            early_data=early_data,
+            searching=searching,
+            unusable=self._unusable,
+            secret=self._network.secret,
+        )
+        try:
+            if timeout is None:
+                return await self._dial(dial, addr, alpns[0], searching)
+            async with asyncio.timeout(timeout) as limit:
+                return await self._dial(dial, addr, alpns[0], searching)
+        except LocallyClosedError:
+            self._driver.check()
+            raise
+        except TimeoutError:
+            if timeout is not None and limit.expired():
+                raise dial.timed_out(f"within {timeout:g} s") from None
+            raise
+
+    async def _dial(
+        self, dial: Dial, addr: EndpointAddr, alpn: bytes, searching: bool
+    ) -> Connection:
+        for hook in self._hooks:
+            if await hook.before_connect(addr, alpn) is not None:
+                raise LocallyRejectedError(f"a hook forbids connecting to {addr.id.short()}")
+        if events.conn_connecting.enabled:
+            events.conn_connecting(remote_id=addr.id, alpn=alpn)
+        dial.offer(addr.addrs)
+        known = self._remotes.addresses(bytes(addr.id))
+        if known:
+            dial.offer(map(IpAddr.from_pair, known))
+        self._roster.dials.add(dial)
+        search = None
+        if searching:
+            search = self._tasks.spawn(self._search(dial, addr.id), name="search")
+        try:
+            connection = await dial.run()
+        finally:
+            if search is not None:
+                search.cancel()
+        if connection.is_early:
+            self._tasks.spawn(self._finish_early(dial, connection), name="early data")
+        elif self._hooks:
+            await self._ask_hooks(connection)
+        return connection
+
+    async def _search(self, dial: Dial, id: EndpointId) -> None:
+        error: AioirohError | None = None
+        try:
+            async with aclosing(self._lookup.resolve(id)) as items:
+                async for item in items:
+                    dial.offer(item.data.addrs)
+        except LookupFailedError as failure:
+            error = failure
+        finally:
+            dial.searched(error)
+
+    async def _finish_early(self, dial: Dial, connection: Connection) -> None:
+        try:
+            await dial.finish(connection)
+            await self._ask_hooks(connection)
+        except ConnectionError:
+            # Whoever uses the connection learns it there.
+            return
+
+    def _unusable(self, address: IpAddr) -> str | None:
+        if address.pair in self._own:
+            return "an address of this endpoint itself"
+        version = 6 if ":" in address.pair[0] else 4
+        if not any((":" in slot.host) == (version == 6) for slot in self._slots):
+            return f"no IPv{version} socket is bound"
+        return None
+
+    # --- being dialled
+
+    async def accept(self) -> Incoming:
+        """The next peer that wants to connect. BusyError: a router accepts for this endpoint."""
+        if self._router is not None:
+            raise BusyError(
+                "a router accepts this endpoint's connections; add a handler to it instead"
+            )
+        self._accepting += 1
+        try:
+            return await self.next_incoming()
+        finally:
+            self._accepting -= 1
+
+    async def incoming(self) -> AsyncIterator[Incoming]:
+        """`accept` again and again, until the endpoint is closed."""
+        while True:
+            try:
+                incoming = await self.accept()
+            except EndpointClosedError:
+                return
+            yield incoming
+
+    async def next_incoming(self) -> Incoming:
+        """`accept` for the one that has claimed the endpoint."""
+        knock = await self._driver.accept()
+        if events.conn_incoming.enabled:
+            events.conn_incoming(remote_addr=knock.remote_address)
+        return Incoming(knock, self._admit, self._admit_later)
+
+    async def _admit(self, connection: Connection) -> Connection:
+        try:
+            await connection.handshake_completed()
+            if self._hooks:
+                await self._ask_hooks(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _admit_later(self, connection: Connection) -> None:
+        async def admit() -> None:
+            try:
+                await self._admit(connection)
+            except ConnectionError:
+                # Whoever uses the connection learns it there.
+                return
+
+        if self._hooks:
+            self._tasks.spawn(admit(), name="hooks")
+
+    async def _ask_hooks(self, connection: Connection) -> None:
+        """LocallyRejectedError: a hook refused, and the connection is closed."""
+        refusal: Reject | None = None
+        try:
+            for hook in self._hooks:
+                refusal = await hook.after_handshake(connection)
+                if refusal is not None:
+                    break
+        except BaseException:
+            connection.close()
+            raise
+        if refusal is not None:
+            connection.close(refusal.code, refusal.reason)
+            raise LocallyRejectedError(
+                f"a hook refused the connection with {connection.remote_id.short()} "
+                f"(code {refusal.code})"
+            )
+
+    def claim(self, router: object) -> Callable[[], None]:
+        """Let only `router` accept; gives the function that ends this. BusyError: taken."""
+        self._driver.check()
+        if self._router is not None or self._accepting:
+            raise BusyError("somebody else accepts this endpoint's connections already")
+        self._router = router
+
+        def release() -> None:
+            self._router = None
+
+        return release
+
+    # --- the end
+
+    async def close(self) -> None:
+        """Close every connection with code 0, let the peers know, and let go of all resources.
+
+        Waits until the peers took note, at most 3 s. May be called again, also meanwhile.
+        """
+        self._driver.check_loop()
+        if self._closing:
+            await self._closed.wait()
+            return
+        self._closing = True
+        try:
+            await self._tasks.aclose()
+            await self._driver.aclose()
+            await self._lookup.clear()
+        finally:
+            self._addr.close(EndpointClosedError())
+            self._closed.set()
+
+    def close_when_empty(self) -> None:
+        """Close as soon as no connection is left, now or later."""
+
+        def close() -> None:
+            if not self._closing:
+                self._closer = self._driver.loop.create_task(self.close())
+
+        self._roster.on_empty = close
+        if not self._roster.count:
+            close()
+
+    async def closed(self) -> None:
+        """Wait until the endpoint is closed. EndpointFailedError: its engine failed."""
+        await self._closed.wait()
+        if self._driver.failed is not None:
+            self._driver.check()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        life = "closed" if self.is_closed else "open"
+        return f"<Endpoint {self._id.short()} {life} connections={self._roster.count}>"
+
+
+def _checked(alpns: Alpns) -> tuple[bytes, ...]:
+    checked = (bytes(alpns),) if isinstance(alpns, (bytes, bytearray)) else tuple(alpns)
+    if not checked:
+        raise InvalidAlpnError("no protocol was named; give at least one ALPN")
+    for alpn in checked:
+        if not isinstance(alpn, bytes) or not 1 <= len(alpn) <= 255:
+            raise InvalidAlpnError(f"an ALPN is 1 to 255 bytes, not {alpn!r}")
+    return checked
+
+
+def _bind_addresses(bind: Sequence[BindAddress] | BindAddress) -> tuple[BindAddress, ...]:
+    match bind:
+        case str():
+            return (bind,)
+        case (str() as host, int() as port):
+            return ((host, port),)
+    return tuple(bind)
+
+
+def _bind_address(address: BindAddress) -> tuple[str, int]:
+    parsed = IpAddr.parse(address) if isinstance(address, str) else IpAddr.from_pair(address)
+    return str(parsed.ip), parsed.port
+
+
+# --- without an endpoint in hand ------------------------------------------------------------------
+
+
+class Lone(Pending[Connection]):
+    """A connection with an endpoint of its own, which closes with it."""
+
+    __slots__ = ("_endpoint",)
+
+    def __init__(self, binding: Pending[Endpoint], options: dict[str, Any]) -> None:
+        super().__init__(self._connect(binding, options))
+
+    async def _connect(self, binding: Pending[Endpoint], options: dict[str, Any]) -> Connection:
+        endpoint = self._endpoint = await binding
+        try:
+            connection = await endpoint.connect(**options)
+        except BaseException:
+            await endpoint.close()
+            raise
+        endpoint.close_when_empty()
+        return connection
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            await super().__aexit__(kind, error, traceback)
+        finally:
+            await self._endpoint.close()
+
+
+def connect(
+    target: Dialable,
+    *,
+    alpn: Alpns,
+    transport: TransportConfig | None = None,
+    timeout: float | None = None,
+    secret_key: SecretKey | None = None,
+    preset: Preset | None = None,
+    lookup: Sequence[LookupService] = (),
+) -> Pending[Connection]:
+    """A connection from a new endpoint, which is closed with it: `await` it or use `async with`.
+
+    The options are those of `Endpoint.bind` and `Endpoint.connect`; so are the errors. A program that
+    dials more than once should keep an endpoint.
+    """
+    binding = Endpoint.bind(secret_key=secret_key, preset=preset, lookup=lookup)
+    return Lone(
+        binding, {"target": target, "alpn": alpn, "transport": transport, "timeout": timeout}
+    )

@@ -1,0 +1,77 @@
+"""Who is connected: counts, remembers and reports the connections of one endpoint."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+from aioiroh import events
+from aioiroh.metrics import Metrics
+from aioiroh.paths.remotes import Remotes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aioiroh.paths.dial import Dial
+    from aioiroh.quic.state import ConnectionState
+
+__all__ = ["Roster"]
+
+
+class Roster:
+    """The observer of a driver.
+
+    Holds neither the endpoint nor connections, so that these are noticed when nobody holds them.
+    """
+
+    def __init__(self, metrics: Metrics, remotes: Remotes) -> None:
+        self.metrics = metrics.socket
+        self.remotes = remotes
+        self.dials: WeakSet[Dial] = WeakSet()
+        """Dials that want to know when a socket cannot send to an address of theirs."""
+        self.on_empty: Callable[[], None] | None = None
+        """Called when the last connection that had been established is over."""
+        self.on_failed: Callable[[], None] | None = None
+        """Called when the engine failed."""
+        self.count = 0
+        """Established connections."""
+
+    def connected(self, state: ConnectionState) -> None:
+        """A handshake is complete."""
+        assert state.peer is not None
+        self.count += 1
+        self.metrics.num_conns_opened += 1
+        self.metrics.num_conns_direct += 1
+        self.remotes.connected(state.peer, state.native.remote())
+        if events.conn_connected.enabled:
+            events.conn_connected(
+                conn_id=state.native.id,
+                remote_id=state.peer.hex(),
+                alpn=state.alpn,
+                side=state.native.side,
+            )
+
+    def lost(self, state: ConnectionState) -> None:
+        """A connection is over; for the application, that is: the engine may still be draining it."""
+        if state.alpn is None or state.peer is None:
+            return
+        self.count -= 1
+        self.metrics.num_conns_closed += 1
+        self.remotes.disconnected(state.peer)
+        if events.conn_closed.enabled:
+            events.conn_closed(
+                conn_id=state.native.id, remote_id=state.peer.hex(), reason=str(state.lost)
+            )
+        if not self.count and self.on_empty is not None:
+            self.on_empty()
+
+    def socket_error(self, slot: int, errno: int, destination: tuple[str, int]) -> None:
+        """A socket could not send."""
+        for dial in tuple(self.dials):
+            dial.on_socket_error(destination, os.strerror(errno), errno)
+
+    def failed(self) -> None:
+        """The engine failed."""
+        if self.on_failed is not None:
+            self.on_failed()

@@ -1,0 +1,44 @@
+"""Presets: ready-made options for `Endpoint.bind`.
+
+A preset is a function from `EndpointOptions` to `EndpointOptions`. It is applied to the defaults; what
+the caller of `bind` gives explicitly counts more, and its lookup services and hooks are added to those
+of the preset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
+
+from aioiroh.hooks import Hook
+from aioiroh.lookup import LookupService
+from aioiroh.quic import TransportConfig
+
+__all__ = ["BindAddress", "EndpointOptions", "Preset", "loopback"]
+
+BindAddress: TypeAlias = str | tuple[str, int]
+"""Where a UDP socket is opened: `"192.0.2.1:4433"`, `"[::1]:0"` or (host, port); port 0 is any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointOptions:
+    """What an endpoint is bound with. See `Endpoint.bind`."""
+
+    bind: tuple[BindAddress, ...] | None = None
+    transport: TransportConfig | None = None
+    keylog: str | Path | None = None
+    lookup: tuple[LookupService, ...] = ()
+    hooks: tuple[Hook, ...] = ()
+    max_incoming: int = 1024
+    retry_above: int | None = None
+    max_tickets: int = 256
+
+
+Preset: TypeAlias = Callable[[EndpointOptions], EndpointOptions]
+
+
+def loopback(options: EndpointOptions) -> EndpointOptions:
+    """Sockets on 127.0.0.1 only: for tests and for programs on one machine."""
+    return replace(options, bind=("127.0.0.1:0",))

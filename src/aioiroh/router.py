@@ -1,0 +1,342 @@
+"""Several protocols on one endpoint: each connection goes to the handler of its ALPN."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Literal, Protocol, Self, TypeAlias, cast
+
+from aioiroh.aio import Pending, Tasks
+from aioiroh.endpoint import Endpoint
+from aioiroh.errors import (
+    ConnectionLostError,
+    EndpointClosedError,
+    EndpointFailedError,
+    LocallyRejectedError,
+)
+from aioiroh.incoming import Incoming
+from aioiroh.keys import SecretKey
+from aioiroh.lookup import LookupService
+from aioiroh.presets import BindAddress, Preset
+from aioiroh.quic import Connection, TransportConfig
+
+__all__ = ["HANDLER_FAILED", "Handler", "IncomingFilter", "ProtocolHandler", "Router", "serve"]
+
+logger = logging.getLogger("aioiroh.router")
+
+HANDLER_FAILED = 1
+"""Application error code of a connection whose handler raised."""
+
+MAX_HANDSHAKES = 256
+MAX_CONNECTIONS = 65_536
+
+
+class ProtocolHandler(Protocol):
+    """A handler that is an object.
+
+    It may also have `async def shutdown()`, called when the router closes, while its connections
+    still live; and `async def on_accepting(incoming) -> Connection | None`, called when a peer asks for
+    this protocol and nothing has been answered yet: it accepts in its own way (other transport
+    settings, early data) or refuses and returns None.
+    """
+
+    async def accept(self, connection: Connection) -> object:
+        """Serve one connection; see `Router` for what returning means."""
+
+
+Handler: TypeAlias = ProtocolHandler | Callable[[Connection], Awaitable[object]]
+"""Serves one connection: an object, or a coroutine function."""
+
+IncomingFilter: TypeAlias = Callable[[Incoming], Literal["accept", "retry", "reject", "ignore"]]
+"""Decides about a peer that knocks. `retry`: it must prove its address first (who has, is refused)."""
+
+
+class Router:
+    """Accepts the connections of an endpoint and hands each to the handler of its protocol.
+
+    Works inside `async with`. Handlers run in a task per connection. When a handler returns, its
+    connection is closed with code 0, as soon as the peer has what was sent; a handler that hands its
+    connection on to somebody else returns the connection, and it stays open. A handler that raises
+    is logged, and its connection is closed with code `HANDLER_FAILED`; the router goes on.
+
+    While it runs the endpoint accepts the router's protocols and none else, and `Endpoint.accept`
+    raises BusyError. Leaving the block tells the handlers (`shutdown`), cancels those that still run,
+    closes their connections with code 0 and gives the endpoint back, open. Closing the endpoint ends
+    the router.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        handlers: Mapping[bytes, Handler] | None = None,
+        *,
+        incoming_filter: IncomingFilter | None = None,
+        max_handshakes: int = MAX_HANDSHAKES,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
+        """`handlers`: from ALPN to handler, the preferred protocol first.
+
+        `max_handshakes`: handshakes at once; further peers wait. `max_connections`: connections
+        with a handler at once; further peers are refused.
+        """
+        self._endpoint = endpoint
+        self._handlers: dict[bytes, Handler] = dict(handlers or {})
+        self._filter = incoming_filter
+        self._handshakes = asyncio.Semaphore(max_handshakes)
+        self._tasks = Tasks("router", limit=max_connections)
+        self._acceptor: asyncio.Task[None] | None = None
+        self._release: Callable[[], None] | None = None
+        self._previous_alpns: tuple[bytes, ...] = ()
+        self._owns_endpoint = False
+        self._closing: asyncio.Future[None] | None = None
+
+    # --- what is served
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The endpoint whose connections are accepted."""
+        return self._endpoint
+
+    @property
+    def alpns(self) -> tuple[bytes, ...]:
+        """The protocols that are served, the preferred one first."""
+        return tuple(self._handlers)
+
+    def __len__(self) -> int:
+        """How many connections are being accepted or served."""
+        return len(self._tasks)
+
+    def add(self, alpn: bytes, handler: Handler) -> None:
+        """Serve another protocol, or put another handler in place for new connections.
+
+        Raises InvalidAlpnError.
+        """
+        previous = self._handlers.get(alpn)
+        self._handlers[alpn] = handler
+        try:
+            self._publish()
+        except BaseException:
+            if previous is None:
+                del self._handlers[alpn]
+            raise
+
+    def remove(self, alpn: bytes) -> Handler:
+        """Serve this protocol no more; handlers that run go on. KeyError: it is not served."""
+        handler = self._handlers.pop(alpn)
+        self._publish()
+        return handler
+
+    def _publish(self) -> None:
+        if self._release is not None:
+            self._endpoint.set_alpns(self.alpns)
+
+    # --- life
+
+    def start(self, *, owns_endpoint: bool = False) -> None:
+        """What entering the block does. `owns_endpoint`: closing closes the endpoint, too.
+
+        Raises BusyError (somebody else accepts), InvalidAlpnError.
+        """
+        if self._acceptor is not None:
+            raise RuntimeError("the router was started before; make another one")
+        self._owns_endpoint = owns_endpoint
+        self._release = self._endpoint.claim(self)
+        self._previous_alpns = self._endpoint.alpns
+        try:
+            self._publish()
+        except BaseException:
+            self._release()
+            self._release = None
+            raise
+        self._acceptor = asyncio.create_task(self._accept(), name="router: accept")
+
+    async def __aenter__(self) -> Self:
+        if self._acceptor is None:
+            self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def serve_forever(self) -> None:
+        """Return when the router or the endpoint is closed. EndpointFailedError: the engine failed."""
+        if self._acceptor is None:
+            raise RuntimeError("the router does not run; use it with `async with`")
+        await asyncio.wait([self._acceptor])
+        if not self._acceptor.cancelled():
+            self._acceptor.result()
+
+    async def aclose(self) -> None:
+        """What leaving the block does; for a router that was not started, nothing."""
+        if self._acceptor is None:
+            return
+        if self._closing is not None:
+            await asyncio.shield(self._closing)
+            return
+        self._closing = asyncio.get_running_loop().create_future()
+        try:
+            await self._stop_accepting()
+            await self._tell_handlers()
+            await self._tasks.aclose()
+            if self._owns_endpoint:
+                await self._endpoint.close()
+        finally:
+            self._closing.set_result(None)
+
+    async def _stop_accepting(self) -> None:
+        assert self._acceptor is not None and self._release is not None
+        self._acceptor.cancel()
+        await asyncio.wait([self._acceptor])
+        if not self._acceptor.cancelled():
+            self._acceptor.exception()
+        self._release()
+        self._release = None
+        if not self._endpoint.is_closed:
+            self._endpoint.set_alpns(self._previous_alpns)
+
+    async def _tell_handlers(self) -> None:
+        # One object may serve several protocols.
+        handlers = {id(handler): handler for handler in self._handlers.values()}.values()
+        calls = [getattr(handler, "shutdown", None) for handler in handlers]
+        outcomes = await asyncio.gather(
+            *(call() for call in calls if call is not None), return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                logger.error("the shutdown of a handler failed", exc_info=outcome)
+
+    # --- connections
+
+    async def _accept(self) -> None:
+        while True:
+            await self._handshakes.acquire()
+            try:
+                incoming = await self._endpoint.next_incoming()
+            except EndpointClosedError:
+                return
+            if not self._passes(incoming):
+                self._handshakes.release()
+            elif self._tasks.full:
+                incoming.refuse()
+                self._handshakes.release()
+            else:
+                self._tasks.spawn(self._serve(incoming), name="connection")
+
+    def _passes(self, incoming: Incoming) -> bool:
+        """Whether the filter lets this peer in; else it has been answered."""
+        if self._filter is None:
+            return True
+        try:
+            verdict = self._filter(incoming)
+        except Exception:
+            logger.exception("the filter of incoming connections failed; the peer is refused")
+            verdict = "reject"
+        match verdict:
+            case "accept":
+                return True
+            case "retry":
+                if not incoming.may_retry or not incoming.retry():
+                    incoming.refuse()
+            case "ignore":
+                incoming.ignore()
+            case _:
+                incoming.refuse()
+        return False
+
+    async def _serve(self, incoming: Incoming) -> None:
+        try:
+            taken = await self._shake_hands(incoming)
+        except (ConnectionLostError, LocallyRejectedError) as error:
+            logger.debug("%r did not become a connection: %s", incoming, error)
+            return
+        except EndpointFailedError:
+            return
+        except Exception:
+            logger.exception("accepting %r failed", incoming)
+            return
+        finally:
+            self._handshakes.release()
+        if taken is not None:
+            # A frame and its locals stay as long as an idle connection: keep few.
+            del incoming
+            await self._handle(*taken)
+
+    async def _shake_hands(self, incoming: Incoming) -> tuple[Handler, Connection] | None:
+        # The protocol that will be agreed on: the first of ours that the peer offers, too.
+        offered = incoming.alpns
+        handler = next((self._handlers[alpn] for alpn in self._handlers if alpn in offered), None)
+        on_accepting = getattr(handler, "on_accepting", None)
+        if handler is not None and on_accepting is not None:
+            connection = await on_accepting(incoming)
+            return None if connection is None else (handler, connection)
+        connection = await incoming.accept()
+        handler = self._handlers.get(connection.alpn)
+        if handler is None:
+            # It was removed a moment ago.
+            connection.close()
+            return None
+        return handler, connection
+
+    async def _handle(self, handler: Handler, connection: Connection) -> None:
+        try:
+            if await _function(handler)(connection) is connection:
+                return
+            await connection.settled()
+        except Exception as error:
+            if isinstance(error, ConnectionLostError) and connection.close_reason is not None:
+                logger.debug("%r ended: %s", connection, error)
+            else:
+                logger.exception("the handler of %r failed; it is closed", connection)
+                connection.close(HANDLER_FAILED, b"handler failed")
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            connection.close()
+
+
+def _function(handler: Handler) -> Callable[[Connection], Awaitable[object]]:
+    accept = getattr(handler, "accept", None)
+    return cast(Callable[[Connection], Awaitable[object]], accept or handler)
+
+
+def serve(
+    handlers: Mapping[bytes, Handler],
+    *,
+    secret_key: SecretKey | None = None,
+    bind: Sequence[BindAddress] | BindAddress | None = None,
+    transport: TransportConfig | None = None,
+    preset: Preset | None = None,
+    lookup: Sequence[LookupService] = (),
+    incoming_filter: IncomingFilter | None = None,
+) -> Pending[Router]:
+    """A running router on a new endpoint, which closes with it: `await` it or use `async with`.
+
+    `router.endpoint.addr` is what peers dial. The options are those of `Endpoint.bind` and `Router`.
+    """
+    binding = Endpoint.bind(
+        secret_key=secret_key, bind=bind, transport=transport, preset=preset, lookup=lookup
+    )
+    return Pending(_serve(binding, handlers, incoming_filter))
+
+
+async def _serve(
+    binding: Pending[Endpoint],
+    handlers: Mapping[bytes, Handler],
+    incoming_filter: IncomingFilter | None,
+) -> Router:
+    endpoint = await binding
+    router = Router(endpoint, handlers, incoming_filter=incoming_filter)
+    try:
+        router.start(owns_endpoint=True)
+    except BaseException:
+        await endpoint.close()
+        raise
+    return router
