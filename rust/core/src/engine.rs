@@ -186,7 +186,7 @@ impl Engine {
             router: Router::default(),
             events: Vec::new(),
             buffer: Vec::with_capacity(MAX_BATCH_BYTES + 2048),
-            batch: 10,
+            batch: 20,
             wakes: Arc::new(Wakes { list: Mutex::new(Vec::new()), signal }),
             in_endpoint: false,
             failed: None,
