@@ -134,7 +134,7 @@ impl ChunkRanges {
         let end = chunks(size);
         let reaches_end = match self.0.last() {
             None => false,
-            Some(last) if self.0.len() % 2 == 0 => *last >= end,
+            Some(last) if self.0.len().is_multiple_of(2) => *last >= end,
             Some(_) => true,
         };
         let kept = self.0.partition_point(|b| *b < end);

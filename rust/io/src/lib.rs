@@ -1,1 +1,24 @@
+//! Everything that touches file contents: verify and write, read and encode, hash, copy, sync.
+//!
+//! One thread does it, for all transfers and jobs in turn, a slice each; it holds nothing of Python's. An inline
+//! worker runs the same code where it is called, for simulations and for places without threads.
+#![forbid(unsafe_code)]
 
+mod bell;
+mod blob;
+mod file;
+mod job;
+mod receive;
+mod report;
+mod send;
+mod session;
+mod signal;
+mod sparse;
+mod worker;
+
+pub use blob::{Blob, NotPresent, OutboardAt, SizeConflict};
+pub use job::{Job, JobEvent};
+pub use receive::{Item, NotWritable, Receiver};
+pub use report::{Detail, Report};
+pub use send::Sender;
+pub use worker::{Event, Worker};
