@@ -248,3 +248,174 @@ class Conn:
     def set_max_streams(self, dir: int, count: int) -> None: ...
     def set_send_window(self, window: int) -> None: ...
     def set_receive_window(self, window: int) -> None: ...
+
+# --- blobs: verified streaming, blobs on disk, transfers, the disk worker --------------------------
+#
+# A set of chunks (1024 bytes each) is a strictly increasing sequence of boundaries: () is empty, (0,)
+# everything, (a, b) is a..b, (a,) is a.. to the end; (2**64 - 1,) asks for the last chunk, whatever
+# the size.
+
+_Path: TypeAlias = str | PathLike[str]
+
+class BaoError(ValueError):
+    """A response that does not verify. `kind` is parent_mismatch, leaf_mismatch, size_invalid,
+    missing_header, missing_item, truncated or trailing."""
+
+    kind: str
+
+def blake3(data: Buffer) -> bytes:
+    """BLAKE3 hash (32 bytes)."""
+
+class Blake3:
+    """BLAKE3 of data that come in pieces."""
+
+    def __new__(cls) -> Blake3: ...
+    def update(self, data: Buffer) -> None: ...
+    def digest(self) -> bytes:
+        """Hash (32 bytes) of all data so far."""
+
+def encode_blob(data: Buffer, boundaries: Sequence[int]) -> bytes:
+    """The response to a query, whole. ValueError: the boundaries do not increase."""
+
+def decode_blob(
+    hash: bytes, boundaries: Sequence[int], encoded: Buffer
+) -> list[tuple[int, bytes]]:
+    """The verified leaves of a whole response: byte offset and data. Raises BaoError."""
+
+@final
+class Blob:
+    """Data, outboard and present chunks of one blob. Files are opened when they are needed, so
+    OSError comes from the call or transfer that uses them."""
+
+    @staticmethod
+    def from_bytes(data: Buffer) -> Blob:
+        """Complete, in memory; hashes the data."""
+
+    @staticmethod
+    def memory(hash: bytes, max_size: int) -> Blob:
+        """Empty, in memory, to be received into."""
+
+    @staticmethod
+    def create(
+        hash: bytes, data_path: _Path, outboard_path: _Path | None, *, max_size: int
+    ) -> Blob:
+        """Empty, to be received into. Files are created, or emptied, at the first write; the outboard
+        is kept in memory without a path. There is no outboard file for up to 16 KiB."""
+
+    @staticmethod
+    def open(
+        hash: bytes,
+        data_path: _Path,
+        size: int,
+        outboard: bytes | _Path,
+        present: Sequence[int] | None = None,
+    ) -> Blob:
+        """To be read and sent; all of it is there without `present`."""
+
+    @property
+    def hash(self) -> bytes: ...
+    @property
+    def size(self) -> int | None:
+        """Bytes: what the last chunk proved, or else what a peer claimed last."""
+
+    @property
+    def size_verified(self) -> bool: ...
+    @property
+    def present(self) -> tuple[int, ...]:
+        """The chunks whose data were verified and written."""
+
+    @property
+    def is_complete(self) -> bool: ...
+    def read(self, offset: int, n: int) -> bytes:
+        """Up to `n` bytes, fewer at the end. ValueError: not all of them are present. OSError."""
+
+    def outboard(self) -> bytes:
+        """The outboard (64 bytes per pair, pre-order), zeros where a pair is missing; empty if the
+        size is not verified. OSError."""
+
+    def sync(self) -> None:
+        """Makes what was written durable; blocks, see `Worker.sync_files`. OSError."""
+
+    def close(self) -> None:
+        """Closes files that `read` and `outboard` opened; a transfer keeps its own."""
+
+@final
+class Worker:
+    """The disk thread. With `inline` there is none, and each call does the work it causes."""
+
+    def __new__(cls, *, inline: bool = False) -> Worker: ...
+    def fileno(self) -> int:
+        """Readable while `poll` has something."""
+
+    def poll(self) -> list[tuple[int, str, Any]]:
+        """(job, kind, value): "progress" bytes; "file" (index, hash, size, outboard); "file_error"
+        (index, errno, text); then once "done" (see the jobs) or "error" (errno, text). For a receiver
+        or sender that the engine has let go: (its id, "transfer", None), and it is to be polled."""
+
+    def hash_file(self, path: _Path, outboard_path: _Path | None = None) -> int:
+        """Job; done: (hash, size, outboard or None if it went to a file)."""
+
+    def hash_files(self, paths: Sequence[_Path]) -> int:
+        """Job for many small files: "file" or "file_error" for each in order; done: None."""
+
+    def copy_file(self, source: _Path, target: _Path) -> int:
+        """Job; creates or overwrites the target; done: size."""
+
+    def sync_files(self, paths: Sequence[_Path]) -> int:
+        """Job; makes files or directories durable; done: None."""
+
+    def cancel(self, job: int) -> None:
+        """Lets a job end early, with error ECANCELED; files it began stay."""
+
+    def close(self) -> None:
+        """Ends the thread; what is not done fails with ECANCELED."""
+
+@final
+class BlobReceiver:
+    """Native end of a receive stream (`Conn.read_to`): verifies responses and writes them. On an
+    error it stops the stream with `stop_code`."""
+
+    def __new__(cls, worker: Worker, *, max_size: int, stop_code: int = 0) -> BlobReceiver: ...
+    @property
+    def id(self) -> int:
+        """Number under which `Worker.poll` tells of reports that come after the stream ended."""
+
+    def expect(self, items: Sequence[tuple[bytes, Sequence[int], Blob]]) -> None:
+        """Appends responses: hash, query, blob. ValueError."""
+
+    def finish(self) -> None:
+        """No more will be expected: the end of the stream should follow."""
+
+    def poll(self) -> list[tuple[Any, ...]]:
+        """("size", i, claimed), ("progress", i, verified bytes), ("done", i), ("error", i, kind,
+        detail), ("end", trailing bytes); i counts the expected items. Kinds and details:
+        parent_mismatch, leaf_mismatch (first chunk, end chunk); size_limit (claimed, limit);
+        size_conflict (claimed, verified); size_invalid, missing_header, missing_item, truncated,
+        lost: None; reset: code; io: (errno, text). Nothing follows an error or the end."""
+
+@final
+class BlobSender:
+    """Native end of a send stream (`Conn.write_from`): reads blobs and sends responses. All data are
+    verified again; on an error it resets the stream with code 3."""
+
+    def __new__(cls, worker: Worker) -> BlobSender: ...
+    @property
+    def id(self) -> int:
+        """Number under which `Worker.poll` tells of reports that come after the stream ended."""
+
+    def push(self, items: Sequence[tuple[Blob, Sequence[int]]]) -> None:
+        """Appends responses: blob, query. ValueError."""
+
+    def prefix(self, data: Buffer) -> None:
+        """Appends bytes as they are."""
+
+    def finish(self) -> None:
+        """Nothing more will be appended: the stream is finished after the last response."""
+
+    def reset(self, code: int) -> None:
+        """Resets the stream at once."""
+
+    def poll(self) -> list[tuple[Any, ...]]:
+        """("started", i, size), ("progress", i, end offset), ("done", i), ("error", i, kind,
+        detail), ("end", 0); i counts the pushed responses. Kinds and details: changed (first chunk,
+        end chunk) or None; missing, lost: None; io: (errno, text); stopped: code."""

@@ -19,6 +19,6 @@ mod worker;
 pub use blob::{Blob, NotPresent, OutboardAt, SizeConflict};
 pub use job::{Job, JobEvent};
 pub use receive::{Item, NotWritable, Receiver};
-pub use report::{Detail, Report};
+pub use report::{Detail, Report, describe};
 pub use send::Sender;
 pub use worker::{Event, Worker};

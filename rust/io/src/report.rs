@@ -54,7 +54,7 @@ pub enum Detail {
         claimed: u64,
         other: u64,
     },
-    /// A failed system call: errno (0 if there is none) and what it means.
+    /// A failed system call: errno and what it means.
     Os {
         errno: i32,
         text: String,
@@ -65,11 +65,24 @@ pub enum Detail {
 pub type Failure = (&'static str, Detail);
 
 pub fn os(error: &io::Error) -> Failure {
-    ("io", os_detail(error))
+    let (errno, text) = describe(error);
+    ("io", Detail::Os { errno, text })
 }
 
-pub fn os_detail(error: &io::Error) -> Detail {
-    Detail::Os { errno: error.raw_os_error().unwrap_or(0), text: error.to_string() }
+/// Errno and text of an error; errors that are not the system's get the errno that is nearest.
+pub fn describe(error: &io::Error) -> (i32, String) {
+    let text = error.to_string();
+    match error.raw_os_error() {
+        Some(errno) => (errno, text.split(" (os error").next().unwrap_or(&text).to_owned()),
+        None => {
+            let errno = match error.kind() {
+                io::ErrorKind::InvalidInput => libc::EINVAL,
+                io::ErrorKind::ResourceBusy => libc::EBUSY,
+                _ => libc::EIO,
+            };
+            (errno, text)
+        }
+    }
 }
 
 pub fn decode(error: DecodeError) -> Failure {

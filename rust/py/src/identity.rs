@@ -15,7 +15,7 @@ fn exact<const N: usize>(what: &str, bytes: &[u8]) -> PyResult<[u8; N]> {
 }
 
 /// Borrows `bytes`, copies any other contiguous buffer.
-fn contents<'a>(message: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, [u8]>> {
+pub(crate) fn contents<'a>(message: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, [u8]>> {
     if let Ok(bytes) = message.cast::<PyBytes>() {
         return Ok(Cow::Borrowed(bytes.as_bytes()));
     }

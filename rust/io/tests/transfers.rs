@@ -1,0 +1,670 @@
+//! Receivers and senders, driven by hand as the engine drives them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver as Channel, channel};
+use std::time::Duration;
+
+use aioiroh_bao::{ChunkRanges, encode, outboard};
+use aioiroh_core::stream::{Next, StreamEnd, StreamSink, Waker};
+use aioiroh_io::{Blob, Detail, Event, Item, OutboardAt, Receiver, Report, Sender, Worker};
+use bytes::Bytes;
+
+const LONG: Duration = Duration::from_secs(20);
+
+fn blob(size: usize) -> Vec<u8> {
+    (0..size).map(|i| (i % 251) as u8).collect()
+}
+
+fn set(boundaries: &[u64]) -> ChunkRanges {
+    ChunkRanges::from_boundaries(boundaries.to_vec()).unwrap()
+}
+
+fn encoded(data: &[u8], query: &ChunkRanges) -> Vec<u8> {
+    let (hash, outboard) = outboard::of_bytes(data);
+    encode::to_vec(hash, data, &outboard, query).unwrap()
+}
+
+/// A folder that goes away.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("aioiroh-io-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn waker() -> (Waker, Channel<()>) {
+    let (send, wakes) = channel();
+    (
+        Arc::new(move || {
+            let _ = send.send(());
+        }),
+        wakes,
+    )
+}
+
+/// Gives a stream to a sink as the engine does: never more than it takes, waiting for the waker else.
+struct Feeder {
+    receiver: Receiver,
+    sink: Box<dyn StreamSink>,
+    wakes: Channel<()>,
+    reports: Vec<Report>,
+    stopped: Option<u64>,
+}
+
+impl Feeder {
+    fn new(worker: &Worker, limit: u64) -> Self {
+        let receiver = Receiver::new(worker, limit, 7).unwrap();
+        let mut sink = receiver.sink().unwrap();
+        assert!(receiver.sink().is_none());
+        let (waker, wakes) = waker();
+        sink.attach(waker);
+        Self { receiver, sink, wakes, reports: Vec::new(), stopped: None }
+    }
+
+    fn expect(&self, query: ChunkRanges, blob: &Arc<Blob>) {
+        self.receiver.expect(vec![Item { query, blob: blob.clone() }]).unwrap();
+    }
+
+    fn look(&mut self) {
+        if self.sink.notify() {
+            self.reports.extend(self.receiver.poll());
+        }
+        self.stopped = self.stopped.or(self.sink.stopped());
+    }
+
+    fn feed(&mut self, mut data: &[u8], piece: usize) {
+        while !data.is_empty() && self.stopped.is_none() {
+            let room = self.sink.capacity();
+            if room == 0 {
+                self.wakes.recv_timeout(LONG).unwrap();
+                self.look();
+                continue;
+            }
+            let (now, rest) = data.split_at(data.len().min(piece).min(room));
+            self.sink.push(Bytes::copy_from_slice(now));
+            data = rest;
+            self.look();
+        }
+    }
+
+    /// Ends the stream and waits for the last report.
+    fn end(mut self, end: StreamEnd) -> Vec<Report> {
+        if self.stopped.is_none() {
+            self.sink.end(end);
+        }
+        loop {
+            self.look();
+            if matches!(self.reports.last(), Some(Report::End { .. } | Report::Error { .. })) {
+                return std::mem::take(&mut self.reports);
+            }
+            self.wakes.recv_timeout(LONG).unwrap();
+        }
+    }
+}
+
+fn errors(reports: &[Report]) -> Vec<(u64, &'static str, Detail)> {
+    reports
+        .iter()
+        .filter_map(|report| match report {
+            Report::Error { item, kind, detail } => Some((*item, *kind, detail.clone())),
+            _ => None,
+        })
+        .collect()
+}
+
+fn workers() -> [Worker; 2] {
+    [Worker::new(false).unwrap(), Worker::new(true).unwrap()]
+}
+
+#[test]
+fn blobs_arrive_in_memory_and_in_files() {
+    for worker in workers() {
+        let folder = Folder::new(&format!("arrive-{}", worker.fd()));
+        for size in [0, 1, 1024, 16384, 16385, 100_000, 3_000_000, 9_000_001] {
+            let data = blob(size);
+            let (hash, pairs) = outboard::of_bytes(&data);
+            let (path, outboard) = (folder.at("data"), folder.at("outboard"));
+            let blobs = [
+                Arc::new(Blob::memory(hash, 1 << 40)),
+                Arc::new(Blob::create(hash, path.clone(), Some(outboard.clone()), 1 << 40)),
+                Arc::new(Blob::create(hash, folder.at("data2"), None, 1 << 40)),
+            ];
+            for piece in [1400, 70_000, 5_000_000] {
+                let mut feeder = Feeder::new(&worker, u64::MAX);
+                for blob in &blobs {
+                    feeder.expect(ChunkRanges::all(), blob);
+                }
+                feeder.receiver.finish();
+                for _ in &blobs {
+                    feeder.feed(&encoded(&data, &ChunkRanges::all()), piece);
+                }
+                let reports = feeder.end(StreamEnd::Finished);
+                assert_eq!(reports.last(), Some(&Report::End { trailing: 0 }), "{reports:?}");
+                for item in 0..blobs.len() as u64 {
+                    let size = size as u64;
+                    assert!(reports.contains(&Report::Size { item, size }));
+                    assert!(size == 0 || reports.contains(&Report::Progress { item, bytes: size }));
+                    assert!(reports.contains(&Report::Done { item }));
+                }
+                for blob in &blobs {
+                    assert!(blob.is_complete());
+                    assert_eq!(blob.verified_size(), Some(size as u64));
+                    assert!(blob.read(0, size + 1).unwrap().unwrap() == data);
+                    assert!(blob.outboard().unwrap() == pairs);
+                    blob.close();
+                }
+                assert!(std::fs::read(&path).unwrap() == data);
+                assert!(size <= 16384 || std::fs::read(&outboard).unwrap() == pairs);
+            }
+        }
+    }
+}
+
+#[test]
+fn parts_arrive_from_several_streams() {
+    let data = blob(1_000_000);
+    let (hash, pairs) = outboard::of_bytes(&data);
+    for worker in workers() {
+        let folder = Folder::new(&format!("parts-{}", worker.fd()));
+        for target in
+            [Blob::memory(hash, 1 << 40), Blob::create(hash, folder.at("d"), Some(folder.at("o")), 1 << 40)]
+        {
+            let target = Arc::new(target);
+            let queries = [set(&[0, 1]), set(&[20, 300]), ChunkRanges::last_chunk(), set(&[1, 20, 300])];
+            for (i, query) in queries.iter().enumerate() {
+                assert_eq!(target.verified_size().is_some(), i > 2);
+                let mut feeder = Feeder::new(&worker, u64::MAX);
+                feeder.expect(query.clone(), &target);
+                feeder.receiver.finish();
+                feeder.feed(&encoded(&data, query), 1400);
+                assert!(errors(&feeder.end(StreamEnd::Finished)).is_empty());
+                assert_eq!(target.is_complete(), i == 3);
+            }
+            assert!(target.read(0, data.len()).unwrap().unwrap() == data);
+            assert!(target.outboard().unwrap() == pairs);
+        }
+    }
+}
+
+#[test]
+fn only_verified_bytes_can_be_read() {
+    let data = blob(100_000);
+    let worker = Worker::new(true).unwrap();
+    let target = Arc::new(Blob::memory(outboard::of_bytes(&data).0, 1 << 40));
+    assert!(target.read(0, 1).is_err());
+    let mut feeder = Feeder::new(&worker, u64::MAX);
+    feeder.expect(set(&[2, 5]), &target);
+    feeder.feed(&encoded(&data, &set(&[2, 5])), 1400);
+    assert_eq!(target.present(), set(&[2, 5]));
+    assert_eq!(target.read(2048, 3072).unwrap().unwrap(), data[2048..5120]);
+    assert!(target.read(2047, 2).is_err());
+    assert!(target.read(5119, 2).is_err());
+    assert_eq!(target.read(1 << 50, 10).unwrap().unwrap(), b"");
+}
+
+#[test]
+fn what_verified_before_a_failure_is_kept() {
+    let data = blob(3_000_000);
+    let hash = outboard::of_bytes(&data).0;
+    let good = encoded(&data, &ChunkRanges::all());
+    for worker in workers() {
+        let folder = Folder::new(&format!("failure-{}", worker.fd()));
+        let cases: [(&str, StreamEnd, Detail); 4] = [
+            ("leaf_mismatch", StreamEnd::Finished, Detail::Chunks { lo: 1456, hi: 1472 }),
+            ("truncated", StreamEnd::Finished, Detail::None),
+            ("reset", StreamEnd::Reset(9), Detail::Code(9)),
+            ("lost", StreamEnd::Lost, Detail::None),
+        ];
+        for (kind, end, detail) in cases {
+            let target = Arc::new(Blob::create(hash, folder.at("data"), None, 1 << 40));
+            let mut feeder = Feeder::new(&worker, u64::MAX);
+            feeder.expect(ChunkRanges::all(), &target);
+            let mut bytes = good[..1_500_000].to_vec();
+            if kind == "leaf_mismatch" {
+                // Somewhere in the leaf that the cut would have hit.
+                bytes[1_499_000] ^= 1;
+                bytes.extend_from_slice(&good[1_500_000..1_600_000]);
+            }
+            feeder.feed(&bytes, 50_000);
+            let reports = feeder.end(end);
+            assert_eq!(errors(&reports), [(0, kind, detail)]);
+            assert_eq!(target.present(), set(&[0, 1456]));
+            assert_eq!(target.read(0, 1456 * 1024).unwrap().unwrap(), data[..1456 * 1024]);
+            assert!(!target.is_complete());
+        }
+    }
+}
+
+#[test]
+fn an_error_stops_the_stream() {
+    let data = blob(40_000);
+    let worker = Worker::new(false).unwrap();
+    let wrong = Arc::new(Blob::memory([3; 32], 1 << 40));
+    let mut feeder = Feeder::new(&worker, u64::MAX);
+    feeder.expect(ChunkRanges::all(), &wrong);
+    feeder.feed(&encoded(&data, &ChunkRanges::all()), 1400);
+    while feeder.stopped.is_none() {
+        feeder.wakes.recv_timeout(LONG).unwrap();
+        feeder.look();
+    }
+    assert_eq!(feeder.stopped, Some(7));
+    assert_eq!(errors(&feeder.reports), [(0, "parent_mismatch", Detail::Chunks { lo: 0, hi: 40 })]);
+}
+
+#[test]
+fn claims_are_limited_and_must_not_contradict_what_is_verified() {
+    let data = blob(100_000);
+    let hash = outboard::of_bytes(&data).0;
+    let worker = Worker::new(true).unwrap();
+    let claim = |target: &Arc<Blob>, limit, query: ChunkRanges, size: u64| {
+        let mut feeder = Feeder::new(&worker, limit);
+        feeder.expect(query.clone(), target);
+        let mut bytes = encoded(&data, &query);
+        bytes[..8].copy_from_slice(&size.to_le_bytes());
+        feeder.feed(&bytes, 1 << 20);
+        feeder.receiver.finish();
+        errors(&feeder.end(StreamEnd::Finished))
+    };
+    let target = Arc::new(Blob::memory(hash, 200_000));
+    let too_large = |claimed, other| vec![(0, "size_limit", Detail::Size { claimed, other })];
+    assert_eq!(claim(&target, 99_999, ChunkRanges::all(), 100_000), too_large(100_000, 99_999));
+    assert_eq!(claim(&target, 1 << 40, ChunkRanges::all(), 200_001), too_large(200_001, 200_000));
+    assert_eq!(claim(&target, 1 << 40, ChunkRanges::all(), 0), [(0, "size_invalid", Detail::None)]);
+    // A lie that verifies, for a part on the left; the next one may say something else.
+    assert_eq!(claim(&target, 1 << 40, set(&[0, 1]), 120_000), []);
+    assert_eq!((target.size(), target.verified_size()), (Some(120_000), None));
+    assert_eq!(claim(&target, 1 << 40, set(&[0, 16]), 80_000), []);
+    assert_eq!(claim(&target, 1 << 40, set(&[0, 20]), 100_000), []);
+    assert_eq!(target.verified_size(), None);
+    assert_eq!(claim(&target, 1 << 40, ChunkRanges::last_chunk(), 100_000), []);
+    assert_eq!(target.verified_size(), Some(100_000));
+    let conflict = Detail::Size { claimed: 120_000, other: 100_000 };
+    assert_eq!(claim(&target, 1 << 40, set(&[0, 1]), 120_000), [(0, "size_conflict", conflict)]);
+    assert_eq!(claim(&target, 1 << 40, set(&[20]), 100_000), []);
+    assert!(target.is_complete());
+    assert!(target.outboard().unwrap() == outboard::of_bytes(&data).1);
+}
+
+#[test]
+fn bytes_wait_for_items_and_hold_the_peer() {
+    for worker in workers() {
+        let data = blob(5_000_000);
+        let bytes = encoded(&data, &ChunkRanges::all());
+        let target = Arc::new(Blob::memory(outboard::of_bytes(&data).0, 1 << 40));
+        let mut feeder = Feeder::new(&worker, u64::MAX);
+        let mut pushed = 0;
+        loop {
+            let room = feeder.sink.capacity();
+            if room == 0 {
+                break;
+            }
+            let now = room.min(100_000);
+            feeder.sink.push(Bytes::copy_from_slice(&bytes[pushed..pushed + now]));
+            pushed += now;
+        }
+        assert_eq!(pushed, 2 * 1024 * 1024);
+        assert!(feeder.receiver.poll().is_empty());
+        feeder.expect(ChunkRanges::all(), &target);
+        feeder.wakes.recv_timeout(LONG).unwrap();
+        feeder.feed(&bytes[pushed..], 100_000);
+        feeder.receiver.finish();
+        assert_eq!(feeder.end(StreamEnd::Finished).last(), Some(&Report::End { trailing: 0 }));
+        assert!(target.is_complete());
+    }
+}
+
+#[test]
+fn empty_queries_take_no_bytes_and_trailing_bytes_are_counted() {
+    for worker in workers() {
+        let data = blob(20_000);
+        let target = Arc::new(Blob::memory(outboard::of_bytes(&data).0, 1 << 40));
+        let mut feeder = Feeder::new(&worker, u64::MAX);
+        feeder.expect(ChunkRanges::empty(), &target);
+        feeder.look();
+        assert_eq!(feeder.reports, [Report::Done { item: 0 }]);
+        feeder.expect(ChunkRanges::all(), &target);
+        feeder.expect(ChunkRanges::empty(), &target);
+        feeder.receiver.finish();
+        feeder.feed(&encoded(&data, &ChunkRanges::all()), 1400);
+        feeder.feed(&[1, 2, 3], 2);
+        let reports = feeder.end(StreamEnd::Finished);
+        assert_eq!(reports[reports.len() - 2..], [Report::Done { item: 2 }, Report::End { trailing: 3 }]);
+
+        // Not for ever.
+        let mut feeder = Feeder::new(&worker, u64::MAX);
+        feeder.receiver.finish();
+        for _ in 0..100 {
+            feeder.feed(&[0; 1000], 1000);
+        }
+        assert_eq!(feeder.stopped, Some(0));
+    }
+}
+
+#[test]
+fn missing_ends_have_names() {
+    let data = blob(40_000);
+    let bytes = encoded(&data, &ChunkRanges::all());
+    for worker in workers() {
+        for (len, kind) in
+            [(0, "missing_header"), (5, "missing_header"), (8, "missing_item"), (30, "truncated")]
+        {
+            let target = Arc::new(Blob::memory(outboard::of_bytes(&data).0, 1 << 40));
+            let mut feeder = Feeder::new(&worker, u64::MAX);
+            feeder.expect(ChunkRanges::all(), &target);
+            feeder.feed(&bytes[..len], 1);
+            assert_eq!(errors(&feeder.end(StreamEnd::Finished)), [(0, kind, Detail::None)]);
+        }
+    }
+}
+
+#[test]
+fn system_errors_are_reported() {
+    let data = blob(40_000);
+    for worker in workers() {
+        let path = Path::new("/nonexistent/data").to_path_buf();
+        let target = Arc::new(Blob::create(outboard::of_bytes(&data).0, path, None, 1 << 40));
+        let mut feeder = Feeder::new(&worker, u64::MAX);
+        feeder.expect(ChunkRanges::all(), &target);
+        feeder.feed(&encoded(&data, &ChunkRanges::all()), 1400);
+        let text = "No such file or directory".to_owned();
+        let detail = Detail::Os { errno: 2, text };
+        assert_eq!(errors(&feeder.end(StreamEnd::Finished)), [(0, "io", detail)]);
+        assert_eq!(target.present(), ChunkRanges::empty());
+    }
+}
+
+/// After the engine has let a sink go, reports go by way of the worker.
+#[test]
+fn reports_after_the_end_of_the_stream_are_not_lost() {
+    for worker in workers() {
+        let folder = Folder::new(&format!("after-{}", worker.fd()));
+        let data = blob(1_900_000);
+        let hash = outboard::of_bytes(&data).0;
+        let target = Arc::new(Blob::create(hash, folder.at("data"), None, 1 << 40));
+        let receiver = Receiver::new(&worker, u64::MAX, 0).unwrap();
+        receiver.expect(vec![Item { query: ChunkRanges::all(), blob: target.clone() }]).unwrap();
+        receiver.finish();
+        let mut sink = receiver.sink().unwrap();
+        sink.attach(waker().0);
+        sink.push(encoded(&data, &ChunkRanges::all()).into());
+        sink.end(StreamEnd::Finished);
+        drop(sink);
+        let mut reports = Vec::new();
+        let start = std::time::Instant::now();
+        while reports.last() != Some(&Report::End { trailing: 0 }) {
+            assert!(start.elapsed() < LONG, "{reports:?}");
+            for event in worker.poll() {
+                assert!(matches!(event, Event::Transfer(id) if id == receiver.id()));
+                reports.extend(receiver.poll());
+            }
+        }
+        assert!(target.is_complete());
+    }
+}
+
+/// A stream that is let go without an end is lost.
+#[test]
+fn letting_go_of_a_stream_early_is_an_error() {
+    let data = blob(100_000);
+    for worker in workers() {
+        let target = Arc::new(Blob::memory(outboard::of_bytes(&data).0, 1 << 40));
+        let receiver = Receiver::new(&worker, u64::MAX, 0).unwrap();
+        receiver.expect(vec![Item { query: ChunkRanges::all(), blob: target }]).unwrap();
+        drop(receiver.sink());
+        assert_eq!(errors(&receiver.poll()), [(0, "lost", Detail::None)]);
+
+        let sender = Sender::new(&worker).unwrap();
+        sender.push(Arc::new(Blob::from_bytes(data.clone().into())), ChunkRanges::all());
+        drop(sender.source());
+        assert_eq!(errors(&sender.poll()), [(0, "lost", Detail::None)]);
+    }
+}
+
+/// What the engine takes from a source until it ends: the bytes, how it ended, and the reports.
+fn drain(sender: &Sender, max: usize) -> (Vec<u8>, Option<u64>, Vec<Report>) {
+    let mut source = sender.source().unwrap();
+    let (waker, wakes) = waker();
+    source.attach(waker);
+    let (mut bytes, mut reports) = (Vec::new(), Vec::new());
+    let end = loop {
+        let next = source.next(max);
+        if source.notify() {
+            reports.extend(sender.poll());
+        }
+        match next {
+            Next::Data(data) => {
+                assert!(!data.is_empty() && data.len() <= max);
+                bytes.extend_from_slice(&data);
+            }
+            Next::Pending => wakes.recv_timeout(LONG).unwrap(),
+            Next::Finish => break None,
+            Next::Reset(code) => break Some(code),
+        }
+    };
+    drop(source);
+    reports.extend(sender.poll());
+    (bytes, end, reports)
+}
+
+fn file_blob(folder: &Folder, data: &[u8], outboard_file: bool) -> Blob {
+    let (hash, pairs) = outboard::of_bytes(data);
+    let (path, outboard) = (folder.at("data"), folder.at("outboard"));
+    std::fs::write(&path, data).unwrap();
+    std::fs::write(&outboard, &pairs).unwrap();
+    let outboard = if outboard_file { OutboardAt::File(outboard) } else { OutboardAt::Memory(pairs.into()) };
+    Blob::open(hash, path, data.len() as u64, outboard, None)
+}
+
+#[test]
+fn responses_leave_memory_and_files() {
+    for worker in workers() {
+        let folder = Folder::new(&format!("leave-{}", worker.fd()));
+        for size in [0, 1, 1024, 16384, 16385, 100_000, 7_000_001] {
+            let data = blob(size);
+            for query in [ChunkRanges::all(), ChunkRanges::last_chunk(), set(&[3, 4, 90, 500]), set(&[])] {
+                for blob in [
+                    Blob::from_bytes(data.clone().into()),
+                    file_blob(&folder, &data, true),
+                    file_blob(&folder, &data, false),
+                ] {
+                    let blob = Arc::new(blob);
+                    let sender = Sender::new(&worker).unwrap();
+                    sender.prefix(Bytes::from_static(b"head"));
+                    sender.push(blob.clone(), query.clone());
+                    sender.push(blob, ChunkRanges::last_chunk());
+                    sender.finish();
+                    let (bytes, end, reports) = drain(&sender, 40_000);
+                    let mut expected = b"head".to_vec();
+                    expected.extend(encoded(&data, &query));
+                    expected.extend(encoded(&data, &ChunkRanges::last_chunk()));
+                    assert!(bytes == expected, "{size} {query:?}");
+                    assert_eq!(end, None);
+                    let size = size as u64;
+                    assert!(query.is_empty() || reports.contains(&Report::Started { item: 0, size }));
+                    assert!(reports.contains(&Report::Started { item: 1, size }));
+                    assert!(reports.contains(&Report::Done { item: 0 }));
+                    assert!(reports.contains(&Report::Progress { item: 1, bytes: size }));
+                    assert_eq!(
+                        reports[reports.len() - 2..],
+                        [Report::Done { item: 1 }, Report::End { trailing: 0 }]
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_changed_file_is_an_error_and_never_wrong_bytes() {
+    let data = blob(3_000_000);
+    let good = encoded(&data, &ChunkRanges::all());
+    for worker in workers() {
+        let folder = Folder::new(&format!("changed-{}", worker.fd()));
+        for change in ["data", "short", "outboard"] {
+            let blob = file_blob(&folder, &data, true);
+            let mut changed = data.clone();
+            changed[2_000_000] ^= 1;
+            match change {
+                "data" => std::fs::write(folder.at("data"), &changed).unwrap(),
+                "short" => std::fs::write(folder.at("data"), &data[..2_000_000]).unwrap(),
+                _ => std::fs::write(folder.at("outboard"), outboard::of_bytes(&changed).1).unwrap(),
+            }
+            let sender = Sender::new(&worker).unwrap();
+            sender.push(Arc::new(blob), ChunkRanges::all());
+            sender.finish();
+            let (bytes, end, reports) = drain(&sender, 40_000);
+            assert_eq!(end, Some(3));
+            assert_eq!(errors(&reports).iter().map(|e| (e.0, e.1)).collect::<Vec<_>>(), [(0, "changed")]);
+            assert!(good.starts_with(&bytes));
+            assert!(change == "outboard" || bytes.len() > 1_900_000);
+        }
+    }
+}
+
+#[test]
+fn what_is_missing_is_refused_before_the_first_byte() {
+    let data = blob(100_000);
+    let (hash, pairs) = outboard::of_bytes(&data);
+    for worker in workers() {
+        let folder = Folder::new(&format!("missing-{}", worker.fd()));
+        std::fs::write(folder.at("data"), &data).unwrap();
+        let open = |present: &[u64]| {
+            let outboard = OutboardAt::Memory(pairs.clone().into());
+            Arc::new(Blob::open(hash, folder.at("data"), 100_000, outboard, Some(set(present))))
+        };
+        let cases: [(&[u64], &[u64], bool); 6] = [
+            (&[0, 20, 96, 98], &[0, 16], true),
+            (&[0, 20, 96, 98], &[3, 4], true),
+            // Part of a group that is not here whole.
+            (&[0, 20, 96, 98], &[16, 17], false),
+            (&[0, 20, 96, 98], &[3, 40], false),
+            (&[0, 20, 96, 98], &[u64::MAX], true),
+            // The size is not proven.
+            (&[0, 20], &[0, 16], false),
+        ];
+        for (present, query, served) in cases {
+            let sender = Sender::new(&worker).unwrap();
+            sender.push(open(present), set(query));
+            sender.finish();
+            let (bytes, end, reports) = drain(&sender, 40_000);
+            if served {
+                assert_eq!((bytes, end), (encoded(&data, &set(query)), None));
+            } else {
+                assert_eq!((bytes.len(), end), (0, Some(3)));
+                assert_eq!(errors(&reports), [(0, "missing", Detail::None)]);
+            }
+        }
+        let nothing = Sender::new(&worker).unwrap();
+        nothing.push(Arc::new(Blob::memory(hash, 1 << 40)), ChunkRanges::all());
+        assert_eq!(errors(&drain(&nothing, 1).2), [(0, "missing", Detail::None)]);
+        let nowhere = Sender::new(&worker).unwrap();
+        let outboard = OutboardAt::Memory(pairs.clone().into());
+        let blob = Blob::open(hash, folder.at("nowhere"), 100_000, outboard, None);
+        nowhere.push(Arc::new(blob), ChunkRanges::all());
+        assert_eq!(errors(&drain(&nowhere, 1).2)[0].1, "io");
+    }
+}
+
+#[test]
+fn a_sender_is_stopped_reset_or_lost() {
+    let folder = Folder::new("stopped");
+    let data = blob(9_000_000);
+    let blob = Arc::new(file_blob(&folder, &data, true));
+    for worker in workers() {
+        for code in [Some(5), None] {
+            let sender = Sender::new(&worker).unwrap();
+            sender.push(blob.clone(), ChunkRanges::last_chunk());
+            sender.push(blob.clone(), ChunkRanges::all());
+            let mut source = sender.source().unwrap();
+            let (waker, wakes) = waker();
+            source.attach(waker);
+            let mut got = 0;
+            while got < 10_000 {
+                match source.next(1 << 20) {
+                    Next::Data(data) => got += data.len(),
+                    Next::Pending => wakes.recv_timeout(LONG).unwrap(),
+                    other => panic!("{other:?}"),
+                }
+            }
+            source.abort(code);
+            assert!(source.notify());
+            let (kind, detail) = match code {
+                Some(code) => ("stopped", Detail::Code(code)),
+                None => ("lost", Detail::None),
+            };
+            assert_eq!(errors(&sender.poll()), [(1, kind, detail)]);
+        }
+        let sender = Sender::new(&worker).unwrap();
+        sender.push(blob.clone(), ChunkRanges::all());
+        sender.reset(1);
+        assert_eq!(drain(&sender, 1 << 20).1, Some(1));
+    }
+}
+
+#[test]
+fn items_may_be_pushed_while_the_engine_waits() {
+    for worker in workers() {
+        let folder = Folder::new(&format!("later-{}", worker.fd()));
+        let large = blob(5_000_000);
+        let small = blob(1000);
+        let blobs = [
+            (Arc::new(Blob::from_bytes(small.clone().into())), encoded(&small, &ChunkRanges::all())),
+            (Arc::new(file_blob(&folder, &large, true)), encoded(&large, &ChunkRanges::all())),
+            (Arc::new(Blob::from_bytes(large.clone().into())), encoded(&large, &ChunkRanges::all())),
+        ];
+        let sender = Sender::new(&worker).unwrap();
+        let mut source = sender.source().unwrap();
+        let (waker, wakes) = waker();
+        source.attach(waker);
+        for i in [0, 0, 1, 0, 2, 1, 0, 2] {
+            assert!(matches!(source.next(1), Next::Pending));
+            sender.push(blobs[i].0.clone(), ChunkRanges::all());
+            let mut got = Vec::new();
+            while got.len() < blobs[i].1.len() {
+                match source.next(1 << 16) {
+                    Next::Data(data) => got.extend_from_slice(&data),
+                    Next::Pending => wakes.recv_timeout(LONG).unwrap(),
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert!(got == blobs[i].1);
+            while wakes.try_recv().is_ok() {}
+        }
+        assert!(matches!(source.next(1), Next::Pending));
+        sender.finish();
+        wakes.recv_timeout(LONG).unwrap();
+        assert!(matches!(source.next(1), Next::Finish));
+    }
+}
+
+#[test]
+fn a_closed_worker_fails_its_transfers() {
+    let data = blob(3_000_000);
+    let folder = Folder::new("closed");
+    let worker = Worker::new(false).unwrap();
+    worker.close();
+    let target = Arc::new(Blob::create(outboard::of_bytes(&data).0, folder.at("x"), None, 1 << 40));
+    let mut feeder = Feeder::new(&worker, u64::MAX);
+    feeder.expect(ChunkRanges::all(), &target);
+    feeder.feed(&encoded(&data, &ChunkRanges::all()), 100_000);
+    assert_eq!(errors(&feeder.reports)[0].1, "io");
+    let sender = Sender::new(&worker).unwrap();
+    sender.push(Arc::new(file_blob(&folder, &data, true)), ChunkRanges::all());
+    let (bytes, end, reports) = drain(&sender, 100);
+    assert_eq!((bytes.len(), end, errors(&reports)[0].1), (0, Some(3), "io"));
+}
