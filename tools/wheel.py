@@ -52,7 +52,7 @@ def check_contents(wheel: Path, sdist: Path) -> None:
 def main() -> None:
     shutil.rmtree(DIST, ignore_errors=True)
     run(*MATURIN, "build", "--release", "--locked", "--quiet", "--out", DIST)
-    run(*MATURIN, "sdist", "--quiet", "--out", DIST)
+    run(*MATURIN, "sdist", "--out", DIST)
     wheel, sdist = only("*.whl"), only("*.tar.gz")
     check_contents(wheel, sdist)
     with tempfile.TemporaryDirectory() as scratch:
