@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 from aioiroh import _native
 from aioiroh.aio import Watch
@@ -119,7 +119,9 @@ class PathBoard:
 
     def __init__(self, state: ConnectionState) -> None:
         self._state = state
-        self._subscribers: WeakSet[_Subscriber] = WeakSet()
+        # In the order in which they came, unlike a set: simulations must repeat.
+        self._subscribers: WeakValueDictionary[int, _Subscriber] = WeakValueDictionary()
+        self._subscriptions = 0
         self._abandoned: dict[int, tuple[str, int | None]] = {}
         self.watch: Watch[tuple[PathInfo, ...]] = Watch(self.snapshot())
         if state.lost is not None:
@@ -135,7 +137,8 @@ class PathBoard:
     async def events(self) -> AsyncIterator[PathEvent]:
         """What happens from now on, until the connection ends."""
         subscriber = _Subscriber(self._state.loop)
-        self._subscribers.add(subscriber)
+        self._subscriptions += 1
+        self._subscribers[self._subscriptions] = subscriber
         if self._state.lost is not None:
             subscriber.end()
         while await subscriber.ready():
@@ -149,11 +152,11 @@ class PathBoard:
         """The connection is over."""
         lost = self._state.lost
         self.watch.close(None if lost is None else loss_copy(lost))
-        for subscriber in tuple(self._subscribers):
+        for subscriber in tuple(self._subscribers.values()):
             subscriber.end()
 
     def _tell(self, event: PathEvent) -> None:
-        for subscriber in tuple(self._subscribers):
+        for subscriber in tuple(self._subscribers.values()):
             subscriber.put(event)
 
     # --- events of the engine
