@@ -166,9 +166,8 @@ async def test_what_is_acknowledged_has_reached_the_peer(network):
 @simulated(seeds=3)
 async def test_leaving_a_connection_waits_for_what_was_finished(network):
     async with pair(network, link=Link(latency=0.02, loss=0.05)) as (client, server):
-        async with client:
-            async with client.open_uni() as stream:
-                await stream.write(PAYLOAD[:200_000])
+        async with client, client.open_uni() as stream:
+            await stream.write(PAYLOAD[:200_000])
         received = await server.accept_uni()
         assert await received.read_all(limit=200_000) == PAYLOAD[:200_000]
         reason = await server.closed()

@@ -42,8 +42,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     waits for.
 
     The same program does the same things in the same order in each run, whatever the addresses of
-    objects, hash seeds and the garbage collector do: sets of tasks have one order, and garbage is
-    collected at fixed moments. (A set of other objects may still be iterated in any order.)
+    objects, hash seeds and the garbage collector do: sets of tasks and futures have one order, and garbage
+    is collected at fixed moments. (A set of other objects may still be iterated in any order.)
 
     The outside world has another clock, so threads, sockets, pipes, processes and signals are refused
     with RuntimeError. Use it as `asyncio.Runner(loop_factory=VirtualLoop)`, or through `run`.
@@ -53,7 +53,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._nanoseconds = 0
         self._time_limit = END_OF_TIME if time_limit is None else min(time_limit, END_OF_TIME)
         self._turns = 0
-        self._task_numbers = itertools.count(1)
+        self._numbers = itertools.count(1)
         super().__init__(_Leap(self))
         # Timers count as due half a nanosecond early, which is what rounding may cost.
         self._clock_resolution = 0.5 / NANOSECONDS
@@ -95,8 +95,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 f"not done after {limit:.9g} virtual seconds\n{describe_tasks(self)}"
             )
 
-    def next_task_number(self) -> int:
-        return next(self._task_numbers)
+    def create_future(self) -> asyncio.Future[Any]:
+        """A future of this loop."""
+        return _Future(loop=self)
+
+    def next_number(self) -> int:
+        """A number for a future or a task, unlike any other."""
+        return next(self._numbers)
 
 
 class _Leap(selectors.SelectSelector):
@@ -111,8 +116,21 @@ class _Leap(selectors.SelectSelector):
         return []
 
 
+class _Future(asyncio.Future[T]):
+    """A future that hashes by its number, so that a set of them has the same order in each run."""
+
+    __slots__ = ("_number",)
+
+    def __init__(self, *, loop: VirtualLoop) -> None:
+        super().__init__(loop=loop)
+        self._number = loop.next_number()
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class _Task(asyncio.Task[T]):
-    """A task that hashes by its number, so that sets of tasks have the same order in each run."""
+    """The same for a task."""
 
     __slots__ = ("_number",)
 
@@ -121,7 +139,7 @@ class _Task(asyncio.Task[T]):
     # The base class puts the task into a set while it is being initialised.
     def __new__(cls, _coro: object, *, loop: VirtualLoop, **_options: Any) -> _Task[T]:
         task = super().__new__(cls)
-        task._number = loop.next_task_number()
+        task._number = loop.next_number()
         return task
 
     def __hash__(self) -> int:

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import NamedTuple
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
-from aioiroh import _native
-from aioiroh.net import UdpOptions
-from aioiroh.quic import Connection, Driver, TransportConfig
-from aioiroh.testing.host import Host
+from aioiroh.endpoint import Endpoint
+from aioiroh.quic import Connection, TransportConfig
 from aioiroh.testing.link import Link
 from aioiroh.testing.network import VirtualNetwork
 
 __all__ = ["Pair", "pair"]
 
 ALPN = b"aioiroh/testing"
+NO_LINK = Link(latency=0.0, mtu=65_535)
 
 
-class Pair(NamedTuple):
-    """Both ends of a connection."""
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two endpoints and both ends of a connection between them; unpacks into the two ends."""
 
     client: Connection
+    """The end of the endpoint that dialled."""
     server: Connection
+    client_endpoint: Endpoint
+    server_endpoint: Endpoint
+    network: VirtualNetwork
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter((self.client, self.server))
 
 
 @asynccontextmanager
@@ -33,42 +41,33 @@ async def pair(
     alpn: bytes = ALPN,
     transport: TransportConfig | None = None,
 ) -> AsyncIterator[Pair]:
-    """Two endpoints on hosts of their own, and a connection between them.
+    """Two endpoints on hosts of their own, `client` and `server`, and a connection between them.
 
-    Everything that passes between them passes one `link` in each direction (the network's usual one by
-    default). Without `network` a new one is made, in the time of the running loop.
+    What passes between them passes one `link` in each direction (by default the one that the network
+    gives to hosts). `transport` holds for both. Without `network` a new one is made, in the time of
+    the running loop. Leaving the block closes both endpoints. Raises ConnectError if the link is so bad
+    that no connection comes about.
     """
     net = VirtualNetwork() if network is None else network
-    link = net.link if link is None else link
-    client = net.host(_free_name(net, "client"), link=link)
-    server = net.host(_free_name(net, "server"), link=Link(latency=0.0, mtu=65_535))
-    async with AsyncExitStack() as stack:
-        listening = _drive(server, [alpn], transport)
-        stack.push_async_callback(listening.aclose)
-        dialling = _drive(client, [], transport)
-        stack.push_async_callback(dialling.aclose)
-        address = (server.addresses[0], 7)
-        near = dialling.connect(address, listening.engine.public_key(), [alpn])
-        incoming = await listening.accept()
-        far = incoming.accept()
-        await near.handshake_completed()
-        await far.handshake_completed()
-        yield Pair(near, far)
+    client_host = net.host(_free_name(net, "client"), link=link)
+    server_host = net.host(_free_name(net, "server"), link=NO_LINK)
+    async with (
+        Endpoint.bind(network=server_host, alpns=[alpn], transport=transport) as server_endpoint,
+        Endpoint.bind(network=client_host, transport=transport) as client_endpoint,
+    ):
+        accepting = asyncio.ensure_future(_accept(server_endpoint))
+        try:
+            client = await client_endpoint.connect(server_endpoint.addr, alpn=alpn)
+            server = await accepting
+        finally:
+            accepting.cancel()
+        yield Pair(client, server, client_endpoint, server_endpoint, net)
+
+
+async def _accept(endpoint: Endpoint) -> Connection:
+    return await (await endpoint.accept()).accept()
 
 
 def _free_name(network: VirtualNetwork, base: str) -> str:
     names = (base, *(f"{base}{number}" for number in range(2, len(network.hosts) + 2)))
     return next(name for name in names if name not in network.hosts)
-
-
-def _drive(host: Host, alpns: list[bytes], transport: TransportConfig | None) -> Driver:
-    engine = _native.Engine(
-        host.secret(32),
-        alpns=alpns,
-        transport=None if transport is None else transport.native(),
-        clock=host.engine_clock,
-        seed=host.secret(32),
-    )
-    driver = Driver(engine, virtual=True)
-    host.bind_udp(driver, ("0.0.0.0", 7), UdpOptions())
-    return driver

@@ -45,6 +45,7 @@ class Wire:
         self._under_way: list[tuple[float, int, Callable[[Packet], None], Packet]] = []
         self._sent = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
 
     def record(self, packet: Packet, event: PacketEvent) -> None:
         """Note an event of a datagram."""
@@ -73,9 +74,10 @@ class Wire:
     def _rearm(self) -> None:
         when = self._under_way[0][0]
         if self._timer is not None:
-            if self._timer.when() <= when:
+            if self._timer_due <= when:
                 return
             self._timer.cancel()
+        self._timer_due = when
         self._timer = self.loop.call_at(when, self._due)
 
     def _due(self) -> None:
