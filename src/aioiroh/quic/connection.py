@@ -340,7 +340,7 @@ class Connection:
     ) -> None:
         try:
             if kind is None:
-                await self.settled()
+                await self.settled(LINGER)
         finally:
             self.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from asyncio import _get_running_loop
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from aioiroh.quic.connection import Connection
+    from aioiroh.quic.state import ConnectionState
 
 __all__ = ["SendStream"]
 
@@ -145,13 +147,13 @@ class SendStream:
             raise state.failure()
         try:
             self._native.finish(self._id)
-        except _native.StreamStopped as error:
-            # Harmless, and no reason to fail somebody who is done: `stopped` tells.
-            self._stop_code = error.args[0]
         except _native.NativeError as error:
-            raise self._failure(error) from None
+            failure = self._failure(error)
+            if not isinstance(failure, StreamStoppedError):
+                raise failure from None
+            # Harmless, and no reason to fail somebody who is done: `stopped` tells.
         self._phase = FINISHED
-        if self._stop_code is None and self._take_stop_code() is None:
+        if self._take_stop_code() is None:
             state.sending[self._id] = self
         if not state.driver.scheduled:
             state.driver.touched()
@@ -322,6 +324,8 @@ class SendStream:
     def _failure(self, error: _native.NativeError) -> Exception:
         if isinstance(error, _native.StreamStopped):
             self._stop_code = error.args[0]
+        elif isinstance(error, _native.StreamGone) and self._take_stop_code() is not None:
+            error = _native.StreamStopped(self._stop_code)
         return stream_failure(error, self._state.lost)
 
     async def __aenter__(self) -> Self:
@@ -342,7 +346,7 @@ class SendStream:
         if not clean:
             self.reset()
         elif not self._attached:
-            if _conclude(self._native, self._id):
+            if _conclude(self._state, self._native, self._id):
                 self._phase = FINISHED
                 self._state.sending[self._id] = self
             else:
@@ -351,20 +355,23 @@ class SendStream:
 
     def __del__(self) -> None:
         if self._phase == OPEN and self._state.lost is None and not self._attached:
-            native, stream = self._native, self._id
-            self._state.driver.orphan(lambda: _conclude(native, stream))
+            state, native, stream = self._state, self._native, self._id
+            state.driver.orphan(lambda: _conclude(state, native, stream))
 
     def __repr__(self) -> str:
         phase = ("open", "finished", "acknowledged", "reset")[self._phase]
         return f"<SendStream {self._id} {phase}>"
 
 
-def _conclude(native: _native.Conn, stream: int) -> bool:
-    """Finish; or, if the peer has stopped reading, reset with the peer's own code. True: finished."""
+def _conclude(state: ConnectionState, native: _native.Conn, stream: int) -> bool:
+    """Finish; or, if the peer has stopped reading, reset with its own code. True: finished."""
+    # Nobody will ask any more.
+    state.stop_codes.pop(stream, None)
     try:
         native.finish(stream)
     except _native.StreamStopped as stopped:
-        native.reset(stream, stopped.args[0])
+        with contextlib.suppress(_native.NativeError):
+            native.reset(stream, stopped.args[0])
         return False
     except _native.NativeError:
         return False

@@ -8,6 +8,7 @@ noticed when it goes away, and a waiting task is never collected under its own a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -247,12 +248,18 @@ class ConnectionState:
     def on_stopped(self, stream: int, code: int) -> None:
         writer = self.writing.pop(stream, None)
         sender = self.sending.pop(stream, None)
+        if sender is None or not sender.is_finished:
+            # The answer that RFC 9000 section 3.5 asks for; else the stream would count as open
+            # until the application drops it.
+            with contextlib.suppress(_native.NativeError):
+                self.native.reset(stream, code)
+                self.driver.touched()
         for waiting in (writer, sender):
             if waiting is not None:
                 waiting.on_stopped(code)
         if writer is None and sender is None:
             self.stop_codes[stream] = code
-        else:
+        elif SETTLED in self.waiting:
             self.wake(SETTLED)
 
     def on_transfer(self, stream: int, _b: object) -> None:
