@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import Any, Final, TypeAlias, final
+from typing import Any, Final, Self, TypeAlias, final
 
 from typing_extensions import Buffer
 
@@ -266,10 +266,11 @@ class BaoError(ValueError):
 def blake3(data: Buffer) -> bytes:
     """BLAKE3 hash (32 bytes)."""
 
+@final
 class Blake3:
     """BLAKE3 of data that come in pieces."""
 
-    def __new__(cls) -> Blake3: ...
+    def __new__(cls) -> Self: ...
     def update(self, data: Buffer) -> None: ...
     def digest(self) -> bytes:
         """Hash (32 bytes) of all data so far."""
@@ -277,9 +278,7 @@ class Blake3:
 def encode_blob(data: Buffer, boundaries: Sequence[int]) -> bytes:
     """The response to a query, whole. ValueError: the boundaries do not increase."""
 
-def decode_blob(
-    hash: bytes, boundaries: Sequence[int], encoded: Buffer
-) -> list[tuple[int, bytes]]:
+def decode_blob(hash: bytes, boundaries: Sequence[int], encoded: Buffer) -> list[tuple[int, bytes]]:
     """The verified leaves of a whole response: byte offset and data. Raises BaoError."""
 
 @final

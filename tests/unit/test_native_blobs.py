@@ -1,0 +1,412 @@
+"""The blob classes of the native module: arguments, results, errors, jobs."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aioiroh import _native
+from aioiroh._native import BaoError, Blob, BlobReceiver, BlobSender, Worker
+
+VECTORS = json.loads((Path(__file__).parent / "vectors" / "bao.json").read_text())
+ALL = (0,)
+LAST = (2**64 - 1,)
+EMPTY = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
+
+
+def content(size: int) -> bytes:
+    return (bytes(range(251)) * (size // 251 + 1))[:size]
+
+
+def collect(worker: Worker, job: int) -> tuple[list[tuple[str, Any]], str, Any]:
+    """Events of a job before the last, then kind and value of the last."""
+    events: list[tuple[str, Any]] = []
+    while True:
+        ready, _, _ = select.select([worker.fileno()], [], [], 20)
+        assert ready, "the worker says nothing"
+        for number, kind, value in worker.poll():
+            assert number == job
+            if kind in ("done", "error"):
+                return events, kind, value
+            events.append((kind, value))
+
+
+@pytest.fixture(params=[False, True], ids=["thread", "inline"])
+def worker(request: pytest.FixtureRequest) -> Any:
+    worker = Worker(inline=request.param)
+    yield worker
+    worker.close()
+
+
+# --- hashing and responses ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", VECTORS["hashes"], ids=lambda row: str(row["size"]))
+def test_hash_vectors(row: dict[str, Any]) -> None:
+    data = content(row["size"])
+    assert _native.blake3(data).hex() == row["hash"]
+    assert Blob.from_bytes(data).hash.hex() == row["hash"]
+    pieces = _native.Blake3()
+    for start in range(0, len(data), 777):
+        pieces.update(data[start : start + 777])
+    assert pieces.digest().hex() == row["hash"]
+
+
+@pytest.mark.parametrize("row", VECTORS["outboards"], ids=lambda row: str(row["size"]))
+def test_outboard_vectors(row: dict[str, Any]) -> None:
+    assert Blob.from_bytes(content(row["size"])).outboard().hex() == row["outboard"]
+
+
+@pytest.mark.parametrize(
+    "row", VECTORS["encodings"], ids=lambda row: f"{row['size']} {row['query']}"
+)
+def test_encoding_vectors(row: dict[str, Any]) -> None:
+    data = content(row["size"])
+    boundaries = tuple(int(boundary) for boundary in row["boundaries"])
+    encoded = _native.encode_blob(data, boundaries)
+    assert len(encoded) == row["length"]
+    assert _native.blake3(encoded).hex() == row["blake3"]
+    for offset, leaf in _native.decode_blob(_native.blake3(data), boundaries, encoded):
+        assert data[offset : offset + len(leaf)] == leaf
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_every_buffer_is_taken(kind: Any) -> None:
+    data = content(5_000_000)
+    assert _native.blake3(kind(data)) == _native.blake3(data)
+    assert Blob.from_bytes(kind(data)).hash == _native.blake3(data)
+    assert Blob.from_bytes(kind(data)).read(0, len(data)) == data
+    hasher = _native.Blake3()
+    hasher.update(kind(data))
+    assert hasher.digest() == _native.blake3(data)
+
+
+@pytest.mark.parametrize("data", ["text", 5, None, [1, 2]])
+def test_what_is_no_buffer_is_refused(data: Any) -> None:
+    for call in (_native.blake3, Blob.from_bytes, lambda data: _native.encode_blob(data, ALL)):
+        with pytest.raises((TypeError, BufferError)):
+            call(data)
+
+
+@pytest.mark.parametrize("boundaries", [(1, 1), (2, 1), (0, 5, 5)])
+def test_boundaries_increase(boundaries: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="increase"):
+        _native.encode_blob(b"x", boundaries)
+    with pytest.raises(OverflowError):
+        _native.encode_blob(b"x", (2**64,))
+    with pytest.raises((OverflowError, ValueError)):
+        _native.encode_blob(b"x", (-1,))
+
+
+def test_decoding_says_what_is_wrong() -> None:
+    data = content(40_000)
+    digest = _native.blake3(data)
+    good = _native.encode_blob(data, ALL)
+    cases = {
+        "missing_header": good[:7],
+        "missing_item": good[:8],
+        "truncated": good[:30],
+        "parent_mismatch": good[:9] + b"\0" + good[10:],
+        "leaf_mismatch": good[:-1] + b"\xff",
+        "size_invalid": bytes(8),
+        "trailing": good + b"x",
+    }
+    for kind, encoded in cases.items():
+        with pytest.raises(BaoError) as caught:
+            _native.decode_blob(digest, ALL, encoded)
+        assert caught.value.kind == kind
+        assert isinstance(caught.value, ValueError)
+    with pytest.raises(ValueError, match="32 bytes"):
+        _native.decode_blob(b"short", ALL, good)
+    assert _native.decode_blob(digest, (), b"") == []
+
+
+@given(
+    size=st.integers(0, 70_000),
+    boundaries=st.sets(st.integers(0, 80), max_size=6).map(lambda found: tuple(sorted(found))),
+)
+def test_a_response_gives_back_what_it_selects(size: int, boundaries: tuple[int, ...]) -> None:
+    data = content(size)
+    chunks = max(1, -(-size // 1024))
+    inside = [sum(b <= i for b in boundaries) % 2 == 1 for i in range(200)]
+    selected = {i for i in range(chunks) if inside[i]}
+    if any(inside[chunks - 1 :]):
+        selected.add(chunks - 1)
+    got = _native.decode_blob(
+        _native.blake3(data), boundaries, _native.encode_blob(data, boundaries)
+    )
+    assert b"".join(leaf for _, leaf in got) == b"".join(
+        data[i * 1024 : (i + 1) * 1024] for i in sorted(selected)
+    )
+
+
+# --- blobs ----------------------------------------------------------------------------------------
+
+
+def test_a_blob_from_bytes() -> None:
+    blob = Blob.from_bytes(content(20_000))
+    assert blob.size == 20_000
+    assert blob.size_verified
+    assert blob.is_complete
+    assert blob.present == (0, 20)
+    assert blob.read(19_990, 100) == content(20_000)[19_990:]
+    assert blob.read(20_000, 1) == blob.read(2**63, 1) == b""
+    blob.sync()
+    blob.close()
+
+
+def test_an_empty_blob_to_fill() -> None:
+    blob = Blob.memory(bytes(32), 1000)
+    assert blob.size is None
+    assert (blob.size_verified, blob.present, blob.is_complete) == (False, (), False)
+    with pytest.raises(ValueError, match="not all here"):
+        blob.read(0, 1)
+    assert blob.outboard() == b""
+    assert Blob.memory(bytes.fromhex(EMPTY), 1000).is_complete
+
+
+def test_a_blob_in_a_file(tmp_path: Path) -> None:
+    data = content(100_000)
+    whole = Blob.from_bytes(data)
+    path = tmp_path / "data"
+    path.write_bytes(data)
+    (tmp_path / "outboard").write_bytes(whole.outboard())
+    for outboard in (whole.outboard(), str(tmp_path / "outboard"), tmp_path / "outboard"):
+        blob = Blob.open(whole.hash, path, 100_000, outboard)
+        assert blob.is_complete
+        assert blob.read(99_000, 5000) == data[99_000:]
+        assert blob.outboard() == whole.outboard()
+        blob.close()
+    part = Blob.open(whole.hash, str(path), 100_000, b"", present=(0, 16, 200))
+    assert part.present == (0, 16)
+    assert not part.size_verified
+    with pytest.raises(ValueError):
+        part.read(0, 20_000)
+    with pytest.raises(FileNotFoundError):
+        Blob.open(whole.hash, tmp_path / "nowhere", 100_000, b"").read(0, 1)
+    with pytest.raises(IsADirectoryError):
+        Blob.open(whole.hash, tmp_path, 100_000, b"").read(0, 1)
+
+
+def test_a_fifo_does_not_hang(tmp_path: Path, worker: Worker) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(OSError, match="regular"):
+        Blob.open(bytes(32), tmp_path / "fifo", 5, b"").read(0, 1)
+    _, kind, value = collect(worker, worker.hash_file(tmp_path / "fifo"))
+    assert (kind, value[0]) == ("error", errno.EINVAL)
+
+
+# --- jobs -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, 16_384, 16_385, 1_048_576, 20_000_000])
+def test_hashing_a_file(tmp_path: Path, worker: Worker, size: int) -> None:
+    data = content(size)
+    path = tmp_path / "data"
+    path.write_bytes(data)
+    expected = Blob.from_bytes(data)
+    events, kind, value = collect(worker, worker.hash_file(path))
+    assert (kind, value) == ("done", (expected.hash, size, expected.outboard()))
+    progress = [bytes_ for _, bytes_ in events]
+    assert progress == sorted(progress)
+    _, kind, value = collect(worker, worker.hash_file(str(path), tmp_path / "outboard"))
+    assert (kind, value) == ("done", (expected.hash, size, None))
+    assert (tmp_path / "outboard").read_bytes() == expected.outboard()
+
+
+def test_hashing_many_files(tmp_path: Path, worker: Worker) -> None:
+    sizes = [0, 5, 20_000, 3_000_000, *range(1, 150)]
+    paths = [tmp_path / f"{i}" for i in range(len(sizes))]
+    for path, size in zip(paths, sizes, strict=True):
+        path.write_bytes(content(size))
+    paths.insert(1, tmp_path / "nowhere")
+    paths.append(tmp_path)
+    events, kind, value = collect(worker, worker.hash_files(paths))
+    assert (kind, value) == ("done", None)
+    events = [event for event in events if event[0] != "progress"]
+    assert [value[0] for _, value in events] == list(range(len(paths)))
+    errors = {value[0]: value[1] for kind, value in events if kind == "file_error"}
+    assert errors == {1: errno.ENOENT, len(paths) - 1: errno.EISDIR}
+    for kind, value in events:
+        if kind == "file":
+            index, digest, size, outboard = value
+            expected = Blob.from_bytes(paths[index].read_bytes())
+            assert (digest, size, outboard) == (expected.hash, expected.size, expected.outboard())
+
+
+def test_more_events_than_are_kept(tmp_path: Path, worker: Worker) -> None:
+    """The job waits until its events are collected."""
+    job = worker.hash_files([tmp_path / "nowhere"] * 20_000)
+    events, kind, _ = collect(worker, job)
+    assert kind == "done"
+    assert [value[0] for _, value in events] == list(range(20_000))
+
+
+def test_copying_and_syncing(tmp_path: Path, worker: Worker) -> None:
+    data = content(20_000_000)
+    (tmp_path / "from").write_bytes(data)
+    _, kind, value = collect(worker, worker.copy_file(tmp_path / "from", tmp_path / "to"))
+    assert (kind, value) == ("done", len(data))
+    assert (tmp_path / "to").read_bytes() == data
+    _, kind, value = collect(worker, worker.sync_files([tmp_path / "to", tmp_path]))
+    assert (kind, value) == ("done", None)
+    missing = (errno.ENOENT, "No such file or directory")
+    starts: list[Callable[[], int]] = [
+        lambda: worker.copy_file(tmp_path / "nowhere", tmp_path / "to"),
+        lambda: worker.sync_files([tmp_path / "nowhere"]),
+        lambda: worker.hash_file(tmp_path / "nowhere"),
+        lambda: worker.hash_file(tmp_path / "from", tmp_path / "nowhere" / "outboard"),
+    ]
+    for start in starts:
+        assert collect(worker, start())[1:] == ("error", missing)
+
+
+def test_a_job_can_be_cancelled(tmp_path: Path) -> None:
+    with open(tmp_path / "large", "wb") as file:
+        file.truncate(8 << 30)
+    worker = Worker()
+    job = worker.hash_file(tmp_path / "large")
+    worker.cancel(job)
+    assert collect(worker, job)[1:] == ("error", (errno.ECANCELED, "Operation canceled"))
+    worker.cancel(job)
+    worker.cancel(12345)
+    job = worker.hash_file(tmp_path / "large")
+    worker.close()
+    assert collect(worker, job)[1:] == ("error", (errno.ECANCELED, "Operation canceled"))
+    worker.close()
+    job = worker.sync_files([tmp_path])
+    assert collect(worker, job)[1:] == ("error", (errno.ECANCELED, "Operation canceled"))
+
+
+def test_jobs_take_turns(tmp_path: Path) -> None:
+    with open(tmp_path / "large", "wb") as file:
+        file.truncate(4 << 30)
+    (tmp_path / "small").write_bytes(b"x")
+    worker = Worker()
+    large = worker.hash_file(tmp_path / "large")
+    small = worker.hash_file(tmp_path / "small")
+    ended: list[int] = []
+    while not ended:
+        select.select([worker.fileno()], [], [], 20)
+        ended = [job for job, kind, _ in worker.poll() if kind == "done"]
+    assert ended == [small] != [large]
+    worker.close()
+
+
+def test_the_descriptor_is_quiet_when_there_is_nothing(tmp_path: Path, worker: Worker) -> None:
+    assert select.select([worker.fileno()], [], [], 0)[0] == []
+    collect(worker, worker.sync_files([tmp_path]))
+    assert select.select([worker.fileno()], [], [], 0)[0] == []
+    assert worker.poll() == []
+
+
+def test_closing_ends_the_thread() -> None:
+    def threads() -> list[str]:
+        tasks = Path("/proc/self/task").iterdir()
+        return [name for task in tasks if (name := (task / "comm").read_text()).startswith("aioir")]
+
+    before = len(threads())
+    worker = Worker()
+    while len(threads()) == before:
+        pass  # a thread gets its name a moment after it starts
+    worker.close()
+    assert len(threads()) == before
+
+
+def test_an_open_worker_does_not_hold_up_exit() -> None:
+    code = "from aioiroh import _native; w = _native.Worker(); w.sync_files(['/tmp'] * 5)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30, env=environment)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_child_process_is_told_to_make_its_own(tmp_path: Path) -> None:
+    worker = Worker()
+    child = os.fork()
+    if child == 0:
+        try:
+            worker.sync_files([tmp_path])
+        except OSError as error:
+            if "fork" not in str(error):
+                os._exit(2)
+            worker.close()
+            del worker
+            mine = Worker()
+            os._exit(0 if collect(mine, mine.sync_files([tmp_path]))[1] == "done" else 3)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert collect(worker, worker.sync_files([tmp_path]))[1] == "done"
+
+
+def test_use_from_several_threads(tmp_path: Path) -> None:
+    worker = Worker()
+    for i in range(200):
+        (tmp_path / str(i)).write_bytes(content(i * 100))
+    jobs: list[int] = []
+    threads = [
+        threading.Thread(
+            target=lambda n=n: jobs.extend(
+                worker.hash_file(tmp_path / str(i)) for i in range(n * 50, n * 50 + 50)
+            )
+        )
+        for n in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    done: set[int] = set()
+    while len(done) < 200:
+        assert select.select([worker.fileno()], [], [], 20)[0]
+        done.update(job for job, kind, _ in worker.poll() if kind == "done")
+    assert done == set(jobs)
+    worker.close()
+
+
+# --- transfers, without a stream ------------------------------------------------------------------
+
+
+def test_receivers_check_their_items(worker: Worker) -> None:
+    receiver = BlobReceiver(worker, max_size=1000, stop_code=3)
+    blob = Blob.memory(bytes(32), 1000)
+    with pytest.raises(ValueError, match="hash"):
+        receiver.expect([(b"\1" * 32, ALL, blob)])
+    with pytest.raises(ValueError, match="increase"):
+        receiver.expect([(bytes(32), (3, 3), blob)])
+    whole = Blob.from_bytes(b"x")
+    with pytest.raises(ValueError, match="received into"):
+        receiver.expect([(whole.hash, ALL, whole)])
+    receiver.expect([(bytes(32), (), blob)])
+    assert receiver.poll() == [("done", 0)]
+    assert receiver.poll() == []
+    receiver.finish()
+
+
+def test_senders_check_their_items(worker: Worker) -> None:
+    sender = BlobSender(worker)
+    with pytest.raises(ValueError, match="increase"):
+        sender.push([(Blob.from_bytes(b"x"), (1, 0))])
+    sender.prefix(b"head")
+    sender.push([(Blob.from_bytes(b"x"), LAST)])
+    sender.finish()
+    assert sender.poll() == []
+    assert sender.id != BlobReceiver(worker, max_size=1).id
+
+
+def test_transfers_need_a_worker() -> None:
+    for make in (BlobSender, lambda worker: BlobReceiver(worker, max_size=1)):
+        with pytest.raises(TypeError):
+            make(None)  # type: ignore[arg-type]
