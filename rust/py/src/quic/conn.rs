@@ -23,6 +23,7 @@ use super::{
     engine::Shared,
     events,
 };
+use crate::blob::{BlobReceiver, BlobSender};
 
 /// One QUIC connection; see the stub file for its calls.
 #[pyclass(frozen, module = "aioiroh._native")]
@@ -236,6 +237,28 @@ impl Conn {
     fn priority(&self, stream: u64) -> PyResult<i32> {
         self.sending(stream, |slot, stream| {
             slot.conn.send_stream(stream).priority().map_err(|_| StreamGone::new_err(()))
+        })
+    }
+
+    /// Lets a native receiver take the stream's bytes.
+    fn read_to(&self, stream: u64, receiver: &Bound<'_, BlobReceiver>) -> PyResult<()> {
+        let id = stream_id(stream)?;
+        let sink = receiver.get().sink()?;
+        let waker = self.shared.lock()?.core.waker(self.id, id);
+        self.receiving(stream, |slot, stream| {
+            slot.streams().attach_sink(stream, sink, waker);
+            Ok(())
+        })
+    }
+
+    /// Lets a native sender fill the stream.
+    fn write_from(&self, stream: u64, sender: &Bound<'_, BlobSender>) -> PyResult<()> {
+        let id = stream_id(stream)?;
+        let source = sender.get().source()?;
+        let waker = self.shared.lock()?.core.waker(self.id, id);
+        self.sending(stream, |slot, stream| {
+            slot.streams().attach_source(stream, source, waker);
+            Ok(())
         })
     }
 
