@@ -33,8 +33,11 @@ impl Signal {
 
     /// Call it before collecting, so that what comes meanwhile raises it again.
     pub fn lower(&self) {
-        if self.raised.swap(false, Ordering::SeqCst) {
+        // Read first: a byte written after the flag is down but before the read would be taken away while the flag
+        // says that it is there, and nothing would ever be written again.
+        if self.raised.load(Ordering::SeqCst) {
             let _ = (&self.reader).read(&mut [0; 16]);
+            self.raised.store(false, Ordering::SeqCst);
         }
     }
 }
