@@ -1,0 +1,246 @@
+"""What a store of blobs offers: the interface that memory, files and other storage implement.
+
+Data go in and out as native `Blob` handles, so that a transfer moves them between network and
+storage without a Python object for each piece. A store whose storage is elsewhere (an object store,
+a browser) hands out a staging handle and moves the content when a writer commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+from .hash import BlobFormat, Hash, HashAndFormat
+from .ranges import ChunkRanges
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from aioiroh._native import Blob
+
+    from .tags import Tags, TempTag
+    from .worker import DiskWorker
+
+__all__ = [
+    "Added",
+    "BlobReader",
+    "BlobState",
+    "BlobStatus",
+    "BlobWriter",
+    "OnHashed",
+    "Protect",
+    "Store",
+]
+
+
+class BlobState(Enum):
+    """How much of a blob a store has."""
+
+    MISSING = "missing"
+    PARTIAL = "partial"
+    COMPLETE = "complete"
+
+
+@dataclass(frozen=True, slots=True)
+class BlobStatus:
+    """What a store has of one blob.
+
+    `size` in bytes; None if unknown. Only if `size_verified` is it more than a peer's claim.
+    `present`: the chunks that are there; without upper end once the last chunk is.
+    """
+
+    state: BlobState
+    size: int | None = None
+    size_verified: bool = False
+    present: ChunkRanges = ChunkRanges.empty()  # noqa: RUF009 - immutable
+
+    @property
+    def is_complete(self) -> bool:
+        return self.state is BlobState.COMPLETE
+
+    @classmethod
+    def missing(cls) -> BlobStatus:
+        return cls(BlobState.MISSING)
+
+    @classmethod
+    def complete(cls, size: int) -> BlobStatus:
+        return cls(BlobState.COMPLETE, size, True, ChunkRanges.all())
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A blob that was imported: its hash and its size in bytes.
+
+    Holds a temporary tag: as long as this object lives, garbage collection spares the blob.
+    """
+
+    hash: Hash
+    size: int
+    tag: TempTag
+
+
+class BlobReader(Protocol):
+    """Reads a blob at any place. An async context manager. Only verified bytes come out."""
+
+    @property
+    def size(self) -> int:
+        """Size of the blob in bytes."""
+        ...
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Moves the position (`whence` as in `io`); gives the new one."""
+        ...
+
+    def tell(self) -> int:
+        """The position in bytes."""
+        ...
+
+    async def read(self, n: int = -1) -> bytes:
+        """Up to `n` bytes (-1: the rest) from the position on; b"" at the end.
+
+        IncompleteBlobError: not all of them are in the store.
+        """
+        ...
+
+    async def read_at(self, offset: int, n: int) -> bytes:
+        """As `read`, at `offset`; the position stays."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+class BlobWriter(Protocol):
+    """One of the parties that fill a blob. An async context manager; leaving it commits.
+
+    All writers of a blob share one `handle`; verified pieces come in any order, from any of them.
+    """
+
+    @property
+    def handle(self) -> Blob:
+        """Where native receivers write."""
+        ...
+
+    def advanced(self) -> None:
+        """Tells observers of the store that pieces have arrived."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+OnHashed = Callable[[int, int], None]
+"""Called with (index of the file, bytes of it hashed so far) while files are added."""
+
+Protect = Callable[[], Awaitable[Iterable[Hash]]]
+"""Names further hashes that garbage collection spares."""
+
+
+class Store(Protocol):
+    """A store of blobs. An async context manager."""
+
+    @property
+    def worker(self) -> DiskWorker:
+        """The disk worker that transfers from and to this store use."""
+        ...
+
+    @property
+    def tags(self) -> Tags:
+        """Names that keep content alive."""
+        ...
+
+    def hold(self, content: HashAndFormat) -> TempTag:
+        """A temporary tag: the content, also if it is still to come, is spared while it lives."""
+        ...
+
+    async def status(self, hash: Hash) -> BlobStatus:
+        """What is there of a blob."""
+        ...
+
+    async def statuses(self, hashes: Sequence[Hash]) -> list[BlobStatus]:
+        """`status` of each hash, in order."""
+        ...
+
+    def observe(self, hash: Hash) -> AsyncIterator[BlobStatus]:
+        """The status now and after each change; changes coalesce. Does not end by itself."""
+        ...
+
+    async def handle(self, hash: Hash) -> Blob | None:
+        """The native handle to read what is there; None if nothing is."""
+        ...
+
+    def reader(self, hash: Hash) -> BlobReader:
+        """Positioned reads. Entering it raises NotFoundError, or IncompleteBlobError while the
+        size is not verified.
+        """
+        ...
+
+    async def read_bytes(self, hash: Hash, *, limit: int) -> bytes:
+        """All of a blob of at most `limit` bytes.
+
+        Raises NotFoundError, IncompleteBlobError, or ReadLimitError if it is larger.
+        """
+        ...
+
+    async def writer(self, hash: Hash, *, max_size: int) -> BlobWriter:
+        """A writer for a blob of at most `max_size` bytes. Several may be open at once."""
+        ...
+
+    async def add_bytes(self, data: Buffer, format: BlobFormat = BlobFormat.RAW) -> Added:
+        """Adds a blob from memory."""
+        ...
+
+    async def add_file(self, path: Path, on_hashed: OnHashed | None = None) -> Added:
+        """Adds a file, which must not change afterwards. Raises OSError."""
+        ...
+
+    async def add_many(
+        self, paths: Sequence[Path], on_hashed: OnHashed | None = None
+    ) -> list[Added]:
+        """`add_file` for each path, in order, several at once."""
+        ...
+
+    async def stage(self, hash: Hash, directory: Path) -> Path:
+        """A file with all of a blob, on the file system of `directory`, for the caller to rename.
+
+        The store gives away a file of its own if it can, else it writes one into `directory`.
+        Raises NotFoundError or IncompleteBlobError.
+        """
+        ...
+
+    async def settle(self, hash: Hash, path: Path) -> None:
+        """The file that `stage` gave is now at `path`; the store may read the blob there."""
+        ...
+
+    async def collect_garbage(self, protect: Protect | None = None) -> int:
+        """Deletes what no tag, temporary tag or `protect` names; gives the number of blobs."""
+        ...
+
+    async def aclose(self) -> None:
+        """Ends the store and frees what it holds."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
