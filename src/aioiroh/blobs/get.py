@@ -1,0 +1,264 @@
+"""Getting content from a provider into a store, only what is missing, with progress."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Generator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from aioiroh.aio import Watch
+
+from .errors import NotAvailableError
+from .hash import BlobFormat, Hash, HashAndFormat
+from .hashseq import HashSeq
+from .memory import MemoryStore
+from .messages import ALPN, GetRequest, encode_request
+from .plan import Response, missing, wanted_ranges
+from .rangeseq import ChunkRangesSeq
+from .receive import Arrival, read_hash_seq, receive
+from .sizes import get_sizes
+from .tally import Progress, Tally
+from .ticket import BlobTicket
+
+if TYPE_CHECKING:
+    from aioiroh.address import Dialable
+    from aioiroh.endpoint import Endpoint
+    from aioiroh.quic.connection import Connection
+
+    from .store import Store
+
+__all__ = ["Got", "Transfer", "get", "get_bytes"]
+
+MAX_BLOB_SIZE: Final = 1 << 62
+"""Default limit for the size that a provider may announce, in bytes: none that matters."""
+
+Content = BlobTicket | HashAndFormat | Hash
+
+
+@dataclass(frozen=True, slots=True)
+class Got:
+    """What a get brought: `received` payload bytes came over the network, `content` is complete."""
+
+    content: HashAndFormat
+    received: int
+
+
+def get(
+    source: Endpoint | Connection,
+    content: Content | str,
+    *,
+    into: Store,
+    provider: Dialable | None = None,
+    ranges: ChunkRangesSeq | None = None,
+    totals: bool = False,
+    max_blob_size: int = MAX_BLOB_SIZE,
+) -> Transfer:
+    """Gets `content` into the store `into`: what is there already is not asked for again.
+
+    `source` is an endpoint, which dials the ticket's address or `provider`, or a connection to the
+    provider. `content` is a ticket (or its text), a hash with format, or the hash of a plain blob.
+    `ranges` limits what is wanted, as in a request: index 0 is the blob itself, i + 1 child i.
+    `totals`: ask for the sizes of a hash sequence's children first, at the price of a round
+    trip, so that progress has totals. A blob over `max_blob_size` bytes is not taken.
+    """
+    if isinstance(content, str):
+        content = BlobTicket.parse(content)
+    if isinstance(content, BlobTicket):
+        provider = content.addr if provider is None else provider
+        content = content.content
+    elif isinstance(content, Hash):
+        content = HashAndFormat(content)
+    wanted = wanted_ranges(content) if ranges is None else ranges
+    return Transfer(_Source(source, provider), content, wanted, into, totals, max_blob_size)
+
+
+async def get_bytes(
+    source: Endpoint | Connection,
+    content: Content | str,
+    *,
+    limit: int,
+    provider: Dialable | None = None,
+) -> bytes:
+    """A blob of at most `limit` bytes, without a store. Arguments and errors as with `get`.
+
+    Of a hash sequence only the sequence itself. BlobTooLargeError: it has more than `limit` bytes.
+    """
+    async with MemoryStore() as store:
+        transfer = get(
+            source,
+            content,
+            into=store,
+            provider=provider,
+            ranges=ChunkRangesSeq.blob(),
+            max_blob_size=limit,
+        )
+        got = await transfer
+        return await store.read_bytes(got.content.hash, limit=limit)
+
+
+class _Source:
+    """Where a connection to the provider comes from."""
+
+    def __init__(self, source: Endpoint | Connection, provider: Dialable | None) -> None:
+        self._source: Any = source
+        self._provider = provider
+        if not hasattr(source, "open_bi") and provider is None:
+            raise ValueError("name the provider: give a ticket, or `provider=`")
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """The given connection, which stays open, or one of our own, which does not."""
+        if hasattr(self._source, "open_bi"):
+            yield self._source
+            return
+        async with self._source.connect(self._provider, alpn=ALPN) as connection:
+            yield connection
+
+
+class Transfer:
+    """A get in progress. Starts when awaited or iterated.
+
+    `await transfer` gives `Got`; `async for progress in transfer` gives the latest `Progress` after
+    each change, coalesced, and raises what went wrong. Cancelling the task that does either
+    cancels the transfer. What was verified stays in the store; another get continues there.
+    As a context manager it is cancelled on the way out.
+
+    Raises ProviderError and its subclasses, ConnectError, ConnectionLostError, OSError if the store
+    cannot be written, and DecodeError if children were asked for and the blob is no hash sequence.
+    """
+
+    def __init__(
+        self,
+        source: _Source,
+        content: HashAndFormat,
+        wanted: ChunkRangesSeq,
+        store: Store,
+        totals: bool,
+        max_blob_size: int,
+    ) -> None:
+        """Not for direct use; see `get`."""
+        self.content = content
+        self._source = source
+        self._wanted = wanted
+        self._store = store
+        self._totals = totals
+        self._max_blob_size = max_blob_size
+        self._tally = Tally()
+        self._progress = Watch(self._tally.progress())
+        self._task: asyncio.Task[Got] | None = None
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is."""
+        return self._progress.value
+
+    def cancel(self) -> None:
+        """Stops it; whoever awaits it gets CancelledError."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def __await__(self) -> Generator[Any, None, Got]:
+        return self._start().__await__()
+
+    async def __aiter__(self) -> AsyncIterator[Progress]:
+        task = self._start()
+        try:
+            async for progress in self._progress:
+                yield progress
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait([task])
+            raise
+        await task
+
+    async def __aenter__(self) -> Self:
+        self._start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        task = self._start()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])
+
+    def _start(self) -> asyncio.Task[Got]:
+        if self._task is None:
+            # The owner of the task is this object: whoever holds it sees the end.
+            self._task = asyncio.get_running_loop().create_task(
+                self._run(), name=f"get {self.content.hash.short()}"
+            )
+            self._task.add_done_callback(lambda _: self._progress.close())
+        return self._task
+
+    # --- the work ---------------------------------------------------------------------------------
+
+    async def _run(self) -> Got:
+        with self._store.hold(self.content):
+            request, children = await self._plan()
+            if request:
+                async with self._source.connection() as connection:
+                    if self._totals and await self._get_sizes(connection, children):
+                        request, children = await self._plan()
+                    while request:
+                        asked = request
+                        await self._fetch(connection, asked, children)
+                        request, children = await self._plan()
+                        if request == asked:
+                            raise NotAvailableError(
+                                "the provider answered and brought nothing that is missing"
+                            )
+        self._publish()
+        return Got(self.content, self._tally.received)
+
+    async def _plan(self) -> tuple[ChunkRangesSeq, HashSeq | None]:
+        """What is missing, and the children if they are known and matter."""
+        root = await self._store.status(self.content.hash)
+        children: HashSeq | None = None
+        if self.content.format is BlobFormat.HASH_SEQ and root.is_complete:
+            children = await read_hash_seq(self._store, self.content.hash)
+        statuses = await self._store.statuses(tuple(children)) if children is not None else []
+        self._tally.local(self._wanted, root, statuses if children is not None else None)
+        self._publish()
+        present = [status.present for status in statuses]
+        return missing(self._wanted, root.present, children, present), children
+
+    async def _get_sizes(self, connection: Connection, children: HashSeq | None) -> bool:
+        """Learns the sizes of the children, and the root with them; False if there are none."""
+        if self.content.format is not BlobFormat.HASH_SEQ or not self._wanted[0]:
+            return False
+        found = await get_sizes(connection, self.content.hash)
+        if children is None:
+            await self._store.add_bytes(bytes(found.sequence), BlobFormat.HASH_SEQ)
+            self._tally.received += len(bytes(found.sequence))
+        self._tally.sizes(found.sizes)
+        return True
+
+    async def _fetch(
+        self, connection: Connection, ranges: ChunkRangesSeq, children: HashSeq | None
+    ) -> None:
+        request = GetRequest(self.content.hash, ranges)
+        async with connection.open_bi() as stream:
+            await stream.write(encode_request(request))
+            await stream.finish()
+            await receive(
+                stream.recv,
+                Response(request, children),
+                self._store,
+                max_size=self._max_blob_size,
+                on_arrival=self._arrived,
+            )
+
+    def _arrived(self, arrival: Arrival) -> None:
+        self._tally.arrived(arrival.item.index, arrival.size, arrival.verified, arrival.is_done)
+        self._publish()
+
+    def _publish(self) -> None:
+        self._progress.set(self._tally.progress())

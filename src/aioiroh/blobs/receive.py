@@ -1,0 +1,209 @@
+"""From a stream into a store: verified pieces go straight to where the blob lives."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from aioiroh import _native
+
+from .ends import from_report
+from .errors import IncompleteBlobError
+from .hash import Hash
+from .hashseq import MAX_HASH_SEQ_SIZE, HashSeq
+from .plan import Item, Response
+
+if TYPE_CHECKING:
+    from aioiroh.quic.receiving import RecvStream
+
+    from .store import BlobWriter, Store
+
+__all__ = ["Arrival", "receive"]
+
+AHEAD: Final = 64
+"""Blobs announced to the native receiver before they arrive, so that small ones do not wait."""
+END_GRACE: Final = 5.0
+"""Seconds that a peer has to end the stream after the last blob."""
+
+
+@dataclass(slots=True)
+class Arrival:
+    """One blob that is arriving: `verified` payload bytes of this answer, `size` of the blob."""
+
+    item: Item
+    size: int | None = None
+    verified: int = 0
+    is_done: bool = False
+
+
+OnArrival = Callable[[Arrival], None]
+
+
+async def receive(
+    recv: RecvStream,
+    response: Response,
+    store: Store,
+    *,
+    max_size: int,
+    on_arrival: OnArrival,
+) -> bool:
+    """Takes everything that `response` names from the stream.
+
+    False if it stopped because part of what is still to come is here already: ask again for what is
+    missing then. `on_arrival` hears of every change. Whatever was verified stays in the store, also if this
+    fails or is cancelled. Raises as `ends` says, OSError if the store cannot be written,
+    DecodeError if children are asked for and the root is no hash sequence.
+    """
+    intake = _Intake(recv, response, store, max_size, on_arrival)
+    async with intake.attached():
+        try:
+            await intake.run()
+        except _Superseded:
+            return False
+        return True
+
+
+class _Superseded(Exception):
+    """The answer carries what the store has meanwhile, or twice the same."""
+
+
+class _Intake:
+    """The items that are expected, in the order in which the native receiver numbers them."""
+
+    def __init__(
+        self,
+        recv: RecvStream,
+        response: Response,
+        store: Store,
+        max_size: int,
+        on_arrival: OnArrival,
+    ) -> None:
+        self._recv = recv
+        self._response = response
+        self._store = store
+        self._max_size = max_size
+        self._on_arrival = on_arrival
+        self._receiver = _native.BlobReceiver(store.worker.native, max_size=max_size)
+        self._open: dict[int, tuple[Arrival, BlobWriter]] = {}
+        self._count = 0
+        self._all_expected = False
+        self._ended = False
+        self._wake = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def attached(self) -> AsyncIterator[None]:
+        """Within, the native receiver reads the stream."""
+        self._recv.attach(self._receiver, self._wake.set)
+        with self._store.worker.reports(self._receiver, self._wake.set):
+            try:
+                yield
+            finally:
+                if self._ended:
+                    self._recv.detach(ended=True)
+                else:
+                    self._recv.stop(0)
+                for number in list(self._open):
+                    await self._close(number)
+
+    async def run(self) -> None:
+        await self._expect()
+        while not (self._all_expected and not self._open):
+            await self._wake.wait()
+            await self._take_reports()
+        if not self._ended:
+            try:
+                async with asyncio.timeout(END_GRACE):
+                    while not self._ended:
+                        await self._wake.wait()
+                        await self._take_reports()
+            except TimeoutError:
+                return  # everything is here; the stream is stopped on the way out
+
+    async def _expect(self) -> None:
+        """Tells the receiver what comes next, as far as it is known."""
+        if self._all_expected:
+            return
+        items = self._response.take(AHEAD - len(self._open))
+        if items:
+            expected = []
+            for item in items:
+                if item.hash != Hash.EMPTY and (await self._store.status(item.hash)).is_complete:
+                    raise _Superseded
+                writer = await self._store.writer(item.hash, max_size=self._max_size)
+                self._open[self._count] = Arrival(item), writer
+                self._count += 1
+                expected.append((bytes(item.hash), item.ranges.boundaries, writer.handle))
+            self._receiver.expect(expected)
+        elif not self._open and not self._response.needs_children:
+            self._all_expected = True
+            self._receiver.finish()
+
+    async def _take_reports(self) -> None:
+        self._wake.clear()
+        for report in self._receiver.poll():
+            match report:
+                case ("size", number, size):
+                    self._arrival(number).size = size
+                case ("progress", number, verified):
+                    arrival, writer = self._open[number]
+                    arrival.verified = verified
+                    writer.advanced()
+                    self._on_arrival(arrival)
+                case ("done", number):
+                    await self._done(number)
+                case ("error", number, kind, detail):
+                    self._fail(number, kind, detail)
+                case ("end", _trailing):
+                    self._ended = True
+        if len(self._open) <= AHEAD // 2:
+            await self._expect()
+
+    def _arrival(self, number: int) -> Arrival:
+        return self._open[number][0]
+
+    async def _done(self, number: int) -> None:
+        arrival = self._arrival(number)
+        await self._close(number)
+        arrival.is_done = True
+        self._on_arrival(arrival)
+        if arrival.item.index == 0 and self._response.needs_children:
+            await self._learn(await read_hash_seq(self._store, arrival.item.hash))
+
+    async def _learn(self, children: HashSeq) -> None:
+        """The children of the hash sequence that has arrived, which were asked for unseen."""
+        named = [hash for hash in children if hash != Hash.EMPTY]
+        if len(set(named)) < len(named):
+            raise _Superseded
+        for status in await self._store.statuses(named):
+            if status.present:
+                raise _Superseded
+        self._response.learn(children)
+
+    async def _close(self, number: int) -> None:
+        _, writer = self._open.pop(number)
+        await writer.__aexit__(None, None, None)
+
+    def _fail(self, number: int, kind: str, detail: Any) -> None:
+        if kind in STOPPED:
+            self._ended = True
+        opened = self._open.get(number)
+        hash = opened[0].item.hash if opened else Hash.EMPTY
+        raise from_report(hash, kind, detail, self._recv.connection.close_reason)
+
+
+STOPPED: Final = frozenset(("reset", "lost", "missing_header", "missing_item", "truncated"))
+"""Reports after which the stream has nothing left to stop."""
+
+
+async def read_hash_seq(store: Store, hash: Hash) -> HashSeq:
+    """The hash sequence in a store.
+
+    NotFoundError or IncompleteBlobError: it is not all there. DecodeError: it is none.
+    ReadLimitError: it is over 32 MiB.
+    """
+    if not (await store.status(hash)).is_complete:
+        raise IncompleteBlobError(f"the hash sequence {hash} is not complete; ask for all of it")
+    return HashSeq.from_bytes(await store.read_bytes(hash, limit=MAX_HASH_SEQ_SIZE))

@@ -1,0 +1,120 @@
+"""Proved sizes, without the content: of one blob, or of all children of a hash sequence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aioiroh import _native
+from aioiroh.errors import IncompleteReadError, StreamResetError
+
+from .ends import from_reset
+from .errors import BlobTooLargeError, NotAvailableError, ProviderError, VerificationError
+from .hash import HASH_SIZE, Hash
+from .hashseq import MAX_HASH_SEQ_SIZE, HashSeq
+from .messages import GetRequest, encode_request
+from .ranges import CHUNK_SIZE, GROUP_SIZE, ChunkRanges, chunk_count
+from .rangeseq import ChunkRangesSeq
+
+if TYPE_CHECKING:
+    from aioiroh.quic.connection import Connection
+    from aioiroh.quic.receiving import RecvStream
+
+__all__ = ["Sizes", "get_size", "get_sizes"]
+
+HEADER = 8
+PAIR = 2 * HASH_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """A hash sequence and the proved size, in bytes, of each child."""
+
+    sequence: HashSeq
+    sizes: tuple[int, ...]
+
+
+async def get_size(connection: Connection, hash: Hash) -> int:
+    """The proved size of a blob in bytes, at the price of one chunk and its proof.
+
+    Raises ProviderError (see its subclasses) or ConnectionLostError.
+    """
+    async with connection.open_bi() as stream:
+        await stream.write(
+            encode_request(GetRequest(hash, ChunkRangesSeq.blob(ChunkRanges.last_chunk())))
+        )
+        await stream.finish()
+        return await _read_size(stream.recv, hash)
+
+
+async def get_sizes(connection: Connection, root: Hash, *, max_children: int = 1 << 20) -> Sizes:
+    """A hash sequence and the proved sizes of its children, in one round trip.
+
+    BlobTooLargeError: the sequence has more than `max_children`. Others as `get_size`; DecodeError:
+    the blob is no hash sequence.
+    """
+    async with connection.open_bi() as stream:
+        await stream.write(encode_request(GetRequest(root, ChunkRangesSeq.sizes())))
+        await stream.finish()
+        limit = min(max_children * HASH_SIZE, MAX_HASH_SEQ_SIZE)
+        sequence = HashSeq.from_bytes(await _read_blob(stream.recv, root, limit))
+        return Sizes(sequence, tuple([await _read_size(stream.recv, hash) for hash in sequence]))
+
+
+async def _read_blob(recv: RecvStream, hash: Hash, limit: int) -> bytes:
+    """The answer to a request for all of a blob, verified."""
+    size = await _read_header(recv, hash)
+    if size > limit:
+        raise BlobTooLargeError(f"blob {hash} has {size} bytes, over the limit of {limit}")
+    groups = max(1, -(-size // GROUP_SIZE))
+    body = await _read(recv, hash, size + PAIR * (groups - 1))
+    pieces = _verify(hash, ChunkRanges.all(), size, body)
+    return b"".join(data for _, data in pieces)
+
+
+async def _read_size(recv: RecvStream, hash: Hash) -> int:
+    """The answer to a request for the last chunk of a blob, verified."""
+    size = await _read_header(recv, hash)
+    pairs, leaf = last_chunk_proof(size)
+    body = await _read(recv, hash, PAIR * pairs + leaf)
+    _verify(hash, ChunkRanges.last_chunk(), size, body)
+    return size
+
+
+def last_chunk_proof(size: int) -> tuple[int, int]:
+    """How many hash pairs, and how many bytes, prove the last chunk of a blob of `size` bytes."""
+    chunks = chunk_count(size)
+    leaf = size - (chunks - 1) * CHUNK_SIZE
+    pairs = 0
+    while chunks > 1:
+        # The left side is the largest power of two below the number of chunks.
+        chunks -= 1 << ((chunks - 1).bit_length() - 1)
+        pairs += 1
+    return pairs, leaf
+
+
+def _verify(hash: Hash, ranges: ChunkRanges, size: int, body: bytes) -> list[tuple[int, bytes]]:
+    encoded = size.to_bytes(HEADER, "little") + body
+    try:
+        return _native.decode_blob(bytes(hash), ranges.boundaries, encoded)
+    except ValueError as error:
+        raise VerificationError(
+            f"blob {hash}: the provider sent bytes that do not belong to it ({error})"
+        ) from None
+
+
+async def _read_header(recv: RecvStream, hash: Hash) -> int:
+    return int.from_bytes(await _read(recv, hash, HEADER), "little")
+
+
+async def _read(recv: RecvStream, hash: Hash, n: int) -> bytes:
+    try:
+        return await recv.read_exactly(n)
+    except StreamResetError as error:
+        raise from_reset(error.code) from None
+    except IncompleteReadError as error:
+        if error.partial and n != HEADER:
+            raise ProviderError(f"blob {hash}: the provider broke off; ask again") from None
+        raise NotAvailableError(
+            f"blob {hash}: the provider lacks it or a part of it; ask another one"
+        ) from None
