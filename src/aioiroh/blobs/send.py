@@ -1,0 +1,232 @@
+"""From a store into a stream: what a request asks for, as far as it is here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from aioiroh import _native
+from aioiroh.errors import DecodeError, ReadLimitError
+
+from .errors import IncompleteBlobError, NotFoundError
+from .messages import ErrorCode, GetManyRequest, GetRequest
+from .plan import Item, Response
+from .ranges import ChunkRanges, chunk_count
+from .receive import read_hash_seq
+from .store import BlobStatus
+
+if TYPE_CHECKING:
+    from aioiroh.quic.sending import SendStream
+
+    from .store import Store
+
+__all__ = ["Departure", "Outcome", "can_serve", "send"]
+
+AHEAD: Final = 16
+"""Blobs handed to the native sender before they are due."""
+
+
+@dataclass(slots=True)
+class Departure:
+    """One blob that is being sent: its `size`, and how far it is (`end_offset`), in bytes."""
+
+    item: Item
+    size: int
+    end_offset: int = 0
+    is_done: bool = False
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How an answer ended: completely if `reason` is None."""
+
+    payload_bytes: int = 0
+    blobs: int = 0
+    reason: str | None = None
+
+
+def can_serve(ranges: ChunkRanges, status: BlobStatus) -> bool:
+    """Whether everything that an answer to `ranges` needs is there.
+
+    The hash pairs inside a chunk group are made from the group's data, so a part of a group can
+    only be sent by who has the whole group. A size that is not proved is not passed on.
+    """
+    if status.is_complete:
+        return True
+    if not status.size_verified or status.size is None:
+        return False
+    needed = ranges.select(status.size).whole_groups()
+    return needed & ChunkRanges.chunks(0, chunk_count(status.size)) <= status.present
+
+
+async def send(
+    stream: SendStream,
+    request: GetRequest | GetManyRequest,
+    store: Store,
+    *,
+    stall_time: float,
+    on_departure: Callable[[Departure], None],
+) -> Outcome:
+    """Answers a request and ends the stream.
+
+    What of a blob is asked for is sent only if all of it is here. If the first blob is not, the
+    stream is reset with code 3 and carries nothing; if a later one is not, the stream ends before
+    it, because a reset would throw away what is still on its way. A peer that takes nothing for
+    `stall_time` seconds is given up with code 2.
+    """
+    outflow = _Outflow(stream, request, store, stall_time, on_departure)
+    with outflow.attached():
+        return await outflow.run()
+
+
+class _Outflow:
+    def __init__(
+        self,
+        stream: SendStream,
+        request: GetRequest | GetManyRequest,
+        store: Store,
+        stall_time: float,
+        on_departure: Callable[[Departure], None],
+    ) -> None:
+        self._stream = stream
+        self._request = request
+        self._store = store
+        self._stall_time = stall_time
+        self._on_departure = on_departure
+        self._response = Response(request)
+        self._sender = _native.BlobSender(store.worker.native)
+        self._under_way: dict[int, Departure] = {}
+        self._count = 0
+        self._all_pushed = False
+        self._over = False
+        self._wake = asyncio.Event()
+        self._outcome = Outcome()
+
+    @contextlib.contextmanager
+    def attached(self) -> Iterator[None]:
+        """Within, the native sender writes the stream."""
+        self._stream.attach(self._sender, self._wake.set)
+        with self._store.worker.reports(self._sender, self._wake.set):
+            try:
+                yield
+            finally:
+                if self._over:
+                    self._stream.detach(finished=True)
+                else:
+                    self._stream.reset(ErrorCode.INTERNAL)
+
+    async def run(self) -> Outcome:
+        while True:
+            if len(self._under_way) <= AHEAD // 2:
+                await self._push()
+            if self._over:
+                break
+            try:
+                async with asyncio.timeout(self._stall_time):
+                    await self._wake.wait()
+            except TimeoutError:
+                # A little progress is no reason to be woken, but it is no stall either.
+                if not self._take_reports():
+                    self._give_up(ErrorCode.LIMIT, "the peer stopped taking data")
+            else:
+                self._take_reports()
+        for departure in self._under_way.values():
+            self._outcome.payload_bytes += sent_bytes(departure)
+        return self._outcome
+
+    async def _push(self) -> None:
+        """Hands the next blobs to the sender; finishes when there are none."""
+        while not self._all_pushed and len(self._under_way) < AHEAD:
+            items = self._response.take(AHEAD - len(self._under_way))
+            if not items and self._response.needs_children:
+                if not await self._learn():
+                    return self._lacking()
+                continue
+            pushed: list[tuple[_native.Blob, tuple[int, ...]]] = []
+            for item in items:
+                handle = await self._store.handle(item.hash)
+                status = await self._store.status(item.hash)
+                if handle is None or not can_serve(item.ranges, status):
+                    self._sender.push(pushed)
+                    return self._lacking()
+                self._under_way[self._count] = Departure(item, status.size or 0)
+                self._count += 1
+                pushed.append((handle, item.ranges.boundaries))
+            self._sender.push(pushed)
+            if not items:
+                self._all_pushed = True
+                self._sender.finish()
+
+    async def _learn(self) -> bool:
+        """Reads the children of the hash sequence; False if it is not here or is none."""
+        assert isinstance(self._request, GetRequest)
+        try:
+            children = await read_hash_seq(self._store, self._request.hash)
+        except (DecodeError, ReadLimitError, NotFoundError, IncompleteBlobError):
+            return False
+        self._response.learn(children)
+        return True
+
+    def _lacking(self) -> None:
+        if self._count:
+            self._outcome.reason = "a part of what was asked for is not in the store"
+            self._all_pushed = True
+            self._sender.finish()
+        else:
+            self._give_up(ErrorCode.INTERNAL, "what was asked for is not in the store")
+
+    def _give_up(self, code: ErrorCode, reason: str) -> None:
+        self._outcome.reason = reason
+        self._stream.reset(code)
+        self._over = True
+
+    def _take_reports(self) -> bool:
+        """Whether there were any."""
+        self._wake.clear()
+        reports = self._sender.poll()
+        for report in reports:
+            match report:
+                case ("started", number, size):
+                    departure = self._under_way[number]
+                    departure.size = size
+                    self._on_departure(departure)
+                case ("progress", number, end_offset):
+                    departure = self._under_way[number]
+                    departure.end_offset = end_offset
+                    self._on_departure(departure)
+                case ("done", number):
+                    departure = self._under_way.pop(number)
+                    departure.is_done = True
+                    self._outcome.blobs += 1
+                    self._outcome.payload_bytes += sent_bytes(departure)
+                    self._on_departure(departure)
+                case ("error", _, kind, detail):
+                    self._failed(kind, detail)
+                    break
+                case ("end", _):
+                    self._over = True
+        return bool(reports)
+
+    def _failed(self, kind: str, detail: object) -> None:
+        if kind == "stopped" and self._all_pushed and not self._under_way:
+            pass  # it has everything, and did not wait for the end
+        elif kind == "stopped":
+            self._outcome.reason = f"the peer stopped the stream with code {detail}"
+        elif kind == "lost":
+            self._outcome.reason = "the connection ended"
+        else:
+            self._give_up(ErrorCode.INTERNAL, f"a blob could not be read: {kind} {detail}")
+            return
+        self._over = True
+
+
+def sent_bytes(departure: Departure) -> int:
+    """Payload bytes that were sent of a blob that may be broken off."""
+    size = departure.size
+    ranges = departure.item.ranges.select(size)
+    if not departure.is_done:
+        ranges = ranges & ChunkRanges.bytes(0, departure.end_offset)
+    return ranges.byte_count(size)
