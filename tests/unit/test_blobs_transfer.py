@@ -1,0 +1,638 @@
+"""Getting and providing over a real connection on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aioiroh import blobs
+from aioiroh.blobs import (
+    BlobFormat,
+    BlobTooLargeError,
+    ChunkRanges,
+    ChunkRangesSeq,
+    Collection,
+    FileStore,
+    GetRequest,
+    Hash,
+    HashAndFormat,
+    HashSeq,
+    MemoryStore,
+    NotAvailableError,
+    Provider,
+    ProviderBusyError,
+    ProviderError,
+    ProviderRefusedError,
+    VerificationError,
+)
+from aioiroh.blobs.messages import ObserveItem, encode_request
+from aioiroh.errors import DecodeError, ReadLimitError, StreamResetError
+from aioiroh.quic import BiStream, Connection
+
+Pairs = Callable[..., AbstractAsyncContextManager[Any]]
+SIZES = [0, 1, 1024, 1025, 16384, 16385, 32769, 100_000, 1_500_007]
+
+
+def pattern(size: int) -> bytes:
+    return (bytes(range(251)) * (size // 251 + 1))[:size]
+
+
+@asynccontextmanager
+async def serving(
+    quic_pair: Pairs, provider: Provider | Callable[[BiStream], Any]
+) -> AsyncIterator[Connection]:
+    """The getter's end of a connection to a provider, or to a handler of single streams."""
+    async with quic_pair() as pair:
+        if isinstance(provider, Provider):
+            task = asyncio.create_task(provider.accept(pair.server))
+        else:
+            task = asyncio.create_task(pair.server.serve(provider))
+        try:
+            yield pair.client
+        finally:
+            pair.client.close()
+            await task
+
+
+async def ask(connection: Connection, request: bytes) -> bytes:
+    async with connection.open_bi() as stream:
+        await stream.write(request)
+        await stream.finish()
+        return await stream.read_all(limit=1 << 24)
+
+
+async def add_collection(store: blobs.Store, files: dict[str, bytes]) -> Hash:
+    entries = [(name, (await store.add_bytes(data)).hash) for name, data in files.items()]
+    sequence, metadata = Collection(entries).to_parts()
+    await store.add_bytes(metadata)
+    return (await store.add_bytes(bytes(sequence), BlobFormat.HASH_SEQ)).hash
+
+
+# --- whole blobs ----------------------------------------------------------------------------------
+
+
+@pytest.mark.loops
+async def test_blobs_of_many_sizes(quic_pair: Pairs) -> None:
+    async with MemoryStore() as source, MemoryStore() as target:
+        hashes = [(await source.add_bytes(pattern(size))).hash for size in SIZES]
+        async with serving(quic_pair, Provider(source)) as connection:
+            for size, hash in zip(SIZES, hashes, strict=True):
+                got = await blobs.get(connection, hash, into=target)
+                assert got.received == size
+                assert await target.read_bytes(hash, limit=size) == pattern(size)
+                assert (await target.status(hash)).is_complete
+                assert await blobs.get_size(connection, hash) == size
+                assert await blobs.get_bytes(connection, hash, limit=size) == pattern(size)
+
+
+async def test_what_is_there_is_not_asked_for(quic_pair: Pairs) -> None:
+    async def refuse(stream: BiStream) -> None:
+        raise AssertionError("a request was made")
+
+    async with MemoryStore() as store, serving(quic_pair, refuse) as connection:
+        hash = (await store.add_bytes(b"hello")).hash
+        assert (await blobs.get(connection, hash, into=store)).received == 0
+        assert (await blobs.get(connection, Hash.EMPTY, into=store)).received == 0
+
+
+async def test_parts_add_up(quic_pair: Pairs) -> None:
+    size = 100_000
+    async with MemoryStore() as source, MemoryStore() as target:
+        hash = (await source.add_bytes(pattern(size))).hash
+        async with serving(quic_pair, Provider(source)) as connection:
+            first = ChunkRangesSeq.blob(ChunkRanges((3, 20)))
+            got = await blobs.get(connection, hash, into=target, ranges=first)
+            assert got.received == 17 * 1024
+            status = await target.status(hash)
+            assert status.present == ChunkRanges((3, 20)) and not status.size_verified
+            with pytest.raises(blobs.IncompleteBlobError):
+                await target.read_bytes(hash, limit=size)
+            last = ChunkRangesSeq.blob(ChunkRanges.last_chunk())
+            assert (await blobs.get(connection, hash, into=target, ranges=last)).received == 672
+            status = await target.status(hash)
+            assert status.size == size and status.size_verified
+            async with target.reader(hash) as reader:
+                assert reader.size == size
+                reader.seek(4000)
+                assert await reader.read(1000) == pattern(size)[4000:5000]
+                reader.seek(-5, 2)
+                assert await reader.read() == pattern(size)[-5:]
+                assert await reader.read() == b""
+                with pytest.raises(blobs.IncompleteBlobError):
+                    await reader.read_at(0, 10)
+            rest = await blobs.get(connection, hash, into=target)
+            assert rest.received == size - 17 * 1024 - 672
+            assert await target.read_bytes(hash, limit=size) == pattern(size)
+
+
+async def test_progress(quic_pair: Pairs) -> None:
+    size = 8_000_000
+    async with MemoryStore() as source, MemoryStore() as target:
+        hash = (await source.add_bytes(pattern(size))).hash
+        async with serving(quic_pair, Provider(source)) as connection:
+            transfer = blobs.get(connection, hash, into=target)
+            seen = [progress async for progress in transfer]
+            assert (await transfer).received == size
+    assert [p.bytes for p in seen] == sorted(p.bytes for p in seen)
+    assert seen[-1] == blobs.Progress(size, size, 1, 1, size)
+    assert len(seen) > 2
+
+
+async def test_cancelling_loses_nothing(quic_pair: Pairs, tmp_path: Path) -> None:
+    size = 30_000_000
+    async with MemoryStore() as source, await FileStore.open(tmp_path / "in") as target:
+        hash = (await source.add_bytes(pattern(size))).hash
+        async with serving(quic_pair, Provider(source)) as connection:
+            transfer = blobs.get(connection, hash, into=target)
+            with pytest.raises(asyncio.CancelledError):
+                async for progress in transfer:
+                    if progress.bytes > 1_000_000:
+                        transfer.cancel()
+            assert transfer.progress.bytes < size
+            with pytest.raises(asyncio.CancelledError):
+                await transfer
+            have = (await target.status(hash)).present.byte_count(size)
+            assert have >= 1_000_000
+            rest = await blobs.get(connection, hash, into=target)
+            assert rest.received <= size - 1_000_000
+            assert await target.read_bytes(hash, limit=size) == pattern(size)
+
+
+async def test_two_gets_fill_one_blob(quic_pair: Pairs) -> None:
+    size = 4_000_000
+    async with MemoryStore() as source, MemoryStore() as target:
+        hash = (await source.add_bytes(pattern(size))).hash
+        async with serving(quic_pair, Provider(source)) as connection:
+            halves = [ChunkRanges((0, 2048)), ChunkRanges((2048,))]
+            await asyncio.gather(
+                *(
+                    blobs.get(connection, hash, into=target, ranges=ChunkRangesSeq.blob(half))
+                    for half in halves
+                )
+            )
+        assert await target.read_bytes(hash, limit=size) == pattern(size)
+
+
+# --- hash sequences -------------------------------------------------------------------------------
+
+FILES = {
+    "a.txt": b"hello",
+    "dir/b.bin": pattern(20_000),
+    "empty": b"",
+    "big": pattern(700_001),
+    "same": pattern(20_000),
+    "also empty": b"",
+}
+
+
+@pytest.mark.parametrize("totals", [False, True])
+async def test_a_collection(quic_pair: Pairs, totals: bool) -> None:
+    async with MemoryStore() as source, MemoryStore() as target:
+        root = await add_collection(source, FILES)
+        async with serving(quic_pair, Provider(source)) as connection:
+            content = HashAndFormat(root, BlobFormat.HASH_SEQ)
+            transfer = blobs.get(connection, content, into=target, totals=totals)
+            seen = [progress async for progress in transfer]
+        collection = await blobs.load_collection(target, root)
+        assert collection.names == tuple(FILES)
+        for name, hash in collection:
+            assert await target.read_bytes(hash, limit=1 << 20) == FILES[name]
+        assert seen[-1].blobs == seen[-1].total_blobs == len(FILES) + 2
+        assert seen[-1].bytes == seen[-1].total
+        if totals:
+            assert any(p.total == seen[-1].total and p.bytes < 100_000 for p in seen)
+
+
+async def test_many_small_children(quic_pair: Pairs) -> None:
+    files = {f"f{number}": b"%d" % number * (number % 50) for number in range(700)}
+    async with MemoryStore() as source, MemoryStore() as target:
+        root = await add_collection(source, files)
+        async with serving(quic_pair, Provider(source)) as connection:
+            await blobs.get(connection, HashAndFormat(root, BlobFormat.HASH_SEQ), into=target)
+        for name, hash in await blobs.load_collection(target, root):
+            assert await target.read_bytes(hash, limit=1 << 20) == files[name]
+
+
+async def test_children_that_are_there_are_spared(quic_pair: Pairs) -> None:
+    async with MemoryStore() as source, MemoryStore() as target:
+        root = await add_collection(source, FILES)
+        await target.add_bytes(FILES["big"])
+        async with serving(quic_pair, Provider(source)) as connection:
+            got = await blobs.get(connection, HashAndFormat(root, BlobFormat.HASH_SEQ), into=target)
+        assert got.received < 50_000
+        await blobs.load_collection(target, root)
+        assert (await target.status(Hash.of(FILES["dir/b.bin"]))).is_complete
+
+
+async def test_sizes(quic_pair: Pairs) -> None:
+    async with MemoryStore() as source:
+        root = await add_collection(source, FILES)
+        async with serving(quic_pair, Provider(source)) as connection:
+            found = await blobs.get_sizes(connection, root)
+            assert found.sizes[1:] == tuple(len(data) for data in FILES.values())
+            assert len(found.sequence) == len(FILES) + 1
+            with pytest.raises(BlobTooLargeError):
+                await blobs.get_sizes(connection, root, max_children=3)
+
+
+async def test_a_plain_blob_is_no_hash_sequence(quic_pair: Pairs) -> None:
+    async with MemoryStore() as source, MemoryStore() as target:
+        hash = (await source.add_bytes(pattern(1000))).hash
+        async with serving(quic_pair, Provider(source)) as connection:
+            with pytest.raises(DecodeError):
+                await blobs.get(connection, HashAndFormat(hash, BlobFormat.HASH_SEQ), into=target)
+            # Its bytes arrived, and stay.
+            assert await target.read_bytes(hash, limit=1000) == pattern(1000)
+
+
+async def test_files_to_files(quic_pair: Pairs, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    for number in range(120):
+        path = shared / f"d{number % 7}" / f"träger {number}.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pattern(number * number * 100))
+    (shared / "copy").write_bytes(pattern(640_000))
+    target_directory = tmp_path / "target"
+    target_directory.mkdir()
+    async with (
+        await FileStore.open(tmp_path / "out") as source,
+        await FileStore.open(target_directory / ".private") as target,
+    ):
+        imported = await blobs.import_paths(source, [shared])
+        assert imported.size == sum(p.stat().st_size for p in shared.rglob("*") if p.is_file())
+        content = HashAndFormat(imported.root.hash, BlobFormat.HASH_SEQ)
+        async with serving(quic_pair, Provider(source)) as connection:
+            await blobs.get(connection, content, into=target, totals=True)
+            collection = await blobs.load_collection(target, content.hash)
+            paths = await blobs.export_collection(target, collection, target_directory)
+            # What was exported is still served, from where it is now.
+            for path, hash in zip(paths, collection.hashes, strict=True):
+                assert await target.read_bytes(hash, limit=1 << 24) == path.read_bytes()
+    assert not (target_directory / ".private").exists()
+    sent = {p.relative_to(tmp_path / "shared") for p in shared.rglob("*")}
+    assert {
+        p.relative_to(target_directory / "shared") for p in target_directory.rglob("shared/*")
+    } | {
+        p.relative_to(target_directory / "shared") for p in target_directory.rglob("shared/*/*")
+    } == sent
+    for path in shared.rglob("*"):
+        if path.is_file():
+            there = target_directory / path.relative_to(tmp_path)
+            assert there.read_bytes() == path.read_bytes()
+
+
+# --- the provider's answers -----------------------------------------------------------------------
+
+
+async def test_answers_are_the_vectors(quic_pair: Pairs) -> None:
+    sample = {"a.txt": b"hello", "dir/b.bin": pattern(20_000), "empty": b""}
+    async with MemoryStore() as source:
+        root = await add_collection(source, sample)
+        for size in (1, 1025, 100_000):
+            await source.add_bytes(pattern(size))
+        many = blobs.GetManyRequest(
+            (Hash.of(pattern(1)), Hash.of(pattern(1025))),
+            ChunkRangesSeq(((0, ChunkRanges.all()), (2, ChunkRanges.empty()))),
+        )
+        blob = Hash.of(pattern(100_000))
+        expected = [
+            (
+                GetRequest(root, ChunkRangesSeq.all()),
+                20273,
+                "9b701ac74b3a541fbcc2b9f81a9f09ec74be24f6e18a97c2ee0859ef57788906",
+            ),
+            (
+                GetRequest(root, ChunkRangesSeq.sizes()),
+                945,
+                "3ddba72adfbf7e5fb8f1cddf844f238f4a9dd75c718c7a78719c973efcb1082f",
+            ),
+            (many, 1042, "119cee57d7f7b6da4026272c67c019e0d9483574ca4d3b27fdc7071ae454991c"),
+            (
+                GetRequest(blob, ChunkRangesSeq.blob(ChunkRanges((0, 2, 20, 21, 97)))),
+                4520,
+                "49d9bdcd91998b58485d012c3dbe81ded132c67db87cc05c0d697c14a39e8bc6",
+            ),
+            (
+                GetRequest(blob, ChunkRangesSeq.empty()),
+                0,
+                "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262",
+            ),
+        ]
+        async with serving(quic_pair, Provider(source)) as connection:
+            for request, size, digest in expected:
+                answer = await ask(connection, encode_request(request))
+                assert (len(answer), Hash.of(answer).hex()) == (size, digest)
+
+
+async def test_an_unknown_blob_resets_with_3(quic_pair: Pairs) -> None:
+    async with MemoryStore() as source, MemoryStore() as target:
+        async with serving(quic_pair, Provider(source)) as connection:
+            for format in BlobFormat:
+                unknown = HashAndFormat(Hash(b"x" * 32), format)
+                with pytest.raises(NotAvailableError):
+                    await blobs.get(connection, unknown, into=target)
+            with pytest.raises(NotAvailableError):
+                await blobs.get_size(connection, unknown.hash)
+            with pytest.raises(StreamResetError) as caught:
+                await ask(
+                    connection, encode_request(GetRequest(unknown.hash, ChunkRangesSeq.all()))
+                )
+            assert caught.value.code == 3
+        assert (await target.status(unknown.hash)).state is blobs.BlobState.MISSING
+
+
+async def test_a_missing_child_does_not_cost_the_others(quic_pair: Pairs) -> None:
+    async with MemoryStore() as source, MemoryStore() as target:
+        here = (await source.add_bytes(pattern(50_000))).hash
+        sequence = HashSeq([here, Hash(b"x" * 32), Hash.EMPTY])
+        root = (await source.add_bytes(bytes(sequence), BlobFormat.HASH_SEQ)).hash
+        async with serving(quic_pair, Provider(source)) as connection:
+            with pytest.raises(NotAvailableError):
+                await blobs.get(connection, HashAndFormat(root, BlobFormat.HASH_SEQ), into=target)
+        assert (await target.status(root)).is_complete
+        assert (await target.status(here)).is_complete
+
+
+async def test_partial_blobs_are_served_as_far_as_they_go(quic_pair: Pairs) -> None:
+    size = 200_000
+    async with MemoryStore() as source, MemoryStore() as middle, MemoryStore() as target:
+        hash = (await source.add_bytes(pattern(size))).hash
+        async with serving(quic_pair, Provider(source)) as connection:
+            some = ChunkRangesSeq.blob(ChunkRanges((0, 32, 2**64 - 1)))
+            await blobs.get(connection, hash, into=middle, ranges=some)
+        async with serving(quic_pair, Provider(middle)) as connection:
+            fine = ChunkRangesSeq.blob(ChunkRanges((3, 30)))
+            got = await blobs.get(connection, hash, into=target, ranges=fine)
+            assert got.received == 27 * 1024
+            with pytest.raises(NotAvailableError):
+                await blobs.get(connection, hash, into=target)
+
+
+async def test_gaps_cost_nothing(quic_pair: Pairs) -> None:
+    async with MemoryStore() as source:
+        root = await add_collection(source, FILES)
+        seq = ChunkRangesSeq(((2**62, ChunkRanges.all()), (2**63, ChunkRanges.empty())))
+        async with serving(quic_pair, Provider(source)) as connection:
+            async with asyncio.timeout(2):
+                assert await ask(connection, encode_request(GetRequest(root, seq))) == b""
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"",
+        b"\x00",
+        b"\x00" + bytes(31),
+        b"\x02" + bytes(40),
+        b"\xff" + bytes(40),
+        b"\x08\xff\xff\xff\xff\x7f",
+        b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+        b"\x00" + bytes(32) + b"\x01\x00\x02\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x01",
+        b"\x00" + bytes(1024 * 1024 + 1),
+    ],
+)
+async def test_malformed_requests_get_nothing(quic_pair: Pairs, request_bytes: bytes) -> None:
+    async with MemoryStore() as source:
+        hash = (await source.add_bytes(b"fine")).hash
+        async with serving(quic_pair, Provider(source)) as connection:
+            async with connection.open_bi() as stream:
+                try:
+                    await stream.write(request_bytes)
+                    await stream.finish()
+                except ConnectionError:
+                    pass  # stopped already
+                assert await stream.read_all(limit=10) == b""
+            assert await blobs.get_bytes(connection, hash, limit=4) == b"fine"
+
+
+async def test_a_request_that_does_not_end(quic_pair: Pairs) -> None:
+    async with MemoryStore() as source:
+        provider = Provider(source, limits=blobs.Limits(request_time=0.1))
+        async with serving(quic_pair, provider) as connection, connection.open_bi() as stream:
+            await stream.write(b"\x00")
+            assert await stream.read_all(limit=10) == b""
+
+
+async def test_authorize(quic_pair: Pairs) -> None:
+    asked = []
+
+    async def authorize(request: blobs.IncomingRequest) -> blobs.Verdict | bool:
+        asked.append(request)
+        return answers.pop(0)
+
+    answers: list[blobs.Verdict | bool] = [False, blobs.Verdict.DENY, blobs.Verdict.LATER, True]
+    async with MemoryStore() as source:
+        hash = (await source.add_bytes(b"secret")).hash
+        async with serving(quic_pair, Provider(source, authorize=authorize)) as connection:
+            for kind in (ProviderRefusedError, ProviderRefusedError, ProviderBusyError):
+                with pytest.raises(kind):
+                    await blobs.get_bytes(connection, hash, limit=6)
+            assert await blobs.get_bytes(connection, hash, limit=6) == b"secret"
+            all_of_it = ChunkRangesSeq.blob()
+            for request in (
+                blobs.ObserveRequest(hash, ChunkRanges.all()),
+                blobs.PushRequest(hash, all_of_it),
+            ):
+                with pytest.raises(StreamResetError) as caught:
+                    await ask(connection, encode_request(request))
+                assert caught.value.code == 1
+    assert len(asked) == 4
+    assert {type(request.request) for request in asked} == {GetRequest}
+    assert asked[0].kind is blobs.RequestKind.GET
+
+
+async def test_too_many_requests(quic_pair: Pairs) -> None:
+    async with MemoryStore() as source:
+        hash = (await source.add_bytes(b"x")).hash
+        provider = Provider(source, limits=blobs.Limits(requests=1))
+        async with serving(quic_pair, provider) as connection, connection.open_bi() as waiting:
+            await waiting.write(b"\x00")
+            await asyncio.sleep(0.05)
+            with pytest.raises(ProviderBusyError):
+                await blobs.get_bytes(connection, hash, limit=1)
+
+
+async def test_a_reader_that_sleeps_is_given_up(quic_pair: Pairs) -> None:
+    async with MemoryStore() as source:
+        hash = (await source.add_bytes(pattern(20_000_000))).hash
+        provider = Provider(source, limits=blobs.Limits(stall_time=0.2))
+        async with serving(quic_pair, provider) as connection, connection.open_bi() as stream:
+            await stream.write(encode_request(GetRequest(hash, ChunkRangesSeq.blob())))
+            await stream.finish()
+            await asyncio.sleep(0.8)
+            with pytest.raises(StreamResetError) as caught:
+                await stream.read_all(limit=1 << 30)
+            assert caught.value.code == 2
+
+
+async def test_transfer_events(quic_pair: Pairs) -> None:
+    events: list[blobs.TransferEvent] = []
+    async with MemoryStore() as source:
+        hash = (await source.add_bytes(pattern(3_000_000))).hash
+        provider = Provider(source, on_transfer=events.append)
+        async with serving(quic_pair, provider) as connection:
+            await blobs.get_bytes(connection, hash, limit=3_000_000)
+            with pytest.raises(NotAvailableError):
+                await blobs.get_bytes(connection, Hash(b"x" * 32), limit=10)
+    started, *progress, completed, aborted = events
+    assert isinstance(started, blobs.TransferStarted) and started.size == 3_000_000
+    assert all(isinstance(event, blobs.TransferProgress) for event in progress)
+    assert isinstance(completed, blobs.TransferCompleted)
+    assert completed.stats.payload_bytes == 3_000_000 and completed.stats.blobs == 1
+    assert isinstance(aborted, blobs.TransferAborted) and aborted.stats.payload_bytes == 0
+
+
+async def test_a_file_that_changed_is_not_sent(quic_pair: Pairs, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(pattern(300_000))
+    async with await FileStore.open(tmp_path / "s") as source, MemoryStore() as target:
+        hash = (await source.add_file(file)).hash
+        file.write_bytes(pattern(200_000) + b"!" + pattern(300_000)[200_001:])
+        async with serving(quic_pair, Provider(source)) as connection:
+            with pytest.raises(NotAvailableError):
+                await blobs.get(connection, hash, into=target)
+
+
+async def test_observe(quic_pair: Pairs) -> None:
+    size = 100_000
+    async with MemoryStore() as source, MemoryStore() as middle:
+        hash = (await source.add_bytes(pattern(size))).hash
+        serve = {blobs.RequestKind.OBSERVE}
+        async with (
+            serving(quic_pair, Provider(source)) as provider,
+            serving(quic_pair, Provider(middle, serve=serve)) as connection,
+            connection.open_bi() as stream,
+        ):
+            await stream.write(b"\x01" + bytes(hash) + b"\x01\x00")
+            await stream.finish()
+            assert await stream.read_exactly(3) == bytes.fromhex("020000")
+            some = ChunkRangesSeq.blob(ChunkRanges((0, 16, 2**64 - 1)))
+            await blobs.get(provider, hash, into=middle, ranges=some)
+            change = await stream.read_exactly(8)
+            assert change[1:] == bytes.fromhex("a08d0603001061")
+            await blobs.get(provider, hash, into=middle)
+            known = ChunkRanges((0, 16, 97))
+            while not known.is_all:
+                item = ObserveItem.decode(await stream.read_exactly((await stream.read(1))[0]))
+                assert item.size == size and item.ranges
+                known = known ^ item.ranges
+
+
+# --- providers that misbehave ---------------------------------------------------------------------
+
+
+def answering(answer: bytes, *, reset: int | None = None) -> Callable[[BiStream], Any]:
+    async def handler(stream: BiStream) -> None:
+        await stream.read_all(limit=1 << 21)
+        await stream.write(answer)
+        if reset is not None:
+            await asyncio.sleep(0.05)
+            stream.send.reset(reset)
+
+    return handler
+
+
+DATA = pattern(100_000)
+HASH = Hash(bytes.fromhex("d93c23eedaf165a7e0be908ba86f1a7a520d568d2d13cde787c8580c5c72cc54"))
+
+
+def encoded() -> bytes:
+    from aioiroh import _native
+
+    return _native.encode_blob(DATA, (0,))
+
+
+def flipped(at: int) -> bytes:
+    answer = bytearray(encoded())
+    answer[at] ^= 1
+    return bytes(answer)
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda: flipped(0), ProviderError),  # one byte more than there is
+        (lambda: flipped(2), VerificationError),
+        (lambda: flipped(20), VerificationError),
+        (lambda: flipped(50_000), VerificationError),
+        (lambda: flipped(100_391), VerificationError),
+        (lambda: b"", NotAvailableError),
+        (lambda: encoded()[:4], ProviderError),
+        (lambda: encoded()[:8], NotAvailableError),
+        (lambda: encoded()[: 8 + 64], NotAvailableError),
+        (lambda: encoded()[:50_000], ProviderError),
+        (lambda: bytes(8), VerificationError),
+        (lambda: b"\xff" * 8, BlobTooLargeError),
+    ],
+)
+async def test_bad_answers(quic_pair: Pairs, make: Callable[[], bytes], kind: type) -> None:
+    async with MemoryStore() as target, serving(quic_pair, answering(make())) as connection:
+        with pytest.raises(kind):
+            await blobs.get(connection, HASH, into=target)
+        assert not (await target.status(HASH)).is_complete
+
+
+async def test_what_was_verified_before_a_break_is_kept(quic_pair: Pairs) -> None:
+    async with MemoryStore() as target:
+        async with serving(quic_pair, answering(encoded()[:50_000])) as connection:
+            with pytest.raises(ProviderError):
+                await blobs.get(connection, HASH, into=target)
+        assert (await target.status(HASH)).present == ChunkRanges((0, 48))
+
+
+async def test_trailing_bytes_are_tolerated(quic_pair: Pairs) -> None:
+    async with MemoryStore() as target:
+        async with serving(quic_pair, answering(encoded() + b"more")) as connection:
+            await blobs.get(connection, HASH, into=target)
+        assert await target.read_bytes(HASH, limit=1 << 20) == DATA
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (1, ProviderRefusedError),
+        (2, ProviderBusyError),
+        (3, NotAvailableError),
+        (9, StreamResetError),
+    ],
+)
+@pytest.mark.parametrize("sent", [0, 4, 40_000])
+async def test_resets(quic_pair: Pairs, code: int, kind: type, sent: int) -> None:
+    async with (
+        MemoryStore() as target,
+        serving(quic_pair, answering(encoded()[:sent], reset=code)) as connection,
+    ):
+        with pytest.raises(kind):
+            await blobs.get(connection, HASH, into=target)
+
+
+async def test_a_blob_over_the_limit(quic_pair: Pairs) -> None:
+    async with MemoryStore() as target, serving(quic_pair, answering(encoded())) as connection:
+        with pytest.raises(BlobTooLargeError):
+            await blobs.get(connection, HASH, into=target, max_blob_size=99_999)
+        with pytest.raises((BlobTooLargeError, ReadLimitError)):
+            await blobs.get_bytes(connection, HASH, limit=10)
+
+
+async def test_false_sizes(quic_pair: Pairs) -> None:
+    async with serving(quic_pair, answering(flipped(1)[:872])) as connection:
+        with pytest.raises(ProviderError):
+            await blobs.get_size(connection, HASH)
+
+
+async def test_a_connection_that_breaks(quic_pair: Pairs) -> None:
+    async def close(stream: BiStream) -> None:
+        await stream.read_all(limit=1 << 21)
+        await stream.write(encoded()[:40_000])
+        await asyncio.sleep(0.05)
+        stream.connection.close(5, b"bye")
+
+    async with MemoryStore() as target, serving(quic_pair, close) as connection:
+        with pytest.raises(ConnectionError, match="bye"):
+            await blobs.get(connection, HASH, into=target)
+        assert (await target.status(HASH)).present
