@@ -175,7 +175,7 @@ _MODULES = {
 """Where the public names are defined."""
 
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
-_ROOMS = frozenset({"blobs", "errors", "lookup", "presets"})
+_ROOMS = ("blobs", "errors", "lookup", "presets")
 """Rooms whose names are used through them: `aioiroh.blobs.get`."""
 
 __all__ = [*_HOMES, *_ROOMS]  # noqa: PLE0604 - they are strings

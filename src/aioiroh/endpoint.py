@@ -343,9 +343,7 @@ class Endpoint:
         if events.conn_connecting.enabled:
             events.conn_connecting(remote_id=addr.id, alpn=alpn)
         dial.offer(addr.addrs)
-        known = self._remotes.addresses(bytes(addr.id))
-        if known:
-            dial.offer(map(IpAddr.from_pair, known))
+        dial.offer_known(self._remotes.addresses(bytes(addr.id)))
         self._roster.dials.add(dial)
         search = None
         if searching:

@@ -57,6 +57,11 @@ class Incoming:
         """Whether `retry` is possible."""
         return self._knock.may_retry
 
+    @property
+    def answered(self) -> bool:
+        """Whether one of the answers below was given."""
+        return self._knock.answered
+
     def accept(
         self, *, transport: TransportConfig | None = None, alpns: Sequence[bytes] | None = None
     ) -> Pending[Connection]:

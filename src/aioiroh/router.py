@@ -82,7 +82,9 @@ class Router:
         with a handler at once; further peers are refused.
         """
         self._endpoint = endpoint
-        self._handlers: dict[bytes, Handler] = dict(handlers or {})
+        self._handlers: dict[bytes, _Served] = {
+            alpn: _Served(handler) for alpn, handler in (handlers or {}).items()
+        }
         self._filter = incoming_filter
         self._handshakes = asyncio.Semaphore(max_handshakes)
         self._tasks = Tasks("router", limit=max_connections)
@@ -114,19 +116,21 @@ class Router:
         Raises InvalidAlpnError.
         """
         previous = self._handlers.get(alpn)
-        self._handlers[alpn] = handler
+        self._handlers[alpn] = _Served(handler)
         try:
             self._publish()
         except BaseException:
             if previous is None:
                 del self._handlers[alpn]
+            else:
+                self._handlers[alpn] = previous
             raise
 
     def remove(self, alpn: bytes) -> Handler:
         """Serve this protocol no more; handlers that run go on. KeyError: it is not served."""
-        handler = self._handlers.pop(alpn)
+        served = self._handlers.pop(alpn)
         self._publish()
-        return handler
+        return served.handler
 
     def _publish(self) -> None:
         if self._release is not None:
@@ -203,7 +207,9 @@ class Router:
 
     async def _tell_handlers(self) -> None:
         # One object may serve several protocols.
-        handlers = {id(handler): handler for handler in self._handlers.values()}.values()
+        handlers = {
+            id(served.handler): served.handler for served in self._handlers.values()
+        }.values()
         calls = [getattr(handler, "shutdown", None) for handler in handlers]
         outcomes = await asyncio.gather(
             *(call() for call in calls if call is not None), return_exceptions=True
@@ -263,30 +269,33 @@ class Router:
             return
         finally:
             self._handshakes.release()
+            if not incoming.answered:
+                incoming.refuse()
         if taken is not None:
             # A frame and its locals stay as long as an idle connection: keep few.
             del incoming
             await self._handle(*taken)
 
-    async def _shake_hands(self, incoming: Incoming) -> tuple[Handler, Connection] | None:
+    async def _shake_hands(self, incoming: Incoming) -> tuple[_Accept, Connection] | None:
         # The protocol that will be agreed on: the first of ours that the peer offers, too.
         offered = incoming.alpns
-        handler = next((self._handlers[alpn] for alpn in self._handlers if alpn in offered), None)
-        on_accepting = getattr(handler, "on_accepting", None)
-        if handler is not None and on_accepting is not None:
-            connection = await on_accepting(incoming)
-            return None if connection is None else (handler, connection)
+        for alpn, served in self._handlers.items():
+            if alpn in offered:
+                if served.on_accepting is None:
+                    break
+                taken = await served.on_accepting(incoming)
+                return None if taken is None else (served.accept, taken)
         connection = await incoming.accept()
-        handler = self._handlers.get(connection.alpn)
-        if handler is None:
+        agreed = self._handlers.get(connection.alpn)
+        if agreed is None:
             # It was removed a moment ago.
             connection.close()
             return None
-        return handler, connection
+        return agreed.accept, connection
 
-    async def _handle(self, handler: Handler, connection: Connection) -> None:
+    async def _handle(self, accept: _Accept, connection: Connection) -> None:
         try:
-            if await _function(handler)(connection) is connection:
+            if await accept(connection) is connection:
                 return
             await connection.settled()
         except Exception as error:
@@ -302,9 +311,19 @@ class Router:
             connection.close()
 
 
-def _function(handler: Handler) -> Callable[[Connection], Awaitable[object]]:
-    accept = getattr(handler, "accept", None)
-    return cast(Callable[[Connection], Awaitable[object]], accept or handler)
+_Accept: TypeAlias = Callable[[Connection], Awaitable[object]]
+
+
+class _Served:
+    """A handler, and what it can do."""
+
+    __slots__ = ("accept", "handler", "on_accepting")
+
+    def __init__(self, handler: Handler) -> None:
+        self.handler = handler
+        self.accept = cast(_Accept, getattr(handler, "accept", handler))
+        self.on_accepting: Callable[[Incoming], Awaitable[Connection | None]] | None
+        self.on_accepting = getattr(handler, "on_accepting", None)
 
 
 def serve(

@@ -126,7 +126,14 @@ class Dial:
         if len(self._open) > before:
             if self._route is not None:
                 self._set_route(self._route)
+                self._driver.touched()
             self._tell()
+
+    def offer_known(self, pairs: Iterable[Address]) -> None:
+        """The same with addresses that earlier connections have taught."""
+        new = [pair for pair in pairs if pair not in self._open]
+        if new:
+            self.offer(map(IpAddr.from_pair, new))
 
     def searched(self, error: AioirohError | None) -> None:
         """No more addresses will come; `error` says why the lookup found none."""

@@ -323,6 +323,8 @@ class Connection:
         True: all are. False: time is up, or the connection ended before.
         """
         state = self.state
+        if state.lost is not None or not state.sending:
+            return state.lost is None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while state.lost is None and state.unacknowledged():

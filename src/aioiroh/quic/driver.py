@@ -75,6 +75,9 @@ class Driver:
         self._incoming: deque[Incoming] = deque()
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._idle: list[asyncio.Future[None]] = []
+        # Connections that were closed from here, whose peers may have missed it: while they drain,
+        # whatever the peer sends is answered with the close. Others need not be waited for.
+        self._parting: set[int] = set()
         self._outputs: dict[int, Callable[[int], None]] = {}
         self._removals: dict[int, Callable[[int], None]] = {}
         # What destructors left to do: calls into the engine must not happen inside them.
@@ -177,11 +180,13 @@ class Driver:
     def forget(self, state: ConnectionState) -> None:
         """The connection is drained: nothing more comes from it."""
         self._connections.pop(state.native.id, None)
-        if not self._connections:
-            self._release()
+        self._parting.discard(state.native.id)
+        if not self._parting:
             for future in self._idle:
                 if not future.done():
                     future.set_result(None)
+        if not self._connections:
+            self._release()
 
     def _release(self) -> None:
         if not self._connections and not self._waiting:
@@ -412,9 +417,14 @@ class Driver:
             self.refuse_waiting()
             self.engine.close(code, reason)
             self._end(LocallyClosedError("the endpoint was closed"))
+            self._parting = {
+                number
+                for number, state in self._connections.items()
+                if state.alpn is not None and isinstance(state.lost, LocallyClosedError)
+            }
             self._flush()
         try:
-            if self._connections and not self._shut:
+            if self._parting and not self._shut:
                 future: asyncio.Future[None] = self.loop.create_future()
                 self._idle.append(future)
                 with contextlib.suppress(TimeoutError):

@@ -60,6 +60,11 @@ class Incoming:
         self.may_retry = may_retry
         """Whether `retry` is possible."""
 
+    @property
+    def answered(self) -> bool:
+        """Whether one of the answers below was given."""
+        return not self._open
+
     def accept(
         self, *, transport: TransportConfig | None = None, alpns: Sequence[bytes] | None = None
     ) -> Connection:
