@@ -1,0 +1,1 @@
+"""Speed, side by side with upstream: `make bench` writes README.md in this folder."""

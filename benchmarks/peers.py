@@ -1,0 +1,119 @@
+"""The programs that are measured: ours, upstream's in Rust, upstream's Python package, aioquic.
+
+Each end of a connection is a process of its own that speaks JSON lines, as
+`tests/interop/peer/src/main.rs` describes.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+ROOT = Path(__file__).resolve().parent.parent
+
+sys.path.insert(0, str(ROOT / "tools"))
+import upstream
+
+ALPN = "bench"
+
+
+class PeerFailed(Exception):
+    """A measured program answered with an error."""
+
+
+class Process:
+    """One end, in a process of its own."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, cwd=ROOT
+        )
+        self._next = 0
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def __call__(self, do: str, **request: Any) -> dict[str, Any]:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._next += 1
+        self._process.stdin.write(json.dumps({"id": self._next, "do": do, **request}) + "\n")
+        self._process.stdin.flush()
+        while True:
+            line = self._process.stdout.readline()
+            if not line:
+                raise PeerFailed(f"{self._process.args} ended during {do}")
+            answer = json.loads(line)
+            if answer["id"] == self._next:
+                break
+        if "error" in answer:
+            raise PeerFailed(f"{do}: {answer['error']}")
+        return dict(answer["ok"])
+
+    def rss(self) -> int:
+        """Resident memory, in bytes."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+        raise PeerFailed("no VmRSS")
+
+    def cpu(self) -> float:
+        """Processor time used so far, in seconds."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / 100
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class Pair:
+    """A client and a server of one kind, connected."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.server = Process(command(kind))
+        self.client = Process(command(kind))
+        where = self.server("bind", alpns={ALPN: "bench"}, addrs=["127.0.0.1:0"])
+        self.where = {"peer": where["peer"], "addrs": where["addrs"], "alpn": ALPN}
+        self.client("bind", alpns={}, addrs=["127.0.0.1:0"])
+        self.conn: int = self.client("connect", **self.where)["conn"]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.client.close()
+        self.server.close()
+
+
+def command(kind: str) -> list[str]:
+    """How to start one end."""
+    match kind:
+        case "aioiroh":
+            return [sys.executable, "-m", "benchmarks.ours"]
+        case "uvloop":
+            return [sys.executable, "-m", "benchmarks.ours", "--uvloop"]
+        case "rust" | "rust-multi":
+            runtime = "multi" if kind == "rust-multi" else "current"
+            return [str(upstream.program("iroh-peer", release=True).path), "--runtime", runtime]
+        case "wheel":
+            return [sys.executable, str(ROOT / "tests" / "interop" / "wheel_peer.py")]
+        case "aioquic":
+            return [sys.executable, "-m", "benchmarks.aioquic_peer"]
+        case _:
+            raise ValueError(kind)
