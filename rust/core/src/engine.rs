@@ -29,6 +29,7 @@ use crate::{
     reset::ResetKey,
     route::{Output, Router, is_mapped, to_inner, to_outer},
     tls::Tls,
+    wall::SimulatedWall,
 };
 
 /// A connection attempt that nobody answered for so long is ignored.
@@ -135,6 +136,7 @@ pub struct Engine {
     buffer: Vec<u8>,
     batch: usize,
     wakes: Arc<Wakes>,
+    wall: Option<Arc<SimulatedWall>>,
     in_endpoint: bool,
     failed: Option<String>,
     panic_next: Option<&'static str>,
@@ -161,6 +163,10 @@ impl Engine {
         config.grease_quic_bit(false).rng_seed(settings.seed);
         let mut server = ServerConfig::with_crypto(Arc::new(tls.server(settings.alpns.clone())));
         server.transport_config(transport.clone());
+        let wall = settings.seed.map(|_| Arc::new(SimulatedWall::default()));
+        if let Some(wall) = &wall {
+            server.time_source(wall.clone());
+        }
         let endpoint = Endpoint::new(Arc::new(config), Some(Arc::new(server.clone())), true);
         Ok(Self {
             endpoint,
@@ -188,6 +194,7 @@ impl Engine {
             buffer: Vec::with_capacity(MAX_BATCH_BYTES + 2048),
             batch: 20,
             wakes: Arc::new(Wakes { list: Mutex::new(Vec::new()), signal }),
+            wall,
             in_endpoint: false,
             failed: None,
             panic_next: None,
@@ -249,10 +256,17 @@ impl Engine {
         }
     }
 
+    fn date_tokens(&self, now: Instant) {
+        if let Some(wall) = &self.wall {
+            wall.advance(now);
+        }
+    }
+
     // ---- input
 
     /// Datagrams that arrived together.
     pub fn receive(&mut self, now: Instant, mut received: Received, output: &mut dyn Output) {
+        self.date_tokens(now);
         let bytes = received.data.len() as u64;
         self.stats.received_bytes += bytes;
         match received.source.ip() {

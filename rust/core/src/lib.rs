@@ -15,10 +15,15 @@ pub mod route;
 pub mod stream;
 pub mod streams;
 pub mod tls;
+mod wall;
 
 pub use noq_proto::{self, Dir, EcnCodepoint, PathId, PathStats, PathStatus, StreamId, VarInt};
 
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 pub use std::time::Instant;
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+pub(crate) use std::time::{SystemTime, UNIX_EPOCH};
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 pub use web_time::Instant;
+#[cfg(all(target_family = "wasm", target_os = "unknown"))]
+pub(crate) use web_time::{SystemTime, UNIX_EPOCH};

@@ -144,6 +144,7 @@ impl Engine {
 
     /// False if a Retry is not possible; the attempt then still waits.
     pub fn retry(&mut self, now: Instant, id: u64, output: &mut dyn Output) -> Result<bool, CallError> {
+        self.date_tokens(now);
         let incoming = self.take_pending(id)?;
         self.buffer.clear();
         let result = self.guarded(|engine| {

@@ -23,6 +23,7 @@ pub(super) const MAX_BATCH_BYTES: usize = 65_000;
 impl Engine {
     /// Gives each connection that has something to do its turn.
     pub fn pump(&mut self, now: Instant, output: &mut dyn Output) {
+        self.date_tokens(now);
         if self.failed.is_some() {
             return;
         }
