@@ -6,8 +6,6 @@ As a program it prints fingerprints of the packets of the seeds it is given.
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
 import sys
 from random import Random
 
@@ -150,22 +148,10 @@ async def test_mixed_faults(network):
     await scenario(network)
 
 
-def test_the_same_seed_gives_the_same_packets_whatever_the_hash_seed():
-    """Two processes: their addresses, hash seeds and TLS keys differ, their packets do not."""
-    outputs = []
-    for hash_seed in ("1", "2"):
-        search = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        process = subprocess.run(
-            [sys.executable, __file__, *map(str, range(6))],
-            env={**os.environ, **search, "PYTHONHASHSEED": hash_seed},
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-            timeout=100,
-        )
-        outputs.append(process.stdout.splitlines())
-    assert outputs[0] == outputs[1]
-    assert len(set(outputs[0])) == 6
+def test_the_same_seed_gives_the_same_packets(twice):
+    first, second = twice(__file__, range(6))
+    assert first == second
+    assert len(set(first)) == 6
 
 
 if __name__ == "__main__":
