@@ -5,6 +5,8 @@ CACHE := $(or $(AIOIROH_CACHE),$(HOME)/.cache/aioiroh)
 export CARGO_TARGET_DIR := $(CACHE)/target
 export AIOIROH_CACHE := $(CACHE)
 BIN := .venv/bin
+# Where rustup puts a toolchain, for shells that have not read their profile.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .PHONY: help demo test native lint types imports clippy stubs rust-test docs wheel upstream wasm bench fmt clean
 .DEFAULT_GOAL := help

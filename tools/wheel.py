@@ -16,10 +16,29 @@ ROOT = Path(__file__).resolve().parent.parent
 DIST = ROOT / "dist"
 MATURIN = [sys.executable, "-m", "maturin"]
 SMOKE = """
-import pathlib, aioiroh, aioiroh._native
+import asyncio, pathlib
+import aioiroh
+
 root = pathlib.Path(aioiroh.__file__).parent
 assert "site-packages" in str(root), root
 assert (root / "py.typed").exists() and (root / "_native.pyi").exists()
+
+
+async def shout(stream):
+    await stream.write((await stream.read_all(limit=1024)).upper())
+
+
+async def main():
+    protocols = {b"shout/1": lambda connection: connection.serve(shout)}
+    async with aioiroh.serve(protocols, bind="127.0.0.1:0") as router:
+        async with aioiroh.connect(router.endpoint.addr, alpn=b"shout/1") as connection:
+            async with connection.open_bi() as stream:
+                await stream.write(b"hello")
+                await stream.finish()
+                assert await stream.read_all(limit=1024) == b"HELLO"
+
+
+asyncio.run(main())
 """
 
 
