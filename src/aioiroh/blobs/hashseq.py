@@ -24,7 +24,7 @@ class HashSeq:
     Kept as the bytes of the blob; hashes are made when asked for.
     """
 
-    __slots__ = ("_raw",)
+    __slots__ = ("__weakref__", "_raw")
 
     def __init__(self, hashes: Iterable[Hash] = ()) -> None:
         self._raw = b"".join(map(bytes, hashes))

@@ -131,7 +131,12 @@ class Provider:
             return
         connection = stream.connection
         source = IncomingRequest(connection.remote_id, connection.stable_id, stream.id, request)
-        verdict = await self._judge(source)
+        try:
+            verdict = await self._judge(source)
+        except Exception:
+            logger.exception("authorize failed; the request of %s is refused", connection.remote_id)
+            stream.send.reset(ErrorCode.INTERNAL)
+            return
         if verdict is not Verdict.ALLOW:
             stream.send.reset(verdict.value)
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import weakref
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -140,6 +141,7 @@ class _Intake:
         elif not self._open and not self._response.needs_children:
             self._all_expected = True
             self._receiver.finish()
+        self._store.worker.touched()
 
     async def _take_reports(self) -> None:
         self._wake.clear()
@@ -198,6 +200,10 @@ STOPPED: Final = frozenset(("reset", "lost", "missing_header", "missing_item", "
 """Reports after which the stream has nothing left to stop."""
 
 
+_HASH_SEQS: weakref.WeakValueDictionary[Hash, HashSeq] = weakref.WeakValueDictionary()
+"""Those in use, so that a hundred requests for a large one keep it in memory once."""
+
+
 async def read_hash_seq(store: Store, hash: Hash) -> HashSeq:
     """The hash sequence in a store.
 
@@ -206,4 +212,8 @@ async def read_hash_seq(store: Store, hash: Hash) -> HashSeq:
     """
     if not (await store.status(hash)).is_complete:
         raise IncompleteBlobError(f"the hash sequence {hash} is not complete; ask for all of it")
-    return HashSeq.from_bytes(await store.read_bytes(hash, limit=MAX_HASH_SEQ_SIZE))
+    sequence = _HASH_SEQS.get(hash)
+    if sequence is None:
+        sequence = HashSeq.from_bytes(await store.read_bytes(hash, limit=MAX_HASH_SEQ_SIZE))
+        _HASH_SEQS[hash] = sequence
+    return sequence

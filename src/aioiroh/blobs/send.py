@@ -159,6 +159,7 @@ class _Outflow:
             if not items:
                 self._all_pushed = True
                 self._sender.finish()
+            self._store.worker.touched()
 
     async def _learn(self) -> bool:
         """Reads the children of the hash sequence; False if it is not here or is none."""
@@ -175,6 +176,7 @@ class _Outflow:
             self._outcome.reason = "a part of what was asked for is not in the store"
             self._all_pushed = True
             self._sender.finish()
+            self._store.worker.touched()
         else:
             self._give_up(ErrorCode.INTERNAL, "what was asked for is not in the store")
 

@@ -1,6 +1,7 @@
 """The native disk worker as asyncio sees it: jobs that hash, copy and sync files.
 
-There is one worker, and so one disk thread, for each event loop; stores share it.
+There is one worker, and so one disk thread, for each event loop; stores share it. A loop that
+watches no descriptors (virtual time, a browser) gets an inline worker without a thread.
 """
 
 from __future__ import annotations
@@ -45,11 +46,17 @@ class DiskWorker:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         # Weak, because the table of workers is keyed by loop and must not keep it alive.
         self._loop = weakref.ref(loop)
+        self._inline = False
         self._native = _native.Worker()
+        try:
+            loop.add_reader(self._native.fileno(), self._poll)
+        except (RuntimeError, NotImplementedError):
+            self._native.close()
+            self._inline = True
+            self._native = _native.Worker(inline=True)
         self._jobs: dict[int, _Job] = {}
         self._transfers: dict[int, Callable[[], None]] = {}
         self._users = 0
-        loop.add_reader(self._native.fileno(), self._poll)
 
     @classmethod
     def acquire(cls) -> DiskWorker:
@@ -69,7 +76,7 @@ class DiskWorker:
         loop = self._loop()
         if loop is not None:
             _WORKERS.pop(loop, None)
-            if not loop.is_closed():
+            if not self._inline and not loop.is_closed():
                 loop.remove_reader(self._native.fileno())
         for job in self._jobs.values():
             job.done.cancel()
@@ -80,6 +87,12 @@ class DiskWorker:
     def native(self) -> _native.Worker:
         """For native receivers and senders."""
         return self._native
+
+    def touched(self) -> None:
+        """After each call that gave native code something to do: an inline worker has done it."""
+        loop = self._loop()
+        if self._inline and loop is not None:
+            loop.call_soon(self._poll)
 
     @contextlib.contextmanager
     def reports(
@@ -153,6 +166,7 @@ class DiskWorker:
         self, job: int, on_event: Callable[[str, Any], None] | None, path: str | None
     ) -> Any:
         state = self._jobs[job] = _Job(on_event)
+        self.touched()
         try:
             return await state.done
         except OSError as error:
