@@ -282,7 +282,7 @@ def test_file_systems_without_hard_links(target: Path, monkeypatch: pytest.Monke
     def refuse(*_args: object, **_keywords: object) -> None:
         raise PermissionError(1, "no links here")
 
-    monkeypatch.setattr(beneath.os, "link", refuse)
+    monkeypatch.setattr(os, "link", refuse)
     (target / "old").write_bytes(b"old")
     with Root(target) as root:
         root.place(source(target), ("d", "x"))

@@ -122,7 +122,6 @@ def test_response_with_children_to_be_learned() -> None:
     assert response.take(10) == [Item(0, ROOT, ALL)]
     assert response.take(10) == []
     response.learn(HashSeq([child(1), child(2)]))
-    assert not response.needs_children
     last = ChunkRanges.last_chunk()
     assert response.take(1) == [Item(1, child(1), last)]
     assert response.take(5) == [Item(2, child(2), last)]

@@ -300,7 +300,7 @@ async def test_answers_are_the_vectors(quic_pair: Pairs) -> None:
             ChunkRangesSeq(((0, ChunkRanges.all()), (2, ChunkRanges.empty()))),
         )
         blob = Hash.of(pattern(100_000))
-        expected = [
+        expected: list[tuple[GetRequest | blobs.GetManyRequest, int, str]] = [
             (
                 GetRequest(root, ChunkRangesSeq.all()),
                 20273,
@@ -434,10 +434,11 @@ async def test_authorize(quic_pair: Pairs) -> None:
                     await blobs.get_bytes(connection, hash, limit=6)
             assert await blobs.get_bytes(connection, hash, limit=6) == b"secret"
             all_of_it = ChunkRangesSeq.blob()
-            for request in (
+            requests: list[blobs.ObserveRequest | blobs.PushRequest] = [
                 blobs.ObserveRequest(hash, ChunkRanges.all()),
                 blobs.PushRequest(hash, all_of_it),
-            ):
+            ]
+            for request in requests:
                 with pytest.raises(StreamResetError) as caught:
                     await ask(connection, encode_request(request))
                 assert caught.value.code == 1
