@@ -143,7 +143,9 @@ class ChunkRanges:
         return _merge(self, other, lambda a, b: a or b)
 
     def __and__(self, other: ChunkRanges) -> ChunkRanges:
-        return _merge(self, other, lambda a, b: a and b)
+        if other.is_all:
+            return self
+        return other if self.is_all else _merge(self, other, lambda a, b: a and b)
 
     def __sub__(self, other: ChunkRanges) -> ChunkRanges:
         return _merge(self, other, lambda a, b: a and not b)
@@ -155,7 +157,7 @@ class ChunkRanges:
         return self ^ _ALL
 
     def __le__(self, other: ChunkRanges) -> bool:
-        return not self - other
+        return other.is_all or not self - other
 
     def isdisjoint(self, other: ChunkRanges) -> bool:
         return not self & other
@@ -170,6 +172,8 @@ class ChunkRanges:
         if not self._boundaries:
             return _EMPTY
         count = chunk_count(size)
+        if self.is_all:
+            return ChunkRanges.chunks(0, count)
         inside = self & ChunkRanges.chunks(0, count)
         if self.is_infinite or self._boundaries[-1] >= count:
             inside = inside | ChunkRanges.chunks(count - 1, count)
@@ -178,10 +182,16 @@ class ChunkRanges:
     def byte_count(self, size: int) -> int:
         """How many bytes of a blob of `size` bytes lie in these chunks."""
         total = 0
-        for start, end in (self & ChunkRanges.chunks(0, chunk_count(size))).spans():
-            assert end is not None
-            total += min(end * CHUNK_SIZE, size) - start * CHUNK_SIZE
+        for start, end in self.spans():
+            if start * CHUNK_SIZE >= size:
+                break
+            last = size if end is None else min(end * CHUNK_SIZE, size)
+            total += last - start * CHUNK_SIZE
         return total
+
+    def selected_bytes(self, size: int) -> int:
+        """How many bytes a response carries for a blob of `size` bytes."""
+        return size if self.is_all else self.select(size).byte_count(size)
 
     def whole_groups(self) -> ChunkRanges:
         """Widened to the chunk groups that these chunks touch."""

@@ -228,7 +228,7 @@ class _Outflow:
 def sent_bytes(departure: Departure) -> int:
     """Payload bytes that were sent of a blob that may be broken off."""
     size = departure.size
-    ranges = departure.item.ranges.select(size)
-    if not departure.is_done:
-        ranges = ranges & ChunkRanges.bytes(0, departure.end_offset)
-    return ranges.byte_count(size)
+    ranges = departure.item.ranges
+    if departure.is_done:
+        return ranges.selected_bytes(size)
+    return (ranges.select(size) & ChunkRanges.bytes(0, departure.end_offset)).byte_count(size)

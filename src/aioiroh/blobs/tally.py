@@ -64,7 +64,7 @@ class Tally:
             if status.size is not None and (status.size_verified or index not in self._sizes):
                 self._size(index, status.size)
             size = self._sizes.get(index)
-            if size is not None:
+            if size is not None and status.present:
                 self._local_bytes += (ranges.select(size) & status.present).byte_count(size)
             self._local_blobs += ranges <= status.present
 
@@ -79,9 +79,9 @@ class Tally:
             return
         old = self._sizes.get(index)
         if old is not None:
-            self._total -= ranges.select(old).byte_count(old)
+            self._total -= ranges.selected_bytes(old)
         self._sizes[index] = size
-        self._total += ranges.select(size).byte_count(size)
+        self._total += ranges.selected_bytes(size)
 
     def arrived(self, index: int, size: int | None, verified: int, is_done: bool) -> None:
         """`verified` payload bytes of blob `index` have come in this answer."""
