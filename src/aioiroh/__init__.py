@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from aioiroh.address import TransportAddr as TransportAddr
     from aioiroh.aio import Watch as Watch
     from aioiroh.endpoint import Endpoint as Endpoint
-    from aioiroh.endpoint import connect as connect
     from aioiroh.errors import AddressParsingError as AddressParsingError
     from aioiroh.errors import AioirohError as AioirohError
     from aioiroh.errors import ApplicationClosedError as ApplicationClosedError
@@ -92,7 +91,8 @@ if TYPE_CHECKING:
     from aioiroh.router import IncomingFilter as IncomingFilter
     from aioiroh.router import ProtocolHandler as ProtocolHandler
     from aioiroh.router import Router as Router
-    from aioiroh.router import serve as serve
+    from aioiroh.shortcuts import connect as connect
+    from aioiroh.shortcuts import serve as serve
     from aioiroh.ticket import EndpointTicket as EndpointTicket
     from aioiroh.ticket import Ticket as Ticket
 
@@ -109,7 +109,7 @@ _MODULES = {
         "TransportAddr",
     ),
     "aio": ("Watch",),
-    "endpoint": ("Endpoint", "connect"),
+    "endpoint": ("Endpoint",),
     "errors": (
         "AddressParsingError",
         "AioirohError",
@@ -169,7 +169,8 @@ _MODULES = {
         "SendStream",
         "TransportConfig",
     ),
-    "router": ("HANDLER_FAILED", "Handler", "IncomingFilter", "ProtocolHandler", "Router", "serve"),
+    "router": ("HANDLER_FAILED", "Handler", "IncomingFilter", "ProtocolHandler", "Router"),
+    "shortcuts": ("connect", "serve"),
     "ticket": ("EndpointTicket", "Ticket"),
 }
 """Where the public names are defined."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -15,14 +16,11 @@ from aioiroh import _native, events
 from aioiroh.address import Dialable, EndpointAddr, IpAddr
 from aioiroh.aio import Pending, Tasks, Watch
 from aioiroh.errors import (
-    AioirohError,
     BindError,
     BusyError,
     EndpointClosedError,
-    InvalidAlpnError,
     LocallyClosedError,
     LocallyRejectedError,
-    LookupFailedError,
     SelfConnectError,
 )
 from aioiroh.hooks import Hook, Reject
@@ -31,17 +29,19 @@ from aioiroh.keys import EndpointId, SecretKey
 from aioiroh.lookup import EndpointData, LookupContext, LookupRegistry, LookupService
 from aioiroh.metrics import Metrics
 from aioiroh.net import Network, SystemNetwork, UdpOptions, UdpSlot
-from aioiroh.paths import Dial, Remotes, Roster, direct_addresses
-from aioiroh.presets import BindAddress, EndpointOptions, Preset
+from aioiroh.paths import Dial, OwnAddresses, Remotes, Roster
+from aioiroh.presets import BindAddress, EndpointOptions, Preset, bind_address, bind_addresses
 from aioiroh.quic import Connection, Driver, TransportConfig
+from aioiroh.quic.alpn import Alpns, checked_alpns
 
-__all__ = ["Endpoint", "connect"]
+__all__ = ["Endpoint"]
+
+logger = logging.getLogger("aioiroh.endpoint")
 
 DEFAULT_BIND = (("0.0.0.0", 0), ("::", 0))
 """Where an endpoint is bound by default; the second only if the machine has IPv6."""
 
-Alpns = bytes | Sequence[bytes]
-"""One protocol or several, the preferred one first; each 1 to 255 bytes."""
+LOOKUP_CLOSE_TIMEOUT = 3.0
 
 
 class Endpoint:
@@ -67,9 +67,9 @@ class Endpoint:
         self._hooks = tuple(hooks)
         self._alpns = tuple(alpns)
         self._slots: tuple[UdpSlot, ...] = ()
-        self._own: frozenset[tuple[str, int]] = frozenset()
+        self._own = OwnAddresses(())
         self._metrics = Metrics()
-        self._metrics.add_source(self._count)
+        self._metrics.add_source(self._read_counters)
         self._remotes = Remotes(network.monotonic)
         self._roster = Roster(self._metrics, self._remotes)
         self._lookup = LookupRegistry(LookupContext(secret_key, network, self._metrics))
@@ -122,7 +122,7 @@ class Endpoint:
         """
         options = EndpointOptions() if preset is None else preset(EndpointOptions())
         given: dict[str, Any] = {
-            "bind": None if bind is None else _bind_addresses(bind),
+            "bind": None if bind is None else bind_addresses(bind),
             "transport": transport,
             "keylog": keylog,
             "lookup": (*options.lookup, *lookup),
@@ -147,7 +147,7 @@ class Endpoint:
         clock = network.engine_clock
         engine = _native.Engine(
             bytes(secret_key),
-            alpns=_checked(alpns) if alpns else (),
+            alpns=checked_alpns(alpns) if alpns else (),
             transport=None if options.transport is None else options.transport.native(),
             keylog=options.keylog,
             clock=clock,
@@ -170,7 +170,7 @@ class Endpoint:
         return self
 
     def _open_sockets(self, addresses: Sequence[BindAddress] | None) -> None:
-        wanted = DEFAULT_BIND if addresses is None else tuple(map(_bind_address, addresses))
+        wanted = DEFAULT_BIND if addresses is None else tuple(map(bind_address, addresses))
         slots = []
         for address in wanted:
             try:
@@ -182,6 +182,7 @@ class Endpoint:
                 where = IpAddr.from_pair(address).text
                 raise BindError(error.errno or 0, f"cannot bind {where}: {text}") from error
         self._slots = tuple(slots)
+        self._own = OwnAddresses(self._slots)
 
     # --- identity and state
 
@@ -223,7 +224,7 @@ class Endpoint:
         The first that a peer offers, too, is agreed on. Raises InvalidAlpnError.
         """
         self._driver.check()
-        checked = _checked(alpns) if alpns else ()
+        checked = checked_alpns(alpns) if alpns else ()
         self._driver.engine.set_alpns(checked)
         if not checked:
             self._driver.refuse_waiting()
@@ -245,29 +246,16 @@ class Endpoint:
         return self._closing or self._driver.failed is not None
 
     def _refresh_addresses(self) -> None:
-        local = self._network.local_addresses()
-        addresses = direct_addresses(self._slots, local)
-        # Also those that are not told to anybody, such as loopback.
-        own = [(slot.host, slot.port) for slot in self._slots]
-        own += [(entry.ip, slot.port) for entry in local for slot in self._slots]
-        self._own = frozenset(own)
+        addresses = self._own.refresh(self._network.local_addresses())
         addr = EndpointAddr(self._id, addresses)
         if addr != self._addr.value:
             self._addr.set(addr)
             self._lookup.publish(EndpointData(addresses))
             events.direct_addrs(addrs=addresses)
 
-    def _count(self) -> None:
-        if self.is_closed:
-            return
-        stats = self._driver.engine.stats()
-        socket = self._metrics.socket
-        socket.send_ipv4 = stats["sent_ipv4_bytes"]
-        socket.send_ipv6 = stats["sent_ipv6_bytes"]
-        socket.recv_data_ipv4 = stats["received_ipv4_bytes"]
-        socket.recv_data_ipv6 = stats["received_ipv6_bytes"]
-        socket.recv_datagrams = stats["received_datagrams"]
-        socket.recv_gro_datagrams = stats["received_joined"]
+    def _read_counters(self) -> None:
+        if not self.is_closed:
+            self._roster.read_counters(self._driver.engine.stats())
 
     # --- dialling
 
@@ -307,7 +295,7 @@ class Endpoint:
     ) -> Connection:
         self._driver.check()
         addr = EndpointAddr.coerce(target)
-        alpns = _checked(alpn)
+        alpns = checked_alpns(alpn)
         if addr.id == self._id:
             raise SelfConnectError("this is the endpoint's own id; dial another one")
         searching = len(self._lookup) > 0
@@ -318,7 +306,7 @@ class Endpoint:
             transport=transport,
             early_data=early_data,
             searching=searching,
-            unusable=self._unusable,
+            unusable=self._own.unusable,
             secret=self._network.secret,
         )
         try:
@@ -347,7 +335,7 @@ class Endpoint:
         self._roster.dials.add(dial)
         search = None
         if searching:
-            search = self._tasks.spawn(self._search(dial, addr.id), name="search")
+            search = self._tasks.spawn(dial.search(self._lookup.resolve(addr.id)), name="search")
         try:
             connection = await dial.run()
         finally:
@@ -359,17 +347,6 @@ class Endpoint:
             await self._ask_hooks(connection)
         return connection
 
-    async def _search(self, dial: Dial, id: EndpointId) -> None:
-        error: AioirohError | None = None
-        try:
-            async with aclosing(self._lookup.resolve(id)) as items:
-                async for item in items:
-                    dial.offer(item.data.addrs)
-        except LookupFailedError as failure:
-            error = failure
-        finally:
-            dial.searched(error)
-
     async def _finish_early(self, dial: Dial, connection: Connection) -> None:
         try:
             await dial.finish(connection)
@@ -377,14 +354,6 @@ class Endpoint:
         except ConnectionError:
             # Whoever uses the connection learns it there.
             return
-
-    def _unusable(self, address: IpAddr) -> str | None:
-        if address.pair in self._own:
-            return "an address of this endpoint itself"
-        version = 6 if ":" in address.pair[0] else 4
-        if not any((":" in slot.host) == (version == 6) for slot in self._slots):
-            return f"no IPv{version} socket is bound"
-        return None
 
     # --- being dialled
 
@@ -472,20 +441,28 @@ class Endpoint:
     async def close(self) -> None:
         """Close every connection with code 0, let the peers know, and let go of all resources.
 
-        Waits until the peers took note, at most 3 s. May be called again, also meanwhile.
+        Waits until the peers took note, at most 3 s, and as long for lookup services. May be called
+        again, also meanwhile.
         """
         self._driver.check_loop()
         if self._closing:
             await self._closed.wait()
             return
         self._closing = True
+        # Last in, first out; each runs even if one before it was cancelled.
+        async with AsyncExitStack() as stack:
+            stack.callback(self._closed.set)
+            stack.callback(self._addr.close, EndpointClosedError())
+            stack.push_async_callback(self._clear_lookup)
+            stack.push_async_callback(self._driver.aclose)
+            stack.push_async_callback(self._tasks.aclose)
+
+    async def _clear_lookup(self) -> None:
         try:
-            await self._tasks.aclose()
-            await self._driver.aclose()
-            await self._lookup.clear()
-        finally:
-            self._addr.close(EndpointClosedError())
-            self._closed.set()
+            async with asyncio.timeout(LOOKUP_CLOSE_TIMEOUT):
+                await self._lookup.clear()
+        except TimeoutError:
+            logger.warning("a lookup service did not close in time")
 
     def close_when_empty(self) -> None:
         """Close as soon as no connection is left, now or later."""
@@ -518,81 +495,3 @@ class Endpoint:
     def __repr__(self) -> str:
         life = "closed" if self.is_closed else "open"
         return f"<Endpoint {self._id.short()} {life} connections={self._roster.count}>"
-
-
-def _checked(alpns: Alpns) -> tuple[bytes, ...]:
-    checked = (bytes(alpns),) if isinstance(alpns, (bytes, bytearray)) else tuple(alpns)
-    if not checked:
-        raise InvalidAlpnError("no protocol was named; give at least one ALPN")
-    for alpn in checked:
-        if not isinstance(alpn, bytes) or not 1 <= len(alpn) <= 255:
-            raise InvalidAlpnError(f"an ALPN is 1 to 255 bytes, not {alpn!r}")
-    return checked
-
-
-def _bind_addresses(bind: Sequence[BindAddress] | BindAddress) -> tuple[BindAddress, ...]:
-    match bind:
-        case str():
-            return (bind,)
-        case (str() as host, int() as port):
-            return ((host, port),)
-    return tuple(bind)
-
-
-def _bind_address(address: BindAddress) -> tuple[str, int]:
-    parsed = IpAddr.parse(address) if isinstance(address, str) else IpAddr.from_pair(address)
-    return str(parsed.ip), parsed.port
-
-
-# --- without an endpoint in hand ------------------------------------------------------------------
-
-
-class Lone(Pending[Connection]):
-    """A connection with an endpoint of its own, which closes with it."""
-
-    __slots__ = ("_endpoint",)
-
-    def __init__(self, binding: Pending[Endpoint], options: dict[str, Any]) -> None:
-        super().__init__(self._connect(binding, options))
-
-    async def _connect(self, binding: Pending[Endpoint], options: dict[str, Any]) -> Connection:
-        endpoint = self._endpoint = await binding
-        try:
-            connection = await endpoint.connect(**options)
-        except BaseException:
-            await endpoint.close()
-            raise
-        endpoint.close_when_empty()
-        return connection
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            await super().__aexit__(kind, error, traceback)
-        finally:
-            await self._endpoint.close()
-
-
-def connect(
-    target: Dialable,
-    *,
-    alpn: Alpns,
-    transport: TransportConfig | None = None,
-    timeout: float | None = None,
-    secret_key: SecretKey | None = None,
-    preset: Preset | None = None,
-    lookup: Sequence[LookupService] = (),
-) -> Pending[Connection]:
-    """A connection from a new endpoint, which is closed with it: `await` it or use `async with`.
-
-    The options are those of `Endpoint.bind` and `Endpoint.connect`; so are the errors. A program that
-    dials more than once should keep an endpoint.
-    """
-    binding = Endpoint.bind(secret_key=secret_key, preset=preset, lookup=lookup)
-    return Lone(
-        binding, {"target": target, "alpn": alpn, "transport": transport, "timeout": timeout}
-    )

@@ -7,11 +7,12 @@ of the preset.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
+from aioiroh.address import IpAddr
 from aioiroh.hooks import Hook
 from aioiroh.lookup import LookupService
 from aioiroh.quic import TransportConfig
@@ -42,3 +43,19 @@ Preset: TypeAlias = Callable[[EndpointOptions], EndpointOptions]
 def loopback(options: EndpointOptions) -> EndpointOptions:
     """Sockets on 127.0.0.1 only: for tests and for programs on one machine."""
     return replace(options, bind=("127.0.0.1:0",))
+
+
+def bind_addresses(bind: Sequence[BindAddress] | BindAddress) -> tuple[BindAddress, ...]:
+    """One address or several as several."""
+    match bind:
+        case str():
+            return (bind,)
+        case (str() as host, int() as port):
+            return ((host, port),)
+    return tuple(bind)
+
+
+def bind_address(address: BindAddress) -> tuple[str, int]:
+    """IP address and port. Raises AddressParsingError: a name, for example, is none."""
+    parsed = IpAddr.parse(address) if isinstance(address, str) else IpAddr.from_pair(address)
+    return str(parsed.ip), parsed.port

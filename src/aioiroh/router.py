@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Literal, Protocol, Self, TypeAlias, cast
 
-from aioiroh.aio import Pending, Tasks
+from aioiroh.aio import Tasks
 from aioiroh.endpoint import Endpoint
 from aioiroh.errors import (
     ConnectionLostError,
@@ -17,20 +18,22 @@ from aioiroh.errors import (
     LocallyRejectedError,
 )
 from aioiroh.incoming import Incoming
-from aioiroh.keys import SecretKey
-from aioiroh.lookup import LookupService
-from aioiroh.presets import BindAddress, Preset
-from aioiroh.quic import Connection, TransportConfig
+from aioiroh.quic import Connection
 
-__all__ = ["HANDLER_FAILED", "Handler", "IncomingFilter", "ProtocolHandler", "Router", "serve"]
+__all__ = ["HANDLER_FAILED", "Handler", "IncomingFilter", "ProtocolHandler", "Router"]
 
 logger = logging.getLogger("aioiroh.router")
 
 HANDLER_FAILED = 1
 """Application error code of a connection whose handler raised."""
 
-MAX_HANDSHAKES = 256
+MAX_HANDSHAKES = 1024
 MAX_CONNECTIONS = 65_536
+RETRY_ABOVE = 128
+HANDSHAKE_TIMEOUT = 10.0
+"""Seconds for a handshake: who begins many and ends none must not keep others out."""
+SHUTDOWN_TIMEOUT = 5.0
+"""Seconds for the `shutdown` of all handlers."""
 
 
 class ProtocolHandler(Protocol):
@@ -74,19 +77,28 @@ class Router:
         *,
         incoming_filter: IncomingFilter | None = None,
         max_handshakes: int = MAX_HANDSHAKES,
+        retry_above: int = RETRY_ABOVE,
         max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         """`handlers`: from ALPN to handler, the preferred protocol first.
 
-        `max_handshakes`: handshakes at once; further peers wait. `max_connections`: connections
-        with a handler at once; further peers are refused.
+        `max_handshakes`: handshakes at once; further peers wait. `retry_above`: with that many at
+        once, new peers must prove their address first. `max_connections`: connections with a
+        handler at once; further peers are refused.
         """
+        if max_handshakes < 1:
+            raise ValueError("max_handshakes must be 1 or more")
         self._endpoint = endpoint
         self._handlers: dict[bytes, _Served] = {
             alpn: _Served(handler) for alpn, handler in (handlers or {}).items()
         }
         self._filter = incoming_filter
-        self._handshakes = asyncio.Semaphore(max_handshakes)
+        self._max_handshakes = max_handshakes
+        self._retry_above = retry_above
+        # Tasks that shake hands, and since when, the oldest first.
+        self._handshakes: dict[asyncio.Task[None], float] = {}
+        self._room = asyncio.Event()
+        self._sweeper: asyncio.TimerHandle | None = None
         self._tasks = Tasks("router", limit=max_connections)
         self._acceptor: asyncio.Task[None] | None = None
         self._release: Callable[[], None] | None = None
@@ -185,17 +197,19 @@ class Router:
             await asyncio.shield(self._closing)
             return
         self._closing = asyncio.get_running_loop().create_future()
-        try:
-            await self._stop_accepting()
-            await self._tell_handlers()
-            await self._tasks.aclose()
+        # Last in, first out; each runs even if one before it was cancelled.
+        async with AsyncExitStack() as stack:
+            stack.callback(self._closing.set_result, None)
             if self._owns_endpoint:
-                await self._endpoint.close()
-        finally:
-            self._closing.set_result(None)
+                stack.push_async_callback(self._endpoint.close)
+            stack.push_async_callback(self._tasks.aclose)
+            stack.push_async_callback(self._tell_handlers)
+            stack.push_async_callback(self._stop_accepting)
 
     async def _stop_accepting(self) -> None:
         assert self._acceptor is not None and self._release is not None
+        if self._sweeper is not None:
+            self._sweeper.cancel()
         self._acceptor.cancel()
         await asyncio.wait([self._acceptor])
         if not self._acceptor.cancelled():
@@ -211,9 +225,14 @@ class Router:
             id(served.handler): served.handler for served in self._handlers.values()
         }.values()
         calls = [getattr(handler, "shutdown", None) for handler in handlers]
-        outcomes = await asyncio.gather(
-            *(call() for call in calls if call is not None), return_exceptions=True
-        )
+        try:
+            async with asyncio.timeout(SHUTDOWN_TIMEOUT):
+                outcomes = await asyncio.gather(
+                    *(call() for call in calls if call is not None), return_exceptions=True
+                )
+        except TimeoutError:
+            logger.warning("the shutdown of a handler took more than %g s", SHUTDOWN_TIMEOUT)
+            return
         for outcome in outcomes:
             if isinstance(outcome, Exception):
                 logger.error("the shutdown of a handler failed", exc_info=outcome)
@@ -221,22 +240,40 @@ class Router:
     # --- connections
 
     async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            await self._handshakes.acquire()
+            while len(self._handshakes) >= self._max_handshakes:
+                self._room.clear()
+                await self._room.wait()
             try:
                 incoming = await self._endpoint.next_incoming()
             except EndpointClosedError:
                 return
-            if not self._passes(incoming):
-                self._handshakes.release()
-            elif self._tasks.full:
-                incoming.refuse()
-                self._handshakes.release()
-            else:
-                self._tasks.spawn(self._serve(incoming), name="connection")
+            if self._passes(incoming):
+                task = self._tasks.spawn(self._serve(incoming), name="connection")
+                if not task.done():
+                    self._handshakes[task] = loop.time()
+                if self._sweeper is None:
+                    self._sweeper = loop.call_later(HANDSHAKE_TIMEOUT / 4, self._sweep)
+
+    def _sweep(self) -> None:
+        """Give up handshakes that take too long."""
+        loop = asyncio.get_running_loop()
+        self._sweeper = None
+        for task, since in self._handshakes.items():
+            if loop.time() - since < HANDSHAKE_TIMEOUT:
+                break
+            task.cancel("the handshake takes too long")
+        if self._handshakes:
+            self._sweeper = loop.call_later(HANDSHAKE_TIMEOUT / 4, self._sweep)
 
     def _passes(self, incoming: Incoming) -> bool:
-        """Whether the filter lets this peer in; else it has been answered."""
+        """Whether this peer may shake hands; else it has been answered."""
+        if self._tasks.full:
+            incoming.refuse()
+            return False
+        if len(self._handshakes) >= self._retry_above and incoming.may_retry and incoming.retry():
+            return False
         if self._filter is None:
             return True
         try:
@@ -268,7 +305,8 @@ class Router:
             logger.exception("accepting %r failed", incoming)
             return
         finally:
-            self._handshakes.release()
+            self._handshakes.pop(_current_task(), None)
+            self._room.set()
             if not incoming.answered:
                 incoming.refuse()
         if taken is not None:
@@ -311,6 +349,12 @@ class Router:
             connection.close()
 
 
+def _current_task() -> asyncio.Task[None]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
+
+
 _Accept: TypeAlias = Callable[[Connection], Awaitable[object]]
 
 
@@ -324,38 +368,3 @@ class _Served:
         self.accept = cast(_Accept, getattr(handler, "accept", handler))
         self.on_accepting: Callable[[Incoming], Awaitable[Connection | None]] | None
         self.on_accepting = getattr(handler, "on_accepting", None)
-
-
-def serve(
-    handlers: Mapping[bytes, Handler],
-    *,
-    secret_key: SecretKey | None = None,
-    bind: Sequence[BindAddress] | BindAddress | None = None,
-    transport: TransportConfig | None = None,
-    preset: Preset | None = None,
-    lookup: Sequence[LookupService] = (),
-    incoming_filter: IncomingFilter | None = None,
-) -> Pending[Router]:
-    """A running router on a new endpoint, which closes with it: `await` it or use `async with`.
-
-    `router.endpoint.addr` is what peers dial. The options are those of `Endpoint.bind` and `Router`.
-    """
-    binding = Endpoint.bind(
-        secret_key=secret_key, bind=bind, transport=transport, preset=preset, lookup=lookup
-    )
-    return Pending(_serve(binding, handlers, incoming_filter))
-
-
-async def _serve(
-    binding: Pending[Endpoint],
-    handlers: Mapping[bytes, Handler],
-    incoming_filter: IncomingFilter | None,
-) -> Router:
-    endpoint = await binding
-    router = Router(endpoint, handlers, incoming_filter=incoming_filter)
-    try:
-        router.start(owns_endpoint=True)
-    except BaseException:
-        await endpoint.close()
-        raise
-    return router

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -18,6 +19,7 @@ from aioiroh import (
     ConnectError,
     Connection,
     Endpoint,
+    EndpointAddr,
     Hook,
     InvalidAlpnError,
     Reject,
@@ -231,6 +233,12 @@ async def test_a_router_starts_once():
         await router.aclose()
 
 
+async def test_a_router_needs_room():
+    async with bind() as server:
+        with pytest.raises(ValueError, match="max_handshakes"):
+            Router(server, max_handshakes=0)
+
+
 async def test_invalid_protocols():
     async with bind() as server:
         with pytest.raises(InvalidAlpnError):
@@ -389,6 +397,86 @@ async def test_too_many_connections_are_refused():
         kept.append(await client.connect(router.endpoint, alpn=ECHO))
         for connection in kept:
             connection.close()
+
+
+async def vanish(router: Router, client: Endpoint) -> None:
+    """A peer begins a handshake and is never heard of again."""
+    server = router.endpoint.addr
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as relay:
+        relay.bind(("127.0.0.1", 0))
+        relay.setblocking(False)
+        target = EndpointAddr(server.id).with_ip(*relay.getsockname())
+        dial = asyncio.ensure_future(client.connect(target, alpn=ECHO))
+        initial = await asyncio.get_running_loop().sock_recv(relay, 65_536)
+        relay.sendto(initial, server.ip_addrs[0].pair)
+        dial.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await dial
+
+
+async def test_handshakes_that_never_end_are_given_up(monkeypatch):
+    monkeypatch.setattr("aioiroh.router.HANDSHAKE_TIMEOUT", 0.2)
+    async with routed({ECHO: echo}, max_handshakes=2) as (router, client):
+        for _ in range(2):
+            await vanish(router, client)
+        await until(lambda: len(router) == 2)
+        async with asyncio.timeout(2), client.connect(router.endpoint, alpn=ECHO) as connection:
+            assert await ask(connection) == b"hello"
+        await until(lambda: not len(router))
+
+
+async def test_with_many_handshakes_peers_must_prove_their_address():
+    seen = []
+
+    def judge(incoming):
+        seen.append(incoming.validated)
+        return "accept"
+
+    options = {"retry_above": 1, "incoming_filter": judge}
+    async with routed({ECHO: echo}, **options) as (router, client):
+        await vanish(router, client)
+        await until(lambda: len(router) == 1)
+        async with client.connect(router.endpoint, alpn=ECHO) as connection:
+            assert await ask(connection) == b"hello"
+        assert seen == [False, True]
+
+
+async def test_a_shutdown_that_hangs_is_given_up(monkeypatch, caplog):
+    monkeypatch.setattr("aioiroh.router.SHUTDOWN_TIMEOUT", 0.1)
+
+    class Handler:
+        async def accept(self, connection: Connection) -> None:
+            await connection.closed()
+
+        async def shutdown(self) -> None:
+            await asyncio.sleep(60)
+
+    async with asyncio.timeout(3):
+        async with routed({ECHO: Handler()}):
+            pass
+    assert "shutdown" in caplog.text
+
+
+async def test_a_cancelled_close_still_ends_everything():
+    class Handler:
+        async def accept(self, connection: Connection) -> None:
+            await connection.closed()
+
+        async def shutdown(self) -> None:
+            await asyncio.sleep(60)
+
+    async with bind() as server, bind() as client:
+        router = Router(server, {ECHO: Handler()})
+        await router.__aenter__()
+        connection = await client.connect(server, alpn=ECHO)
+        closing = asyncio.ensure_future(router.aclose())
+        await asyncio.sleep(0.05)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert len(router) == 0
+        await connection.closed()
+        await router.aclose()
 
 
 @pytest.mark.loops

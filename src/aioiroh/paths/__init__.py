@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from aioiroh.paths.dial import Dial
-from aioiroh.paths.direct import direct_addresses
+from aioiroh.paths.direct import OwnAddresses, direct_addresses
 from aioiroh.paths.remotes import Remotes
 from aioiroh.paths.roster import Roster
 
-__all__ = ["Dial", "Remotes", "Roster", "direct_addresses"]
+__all__ = ["Dial", "OwnAddresses", "Remotes", "Roster", "direct_addresses"]

@@ -9,23 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from ipaddress import IPv6Address
 
 from aioiroh.address import IpAddr, TransportAddr
 from aioiroh.errors import (
-    AioirohError,
     Attempt,
     ConnectError,
     ConnectionLostError,
     ConnectionTimeoutError,
     ConnectTimeoutError,
     LocallyClosedError,
+    LookupFailedError,
     NoAddressError,
     PeerTransportError,
     TransportError,
 )
 from aioiroh.keys import EndpointId
+from aioiroh.lookup import LookupItem
 from aioiroh.paths.mapped import MAPPED_PORT, Mapped, is_mapped, mapped_ip
 from aioiroh.quic import Connection, Driver, TransportConfig
 
@@ -59,7 +61,7 @@ class Dial:
     """The attempt to reach one peer.
 
     `unusable(address)` says why this endpoint cannot send there, or None. `secret(size)` gives random
-    bytes. `searching`: more addresses may come by `offer`, until `searched`.
+    bytes. `searching`: more addresses may come, until `search` has ended.
     """
 
     __slots__ = (
@@ -110,7 +112,7 @@ class Dial:
         self._route: str | None = None
         self._news: asyncio.Future[None] | None = None
         self._reason: Exception | None = None
-        self._lookup_error: AioirohError | None = None
+        self._lookup_error: LookupFailedError | None = None
 
     # --- what is known
 
@@ -135,8 +137,19 @@ class Dial:
         if new:
             self.offer(map(IpAddr.from_pair, new))
 
-    def searched(self, error: AioirohError | None) -> None:
-        """No more addresses will come; `error` says why the lookup found none."""
+    async def search(self, answers: AsyncGenerator[LookupItem, None]) -> None:
+        """Offer what a lookup finds. Its failure is told by `run`, if nothing else works."""
+        error: LookupFailedError | None = None
+        try:
+            async with aclosing(answers):
+                async for answer in answers:
+                    self.offer(answer.data.addrs)
+        except LookupFailedError as failure:
+            error = failure
+        finally:
+            self._searched(error)
+
+    def _searched(self, error: LookupFailedError | None) -> None:
         self._searching = False
         self._lookup_error = error
         self._give_up_if_hopeless()

@@ -8,9 +8,34 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from aioiroh.address import IpAddr
 from aioiroh.net import LocalAddress, UdpSlot
 
-__all__ = ["direct_addresses"]
+__all__ = ["OwnAddresses", "direct_addresses"]
 
 _UNIQUE_LOCAL = IPv6Network("fc00::/7")
+
+
+class OwnAddresses:
+    """The addresses of an endpoint with these sockets."""
+
+    def __init__(self, slots: Sequence[UdpSlot]) -> None:
+        self._slots = slots
+        self._versions = {ip_address(slot.host).version for slot in slots}
+        self._own: frozenset[tuple[str, int]] = frozenset()
+
+    def refresh(self, local: Sequence[LocalAddress]) -> tuple[IpAddr, ...]:
+        """The machine has these addresses now; gives what peers should be told."""
+        # Here also what nobody is told, such as loopback.
+        own = [(slot.host, slot.port) for slot in self._slots]
+        own += [(entry.ip, slot.port) for entry in local for slot in self._slots]
+        self._own = frozenset(own)
+        return direct_addresses(self._slots, local)
+
+    def unusable(self, address: IpAddr) -> str | None:
+        """Why nothing can be sent to a peer there; None if it can."""
+        pair = address.pair
+        if pair in self._own:
+            return "an address of this endpoint itself"
+        version = 6 if ":" in pair[0] else 4
+        return None if version in self._versions else f"no IPv{version} socket is bound"
 
 
 def direct_addresses(slots: Iterable[UdpSlot], local: Sequence[LocalAddress]) -> tuple[IpAddr, ...]:

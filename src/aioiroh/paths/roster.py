@@ -11,7 +11,7 @@ from aioiroh.metrics import Metrics
 from aioiroh.paths.remotes import Remotes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from aioiroh.paths.dial import Dial
     from aioiroh.quic.state import ConnectionState
@@ -70,6 +70,15 @@ class Roster:
         """A socket could not send."""
         for dial in tuple(self.dials):
             dial.on_socket_error(destination, os.strerror(errno), errno)
+
+    def read_counters(self, stats: Mapping[str, int]) -> None:
+        """Take over what the engine has counted."""
+        self.metrics.send_ipv4 = stats["sent_ipv4_bytes"]
+        self.metrics.send_ipv6 = stats["sent_ipv6_bytes"]
+        self.metrics.recv_data_ipv4 = stats["received_ipv4_bytes"]
+        self.metrics.recv_data_ipv6 = stats["received_ipv6_bytes"]
+        self.metrics.recv_datagrams = stats["received_datagrams"]
+        self.metrics.recv_gro_datagrams = stats["received_joined"]
 
     def failed(self) -> None:
         """The engine failed."""
