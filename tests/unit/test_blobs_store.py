@@ -25,7 +25,7 @@ from aioiroh.blobs import (
 )
 from aioiroh.blobs.exporting import export_collection
 from aioiroh.blobs.worker import DiskWorker
-from aioiroh.errors import BusyError, DecodeError, ReadLimitError
+from aioiroh.errors import BusyError, DecodeError
 
 Stores = Callable[[], AbstractAsyncContextManager[MemoryStore | FileStore]]
 
@@ -59,7 +59,7 @@ async def test_add_and_read(opened: Stores) -> None:
             assert await store.status(added.hash) == BlobStatus.complete(size)
             assert await store.read_bytes(added.hash, limit=size) == pattern(size)
             if size:
-                with pytest.raises(ReadLimitError):
+                with pytest.raises(blobs.BlobTooLargeError):
                     await store.read_bytes(added.hash, limit=size - 1)
 
 

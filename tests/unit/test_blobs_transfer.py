@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import resource
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -31,7 +34,7 @@ from aioiroh.blobs import (
     VerificationError,
 )
 from aioiroh.blobs.messages import ObserveItem, encode_request
-from aioiroh.errors import DecodeError, ReadLimitError, StreamResetError
+from aioiroh.errors import DecodeError, StreamResetError
 from aioiroh.quic import BiStream, Connection
 
 Pairs = Callable[..., AbstractAsyncContextManager[Any]]
@@ -163,6 +166,24 @@ async def test_cancelling_loses_nothing(quic_pair: Pairs, tmp_path: Path) -> Non
             assert await target.read_bytes(hash, limit=size) == pattern(size)
 
 
+async def test_a_disk_that_takes_no_more(quic_pair: Pairs, tmp_path: Path) -> None:
+    size = 5_000_000
+    async with MemoryStore() as source, await FileStore.open(tmp_path / "in") as target:
+        hash = (await source.add_bytes(pattern(size))).hash
+        async with serving(quic_pair, Provider(source)) as connection:
+            limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, limits[1]))
+            try:
+                with pytest.raises(OSError) as caught:
+                    await blobs.get(connection, hash, into=target)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            assert caught.value.errno == errno.EFBIG
+            kept = (await target.status(hash)).present.byte_count(size)
+            assert kept > 1_000_000
+            assert (await blobs.get(connection, hash, into=target)).received == size - kept
+
+
 async def test_two_gets_fill_one_blob(quic_pair: Pairs) -> None:
     size = 4_000_000
     async with MemoryStore() as source, MemoryStore() as target:
@@ -274,6 +295,9 @@ async def test_files_to_files(quic_pair: Pairs, tmp_path: Path) -> None:
             for path, hash in zip(paths, collection.hashes, strict=True):
                 assert await target.read_bytes(hash, limit=1 << 24) == path.read_bytes()
     assert not (target_directory / ".private").exists()
+    mask = os.umask(0)
+    os.umask(mask)
+    assert {path.stat().st_mode & 0o777 for path in paths} == {0o666 & ~mask}
     sent = {p.relative_to(tmp_path / "shared") for p in shared.rglob("*")}
     assert {
         p.relative_to(target_directory / "shared") for p in target_directory.rglob("shared/*")
@@ -616,7 +640,7 @@ async def test_a_blob_over_the_limit(quic_pair: Pairs) -> None:
     async with MemoryStore() as target, serving(quic_pair, answering(encoded())) as connection:
         with pytest.raises(BlobTooLargeError):
             await blobs.get(connection, HASH, into=target, max_blob_size=99_999)
-        with pytest.raises((BlobTooLargeError, ReadLimitError)):
+        with pytest.raises(BlobTooLargeError):
             await blobs.get_bytes(connection, HASH, limit=10)
 
 

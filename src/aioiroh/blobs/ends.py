@@ -7,6 +7,7 @@ from typing import Any
 from aioiroh.errors import StreamResetError
 
 from .errors import (
+    BlobsError,
     BlobTooLargeError,
     NotAvailableError,
     ProviderBusyError,
@@ -25,7 +26,7 @@ _RESETS: dict[int, tuple[type[ProviderError], str]] = {
     ErrorCode.LIMIT: (ProviderBusyError, "the provider has too much to do; ask again later"),
     ErrorCode.INTERNAL: (NotAvailableError, "the provider lacks the data; ask another one"),
 }
-_REPORTS: dict[str, tuple[type[ProviderError], str]] = {
+_REPORTS: dict[str, tuple[type[BlobsError], str]] = {
     "parent_mismatch": (VerificationError, "the provider sent hashes that do not belong to it"),
     "leaf_mismatch": (VerificationError, "the provider sent bytes that do not belong to it"),
     "size_invalid": (VerificationError, "the provider announced a size that cannot be"),

@@ -47,8 +47,8 @@ class VerificationError(ProviderError):
     """The provider sent bytes that do not match the hash. Do not ask it again."""
 
 
-class BlobTooLargeError(ProviderError):
-    """The provider announced a blob larger than the limit that was set."""
+class BlobTooLargeError(BlobsError, ValueError):
+    """The blob is, or a provider says it is, larger than the limit that was set."""
 
 
 class NotFoundError(BlobsError, LookupError):

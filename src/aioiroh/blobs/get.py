@@ -123,11 +123,12 @@ class Transfer:
 
     `await transfer` gives `Got`; `async for progress in transfer` gives the latest `Progress` after
     each change, coalesced, and raises what went wrong. Cancelling the task that does either
-    cancels the transfer. What was verified stays in the store; another get continues there.
-    As a context manager it is cancelled on the way out.
+    cancels the transfer; leaving the iteration does not. What was verified stays in the store;
+    another get continues there. As a context manager it is cancelled on the way out.
 
-    Raises ProviderError and its subclasses, ConnectError, ConnectionLostError, OSError if the store
-    cannot be written, and DecodeError if children were asked for and the blob is no hash sequence.
+    Raises ProviderError and its subclasses, BlobTooLargeError, ConnectError, ConnectionLostError,
+    OSError if the store cannot be written, and DecodeError if children were asked for and the blob
+    is no hash sequence.
     """
 
     def __init__(
@@ -188,6 +189,8 @@ class Transfer:
         if not task.done():
             task.cancel()
             await asyncio.wait([task])
+        elif not task.cancelled():
+            task.exception()  # whoever did not ask does not want to hear of it
 
     def _start(self) -> asyncio.Task[Got]:
         if self._task is None:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Self
 
 from aioiroh import _native
 from aioiroh.aio import Watch
-from aioiroh.errors import DecodeError, ReadLimitError
+from aioiroh.errors import DecodeError
 
-from .errors import IncompleteBlobError, NotFoundError
+from .errors import BlobTooLargeError, IncompleteBlobError, NotFoundError
 from .hash import BlobFormat, Hash, HashAndFormat
 from .hashing import hash_paths
 from .hashseq import MAX_HASH_SEQ_SIZE, HashSeq
@@ -154,7 +154,9 @@ class LocalStore(ABC):
         if not status.is_complete or status.size is None:
             raise IncompleteBlobError(f"the store has only a part of blob {hash}; get the rest")
         if status.size > limit:
-            raise ReadLimitError(limit)
+            raise BlobTooLargeError(
+                f"blob {hash} has {status.size} bytes, over the limit of {limit}"
+            )
         return await read_slowly(handle, 0, status.size)
 
     # --- writing ----------------------------------------------------------------------------------
@@ -242,7 +244,7 @@ class LocalStore(ABC):
             return HashSeq()
         try:
             return HashSeq.from_bytes(await self.read_bytes(hash, limit=MAX_HASH_SEQ_SIZE))
-        except (DecodeError, ReadLimitError):
+        except (DecodeError, BlobTooLargeError):
             return HashSeq()
 
     async def aclose(self) -> None:

@@ -208,7 +208,7 @@ async def read_hash_seq(store: Store, hash: Hash) -> HashSeq:
     """The hash sequence in a store.
 
     NotFoundError or IncompleteBlobError: it is not all there. DecodeError: it is none.
-    ReadLimitError: it is over 32 MiB.
+    BlobTooLargeError: it is over 32 MiB.
     """
     if not (await store.status(hash)).is_complete:
         raise IncompleteBlobError(f"the hash sequence {hash} is not complete; ask for all of it")

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from aioiroh import _native
-from aioiroh.errors import DecodeError, ReadLimitError
+from aioiroh.errors import DecodeError
 
-from .errors import IncompleteBlobError, NotFoundError
+from .errors import BlobTooLargeError, IncompleteBlobError, NotFoundError
 from .messages import ErrorCode, GetManyRequest, GetRequest
 from .plan import Item, Response
 from .ranges import ChunkRanges, chunk_count
@@ -166,7 +166,7 @@ class _Outflow:
         assert isinstance(self._request, GetRequest)
         try:
             children = await read_hash_seq(self._store, self._request.hash)
-        except (DecodeError, ReadLimitError, NotFoundError, IncompleteBlobError):
+        except (DecodeError, BlobTooLargeError, NotFoundError, IncompleteBlobError):
             return False
         self._response.learn(children)
         return True

@@ -194,7 +194,7 @@ class Store(Protocol):
     async def read_bytes(self, hash: Hash, *, limit: int) -> bytes:
         """All of a blob of at most `limit` bytes.
 
-        Raises NotFoundError, IncompleteBlobError, or ReadLimitError if it is larger.
+        Raises NotFoundError, IncompleteBlobError, or BlobTooLargeError if it is larger.
         """
         ...
 
