@@ -20,6 +20,8 @@ use crate::worker::{SLICE, Shared, TOTAL_LIMIT, TRANSFER_FLOOR, TRANSFER_LIMIT, 
 
 /// Blobs in memory up to this size are verified where the bytes arrive: it takes less time than a thread switch.
 const SMALL: u64 = 64 * 1024;
+/// Bytes that make a turn of the worker worthwhile while an item goes on.
+const BATCH: usize = TRANSFER_FLOOR;
 /// Bytes after the last item that are read and thrown away before the stream is stopped.
 const TRAILING: u64 = 64 * 1024;
 
@@ -94,6 +96,8 @@ struct Current {
     item: u64,
     verifier: Verifier,
     session: Session,
+    // Bytes that the response carries: 0 until the size is known.
+    selected: u64,
     // Bytes verified, and how many of them were reported.
     verified: u64,
     reported: u64,
@@ -366,6 +370,7 @@ impl Inbound {
                     take(&mut work.pending, &mut header);
                     current.verifier.accept(&header).map_err(decode)?;
                     let size = current.verifier.size().unwrap_or(0);
+                    current.selected = current.verifier.selected().bytes(size);
                     current.session.blob().claim(size).map_err(conflict)?;
                     reports.push(Report::Size { item: current.item, size });
                 }
@@ -407,7 +412,11 @@ impl Work {
 
     fn waits_for(&self) -> usize {
         match &self.current {
-            Some(current) => current.verifier.need().len(),
+            Some(current) => {
+                // At least that much of the item is still to come, so waiting for it never takes for ever.
+                let remaining = usize::try_from(current.selected.saturating_sub(current.verified));
+                current.verifier.need().len().max(remaining.unwrap_or(BATCH).min(BATCH))
+            }
             None if self.items.is_empty() && !self.finished => usize::MAX,
             // Whatever comes belongs to the next item, or trails the last.
             None => 1,
@@ -432,7 +441,7 @@ impl Work {
         let verifier = Verifier::new(hash, query, limit.min(blob.limit()));
         let session = Session::new(blob);
         self.next_item += 1;
-        self.current = Some(Current { item, verifier, session, verified: 0, reported: 0 });
+        self.current = Some(Current { item, verifier, session, selected: 0, verified: 0, reported: 0 });
     }
 
     /// All expected items are done.
