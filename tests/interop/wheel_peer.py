@@ -44,11 +44,19 @@ def payload(request: Request) -> bytes:
 
 def describe(text: str) -> Answer:
     """Upstream's words, of which there are several kinds, and the code in them."""
+    alert = re.search(r"handshake failed: error (\d+)", text)
+    alert_in_hex = re.search(r"Code::crypto\(([0-9a-f]+)\)", text)
     found = re.search(
         r"\(code (\d+)\)|error (\d+)|closed by peer: (\d+)|error_code: (\d+)|(?:Reset|Stopped)\((\d+)\)",
         text,
     )
     code = next((int(group) for group in found.groups() if group), None) if found else None
+    if alert:
+        code = 0x100 + int(alert[1])
+    elif alert_in_hex:
+        code = 0x100 + int(alert_in_hex[1], 16)
+    elif "refused to accept a new connection" in text:
+        code = 0x02
     return {"kind": "wheel", "code": code, "text": text}
 
 
@@ -212,8 +220,9 @@ class Peer:
     async def do_write(self, request: Request) -> Answer:
         stream = self.sends[request["stream"]]
         data = payload(request)
-        for start in range(0, len(data), CHUNK):
-            await stream.write_all(data[start : start + CHUNK])
+        chunk = request.get("chunk", CHUNK)
+        for start in range(0, len(data), chunk):
+            await stream.write_all(data[start : start + chunk])
         if request.get("finish"):
             await stream.finish()
         return {}

@@ -166,7 +166,7 @@ impl Peer {
             "connect" => self.connect(request).await,
             "completed" => self.completed(request).await,
             "accept" => self.accept(request).await,
-            "failed_handshakes" => Ok(json!(*self.failed_handshakes.lock().unwrap())),
+            "failed_handshakes" => Ok(json!({"failed": *self.failed_handshakes.lock().unwrap()})),
             "shut_down" => {
                 self.shut_down().await;
                 Ok(json!({}))
@@ -193,6 +193,9 @@ impl Peer {
         }
         for addr in request.list("addrs")? {
             builder = builder.bind_addr(addr.as_str().unwrap_or_default())?;
+        }
+        if request.flag("keylog") {
+            builder = builder.keylog(true);
         }
         if request.get("max_tickets").is_some() {
             builder = builder.max_tls_tickets(request.number("max_tickets")? as usize);
@@ -350,8 +353,10 @@ impl Peer {
         let mut stream = stream.lock().await;
         match action {
             "write" => {
-                let data = request.data()?;
-                stream.write_all(&data).await?;
+                let (data, most) = (request.data()?, request.number_or("chunk", 1 << 20));
+                for chunk in data.chunks(most as usize) {
+                    stream.write_all(chunk).await?;
+                }
                 if request.flag("finish") {
                     stream.finish()?;
                 }
