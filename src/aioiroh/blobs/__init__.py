@@ -26,7 +26,7 @@ from .errors import (
     UnsafeNameError,
     VerificationError,
 )
-from .exporting import export_collection, load_collection
+from .exporting import check_export, export_collection, load_collection
 from .files import FileStore
 from .get import Got, Transfer, get, get_bytes
 from .hash import BlobFormat, Hash, HashAndFormat
@@ -101,6 +101,7 @@ __all__ = [
     "UnsafeNameError",
     "Verdict",
     "VerificationError",
+    "check_export",
     "export_collection",
     "get",
     "get_bytes",

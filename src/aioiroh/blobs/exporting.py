@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,10 +21,10 @@ from .receive import read_hash_seq
 if TYPE_CHECKING:
     from .store import Store
 
-__all__ = ["export_collection", "load_collection"]
+__all__ = ["check_export", "export_collection", "load_collection"]
 
 PAUSE: Final = 32
-"""Files placed before the loop gets its turn."""
+"""Files placed, or places looked at, before the loop gets its turn."""
 
 
 async def load_collection(store: Store, hash: Hash) -> Collection:
@@ -37,6 +37,17 @@ async def load_collection(store: Store, hash: Hash) -> Collection:
     if len(sequence):
         metadata = await store.read_bytes(sequence[0], limit=MAX_METADATA_SIZE)
     return Collection.from_parts(sequence, metadata)
+
+
+async def check_export(
+    collection: Collection, directory: str | os.PathLike[str], *, overwrite: bool = False
+) -> None:
+    """Whether the names of a collection, which need not be here yet, can be put below a directory.
+
+    Raises UnsafeNameError, ExportConflictError or OSError, as `export_collection` would.
+    """
+    with Root(directory) as root, _private_folder(root.path) as folder:
+        await _find_places(root, folder, collection, overwrite)
 
 
 async def export_collection(
@@ -55,8 +66,7 @@ async def export_collection(
     `overwrite`: replace files and links. `on_file` hears of each file by its index.
     """
     with Root(directory) as root, _private_folder(root.path) as folder:
-        places = check_names(collection.names, folded=_folds_names(folder))
-        _raise_conflicts(root, places, overwrite)
+        places = await _find_places(root, folder, collection, overwrite)
         for (name, hash), status in zip(
             collection, await store.statuses(collection.hashes), strict=True
         ):
@@ -75,20 +85,27 @@ async def export_collection(
         return paths
 
 
-def _raise_conflicts(root: Root, places: Sequence[Parts], overwrite: bool) -> None:
-    """ExportConflictError with everything that is in the way."""
+async def _find_places(
+    root: Root, folder: Path, collection: Collection, overwrite: bool
+) -> list[Parts]:
+    """The components of each name. UnsafeNameError; ExportConflictError with all that is in the way."""
+    places = check_names(collection.names, folded=_folds_names(folder))
     # Most of the time nothing is there below the first component.
     taken = {top for top in {parts[0] for parts in places} if root.kind((top,)) is not None}
     conflicts = []
-    for parts in places:
+    for number, parts in enumerate(places):
         if parts[0] not in taken:
             continue
         kind = root.kind(parts)
-        if kind is None or (overwrite and kind != "directory" and not _blocked(root, parts)):
-            continue
-        conflicts.append(str(root.path.joinpath(*parts)))
+        if kind is not None and not (
+            overwrite and kind != "directory" and not _blocked(root, parts)
+        ):
+            conflicts.append(str(root.path.joinpath(*parts)))
+        if number % PAUSE == PAUSE - 1:
+            await asyncio.sleep(0)
     if conflicts:
         raise ExportConflictError(conflicts)
+    return places
 
 
 def _blocked(root: Root, parts: Parts) -> bool:
