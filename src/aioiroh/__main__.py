@@ -1,0 +1,5 @@
+"""`python -m aioiroh`: the command `aioiroh`."""
+
+from aioiroh.cli import main
+
+main()

@@ -1,0 +1,193 @@
+"""The commands and their options. What they do is loaded when one of them runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from aioiroh.blobs import BlobTicket
+
+__all__ = ["app"]
+
+
+def _version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"aioiroh {version('aioiroh')}")
+        context.exit()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show the version.",
+)
+def app() -> None:
+    """Send files and folders from one machine to another, directly, verified on the way.
+
+    \b
+    On the machine that has the files:      aioiroh send photos
+    On the other one, with its ticket:      aioiroh receive blob…
+
+    sendme, iroh's own program, can be at either end.
+    """
+
+
+_bind = click.option(
+    "--bind",
+    multiple=True,
+    metavar="ADDR:PORT",
+    callback=lambda _context, _parameter, value: _addresses(value),
+    help="Use this local address; can be repeated. Port 0 is any. [default: all addresses]",
+)
+_json = click.option(
+    "--json", "as_json", is_flag=True, help="Write events to standard output, a JSON object a line."
+)
+_verbose = click.option(
+    "-v", "--verbose", count=True, help="List the files; -vv: also write a log."
+)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  aioiroh send photos               a folder
+  aioiroh send a.iso notes.txt      several things
+  aioiroh send . --once             this folder, to one receiver
+  aioiroh send photos | wl-copy     without a terminal, only the ticket is written
+
+Set IROH_SECRET to a secret key (64 hex digits or base32) to keep the same identity; with --bind and
+the same files the ticket stays the same, too."""
+)
+@click.argument(
+    "paths",
+    metavar="PATH...",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, path_type=Path),
+)
+@click.option("--once", is_flag=True, help="End when one receiver has got everything.")
+@_bind
+@_json
+@_verbose
+def send(
+    paths: tuple[Path, ...], once: bool, bind: tuple[str, ...], as_json: bool, verbose: int
+) -> None:
+    """Share files and folders.
+
+    Hashes them where they are, prints a ticket, and serves until Ctrl-C. Whoever has the ticket can
+    fetch them meanwhile; do not change them as long.
+    """
+    from .display import choose_display
+    from .run import run
+    from .send import SendOptions, send
+
+    options = SendOptions(paths, bind=bind, secret=_secret(), once=once, verbose=verbose)
+    run(
+        lambda display, interrupts: send(options, display, interrupts),
+        choose_display(as_json=as_json),
+        verbose=verbose,
+    )
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  aioiroh receive blob…             into this folder
+  aioiroh receive blob… -o photos   into the folder photos, which is made if need be"""
+)
+@click.argument(
+    "ticket", metavar="TICKET", callback=lambda _context, _parameter, value: _ticket(value)
+)
+@click.option(
+    "-o",
+    "--output",
+    "directory",
+    metavar="DIR",
+    default=Path(),
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Put the files into this folder. [default: the current one]",
+)
+@click.option("--overwrite", is_flag=True, help="Replace files that are in the way.")
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Give up when the sender does not answer for so long.",
+)
+@_bind
+@_json
+@_verbose
+def receive(
+    ticket: BlobTicket,
+    directory: Path,
+    overwrite: bool,
+    timeout: float,
+    bind: tuple[str, ...],
+    as_json: bool,
+    verbose: int,
+) -> None:
+    """Fetch what a ticket names.
+
+    Nothing is written over what is there already: if something is in the way, that is said before the
+    download begins. A file appears in its place when all of it has arrived and was verified.
+    """
+    from .display import choose_display
+    from .receive import ReceiveOptions, receive
+    from .run import run
+
+    options = ReceiveOptions(
+        ticket, directory, overwrite=overwrite, bind=bind, timeout=timeout, verbose=verbose
+    )
+    run(
+        lambda display, _interrupts: receive(options, display),
+        choose_display(as_json=as_json),
+        verbose=verbose,
+    )
+
+
+# --- what is typed ------------------------------------------------------------------------------
+
+
+def _ticket(text: str) -> BlobTicket:
+    from aioiroh.blobs import BlobTicket
+    from aioiroh.errors import TicketParsingError
+
+    try:
+        return BlobTicket.parse(text.strip())
+    except TicketParsingError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _addresses(texts: tuple[str, ...]) -> tuple[str, ...]:
+    from aioiroh.address import IpAddr
+    from aioiroh.errors import AddressParsingError
+
+    try:
+        return tuple(IpAddr.parse(text).text for text in texts)
+    except AddressParsingError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _secret() -> Any:
+    from aioiroh.errors import KeyParsingError
+    from aioiroh.keys import SecretKey
+
+    text = os.environ.get("IROH_SECRET")
+    if not text:
+        return None
+    try:
+        return SecretKey.parse(text)
+    except KeyParsingError as error:
+        raise click.UsageError(f"IROH_SECRET: {error}") from None

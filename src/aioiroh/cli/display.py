@@ -1,0 +1,135 @@
+"""What a command shows: on a terminal, without one, or as JSON lines.
+
+Standard output carries results only; everything meant for people goes to standard error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from typing import Any, Final, Self
+
+__all__ = ["Bar", "Display", "JsonDisplay", "PlainDisplay", "choose_display"]
+
+JSON_INTERVAL: Final = 0.5
+"""Seconds between two progress events of one bar."""
+
+
+class Bar:
+    """Something that makes progress; this one is not shown. A context manager."""
+
+    def update(
+        self, done: int, total: int | None = None, *, detail: str = "", **facts: object
+    ) -> None:
+        """`done` of `total` bytes (None: unknown). `detail` is for people, `facts` for programs."""
+
+    def close(self) -> None:
+        """It makes no more progress and is taken away."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+class Display:
+    """Base of the three. Use it from one thread."""
+
+    is_interactive = False
+    """Whether a person watches."""
+
+    def note(self, text: str) -> None:
+        """A line for people."""
+
+    def result(self, text: str) -> None:
+        """A line on standard output."""
+        _write(sys.stdout, text)
+
+    def event(self, name: str, /, **facts: object) -> None:
+        """Something that happened, for programs."""
+
+    def bar(self, label: str, event: str | None = None, /, **facts: object) -> Bar:
+        """A bar for people; for programs, events of the given name, if there is one."""
+        return Bar()
+
+    def failed(self, message: str, code: int) -> None:
+        """The command ends with an error."""
+        _write(sys.stderr, f"error: {message}")
+
+    def restore_terminal(self) -> None:
+        """The process ends at once; leaves the terminal as it was."""
+
+    def close(self) -> None:
+        """Nothing moves any more."""
+
+
+class PlainDisplay(Display):
+    """No terminal: lines for people, and no bars."""
+
+    def note(self, text: str) -> None:
+        _write(sys.stderr, text)
+
+
+class JsonDisplay(Display):
+    """One JSON object a line on standard output; on standard error only what went wrong."""
+
+    def result(self, text: str) -> None:
+        """Events say it all."""
+
+    def event(self, name: str, /, **facts: object) -> None:
+        _write(sys.stdout, json.dumps({"event": name, **facts}, ensure_ascii=False))
+
+    def bar(self, label: str, event: str | None = None, /, **facts: object) -> Bar:
+        return Bar() if event is None else _JsonBar(self, event, facts)
+
+    def failed(self, message: str, code: int) -> None:
+        self.event("error", message=message, code=int(code))
+        super().failed(message, code)
+
+
+class _JsonBar(Bar):
+    def __init__(self, display: JsonDisplay, event: str, facts: dict[str, Any]) -> None:
+        self._display = display
+        self._event = event
+        self._facts = facts
+        self._pending: dict[str, Any] | None = None
+        self._next = 0.0
+
+    def update(
+        self, done: int, total: int | None = None, *, detail: str = "", **facts: object
+    ) -> None:
+        self._pending = {"bytes": done, "total_bytes": total, **facts}
+        now = asyncio.get_running_loop().time()
+        if now >= self._next:
+            self._next = now + JSON_INTERVAL
+            self._emit()
+
+    def close(self) -> None:
+        self._emit()
+
+    def _emit(self) -> None:
+        if self._pending is not None:
+            self._display.event(self._event, **self._facts, **self._pending)
+            self._pending = None
+
+
+def choose_display(*, as_json: bool) -> Display:
+    """The display that fits the options and where standard error goes."""
+    if as_json:
+        return JsonDisplay()
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        from .terminal import TerminalDisplay
+
+        return TerminalDisplay()
+    return PlainDisplay()
+
+
+def _write(stream: Any, text: str) -> None:
+    # File names are any bytes, and the encoding of a terminal may lack what a name has.
+    data = text.encode("utf-8", "surrogateescape") + b"\n"
+    stream.flush()
+    stream.buffer.write(data)
+    stream.flush()

@@ -1,0 +1,86 @@
+"""Running a command: signals, errors, exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Coroutine
+from types import FrameType
+from typing import Any, NoReturn
+
+from .display import Display
+from .failures import explain
+
+__all__ = ["Interrupts", "run"]
+
+SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+
+
+class Interrupts:
+    """The first signal asks the command to end, the second one ends the process at once."""
+
+    def __init__(self, display: Display) -> None:
+        self.received: int | None = None
+        """The signal that came; None: none so far."""
+        self._display = display
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[Any] | None = None
+
+    def attach(self) -> None:
+        """From now on signals cancel the current task."""
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        for number in SIGNALS:
+            # Who is told to ignore it (nohup) shall do so.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._handle)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self.received is not None:
+            self._display.restore_terminal()
+            os._exit(128 + number)
+        self.received = number
+        assert self._loop is not None and self._task is not None
+        self._loop.call_soon_threadsafe(self._task.cancel)
+
+
+def run(
+    command: Callable[[Display, Interrupts], Coroutine[Any, Any, int]],
+    display: Display,
+    *,
+    verbose: int = 0,
+) -> NoReturn:
+    """Runs a command on an event loop of its own and exits the process with its exit code."""
+    if verbose >= 2:
+        logging.basicConfig(
+            level=logging.DEBUG, stream=sys.stderr, format="%(levelname).1s %(name)s: %(message)s"
+        )
+    else:
+        logging.getLogger("aioiroh").addHandler(logging.NullHandler())
+    interrupts = Interrupts(display)
+
+    async def attached() -> int:
+        interrupts.attach()
+        try:
+            return await command(display, interrupts)
+        finally:
+            display.close()
+
+    try:
+        code = asyncio.run(attached())
+    except asyncio.CancelledError:
+        code = 128 + (interrupts.received or signal.SIGINT)
+        display.event("interrupted", code=code)
+    except Exception as error:  # noqa: BLE001 - whatever it is, a person reads it
+        if verbose >= 2:
+            traceback.print_exception(error)
+        failure = explain(error)
+        code = failure.code
+        display.failed(str(failure), code)
+    sys.exit(code)

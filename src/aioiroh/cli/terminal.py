@@ -1,0 +1,160 @@
+"""Progress on a terminal. The only module that loads rich."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID
+from rich.table import Column
+from rich.text import Text
+
+from . import amounts
+from .display import Bar, Display
+from .meter import Meter
+
+__all__ = ["TerminalDisplay"]
+
+FRAME: Final = 0.1
+"""Seconds between two pictures."""
+SETTLED: Final = 0.5
+"""Seconds after which there is something to say about the rate."""
+
+
+class TerminalDisplay(Display):
+    """Bars at the bottom of standard error, lines for people above them."""
+
+    is_interactive = True
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+        self._progress: Progress | None = None
+        self._bars: dict[TaskID, TerminalBar] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def note(self, text: str) -> None:
+        # As `Text`, so that nothing in a file's name is read as markup; soft_wrap keeps long lines
+        # whole for copying.
+        self._console.print(Text(text), soft_wrap=True)
+
+    def bar(self, label: str, event: str | None = None, /, **facts: object) -> Bar:
+        if self._progress is None:
+            self._progress = _Bars(
+                SpinnerColumn(),
+                _Field("label", max_width=28),
+                BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=6)),
+                _Field("amount", justify="right", min_width=21),
+                _Field("rate", justify="right", min_width=11),
+                _Field("left", min_width=13),
+                console=self._console,
+                auto_refresh=False,
+                transient=True,
+                expand=True,
+            )
+            self._progress.start()
+            self._tick()
+        task = self._progress.add_task("", total=None, label=label)
+        now = asyncio.get_running_loop().time()
+        bar = self._bars[task] = TerminalBar(self, task, now)
+        return bar
+
+    def failed(self, message: str, code: int) -> None:
+        self._console.print(Text("error: ", style="bold red") + Text(message), soft_wrap=True)
+
+    def restore_terminal(self) -> None:
+        self._console.show_cursor(True)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+        self._bars.clear()
+
+    def _tick(self) -> None:
+        if self._progress is None:
+            return
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for task, bar in self._bars.items():
+            self._progress.update(
+                task, completed=bar.done, total=bar.total or None, **bar.describe(now)
+            )
+        self._progress.refresh()
+        self._timer = loop.call_later(FRAME, self._tick)
+
+    def remove(self, task: TaskID) -> None:
+        """The bar is no longer shown."""
+        if self._bars.pop(task, None) is not None and self._progress is not None:
+            self._progress.remove_task(task)
+            if not self._bars:
+                self.close()
+
+
+class TerminalBar(Bar):
+    """One line: a label, the bar, how much of what, how fast, how long still."""
+
+    def __init__(self, display: TerminalDisplay, task: TaskID, now: float) -> None:
+        self._display = display
+        self._task = task
+        self.done = 0
+        self.total: int | None = None
+        self._detail = ""
+        self._begun = now
+        self._meter = Meter(now)
+
+    def update(
+        self, done: int, total: int | None = None, *, detail: str = "", **facts: object
+    ) -> None:
+        self.done = done
+        self.total = total
+        self._detail = detail
+
+    def close(self) -> None:
+        self._display.remove(self._task)
+
+    def describe(self, now: float) -> dict[str, Any]:
+        """What is written behind the bar."""
+        amount = self._detail
+        if self.total:
+            amount = f"{amounts.size(self.done)} of {amounts.size(self.total)}"
+        elif self.done:
+            amount = amounts.size(self.done)
+        rate = self._meter.rate(now, self.done)
+        if now - self._begun < SETTLED or not self.total:
+            return {"amount": amount, "rate": "", "left": ""}
+        if not rate:
+            return {"amount": amount, "rate": "stalled", "left": ""}
+        left = amounts.duration((self.total - self.done) / rate)
+        return {"amount": amount, "rate": amounts.rate(rate), "left": f"{left} left"}
+
+
+class _Margin:
+    """Leaves room at the right for the `^C` of a terminal, which would begin another line."""
+
+    def __init__(self, renderable: RenderableType) -> None:
+        self._renderable = renderable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(
+            self._renderable, options.update(width=max(1, options.max_width - 4))
+        )
+
+
+class _Bars(Progress):
+    def get_renderable(self) -> RenderableType:
+        return _Margin(super().get_renderable())
+
+
+class _Field(ProgressColumn):
+    """A text that is set with the task. As `Text`, so that nothing in it is read as markup."""
+
+    def __init__(self, name: str, **column: Any) -> None:
+        super().__init__(Column(no_wrap=True, overflow="ellipsis", **column))
+        self._name = name
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields.get(self._name, ""))

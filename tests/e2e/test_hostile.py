@@ -1,0 +1,131 @@
+"""A provider that means harm: names that lead elsewhere, content that is none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aioiroh import Endpoint, Router
+from aioiroh.blobs import (
+    ALPN,
+    BlobFormat,
+    BlobTicket,
+    Collection,
+    Hash,
+    MemoryStore,
+    Provider,
+)
+from commands import tree
+
+Receive = Callable[..., Any]
+Fill = Callable[[MemoryStore], Coroutine[Any, Any, Hash]]
+
+
+def attempt(receive: Receive, target: Path, fill: Fill, *options: object, code: int) -> Any:
+    """Receives from a provider in this process what `fill` has put into its store."""
+
+    async def serve() -> Any:
+        async with MemoryStore() as store, Endpoint.bind(bind="127.0.0.1:0") as endpoint:
+            root = await fill(store)
+            async with Router(endpoint, {ALPN: Provider(store)}):
+                ticket = str(BlobTicket(endpoint.addr, root, BlobFormat.HASH_SEQ))
+                return await asyncio.to_thread(receive, ticket, "-o", target, *options, code=code)
+
+    return asyncio.run(serve())
+
+
+def named(*names: str) -> Fill:
+    """A collection of small files with these names."""
+
+    async def fill(store: MemoryStore) -> Hash:
+        entries = []
+        for number, name in enumerate(names):
+            added = await store.add_bytes(b"evil %d" % number)
+            entries.append((name, added.hash))
+        sequence, metadata = Collection(entries).to_parts()
+        await store.add_bytes(metadata)
+        return (await store.add_bytes(bytes(sequence), BlobFormat.HASH_SEQ)).hash
+
+    return fill
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../evil",
+        "a/../../evil",
+        "/tmp/evil",
+        "C:/evil",
+        "a\\..\\evil",
+        "a//b",
+        "a/./b",
+        ".",
+        "",
+        "a/",
+        "nul",
+        "line\nbreak",
+        "\x1b[2Jclear",
+        "a" * 256,
+        "x/" * 200 + "x",
+    ],
+)
+@pytest.mark.parametrize("options", [[], ["--overwrite"]])
+def test_dangerous_names(tmp_path: Path, receive: Receive, name: str, options: list[str]) -> None:
+    target = tmp_path / "a" / "there"
+    target.mkdir(parents=True)
+    done = attempt(receive, target, named("good", name), *options, code=5)
+    assert "cannot be files here" in done.err
+    assert "\x1b" not in done.err
+    assert tree(tmp_path) == {"a": None, "a/there": None}
+
+
+@pytest.mark.parametrize(
+    "names", [("a", "a"), ("a", "a/b"), ("a/b", "a"), ("a/b/c", "a/b"), ("x/a", "x/a")]
+)
+def test_names_that_collide(tmp_path: Path, receive: Receive, names: tuple[str, ...]) -> None:
+    done = attempt(receive, tmp_path / "there", named(*names), code=5)
+    assert "collides" in done.err
+    assert not (tmp_path / "there").exists()
+
+
+def test_no_collection(tmp_path: Path, receive: Receive) -> None:
+    async def fill(store: MemoryStore) -> Hash:
+        return (await store.add_bytes(b"no hash sequence")).hash
+
+    attempt(receive, tmp_path / "there", fill, code=5)
+    assert not (tmp_path / "there").exists()
+
+
+def test_a_sequence_without_names(tmp_path: Path, receive: Receive) -> None:
+    async def fill(store: MemoryStore) -> Hash:
+        blobs = [(await store.add_bytes(bytes([number]) * 50)).hash for number in range(3)]
+        return (await store.add_bytes(b"".join(map(bytes, blobs)))).hash
+
+    done = attempt(receive, tmp_path / "there", fill, code=5)
+    assert "CollectionV0" in done.err
+    assert not (tmp_path / "there").exists()
+
+
+def test_fewer_names_than_files(tmp_path: Path, receive: Receive) -> None:
+    async def fill(store: MemoryStore) -> Hash:
+        _, metadata = Collection([("only", Hash.EMPTY)]).to_parts()
+        blobs = [(await store.add_bytes(data)).hash for data in (metadata, b"1", b"2")]
+        return (await store.add_bytes(b"".join(map(bytes, blobs)))).hash
+
+    done = attempt(receive, tmp_path / "there", fill, code=5)
+    assert "1 names for 2 blobs" in done.err
+
+
+def test_files_that_are_announced_and_missing(tmp_path: Path, receive: Receive) -> None:
+    async def fill(store: MemoryStore) -> Hash:
+        sequence, metadata = Collection([("gone", Hash.of(b"not in the store"))]).to_parts()
+        await store.add_bytes(metadata)
+        return (await store.add_bytes(bytes(sequence))).hash
+
+    done = attempt(receive, tmp_path / "there", fill, code=5)
+    assert "lacks" in done.err
+    assert not (tmp_path / "there").exists()

@@ -1,0 +1,105 @@
+"""Ctrl-C at any moment: a clear word, the right code, nothing half-written, and soon."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commands import DEAD, LOOPBACK, fill, sparse
+
+Sending = Callable[..., Any]
+Start = Callable[..., Any]
+PROMPTLY = 5.0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_receive_in_the_middle(
+    tmp_path: Path, sending: Sending, start: Start, number: signal.Signals
+) -> None:
+    sparse(tmp_path / "big", 1 << 30)
+    there = tmp_path / "there"
+    with sending(tmp_path / "big", "--json") as sender:
+        receiver = start("receive", *LOOPBACK, sender.ticket, "-o", there, "--json")
+        receiver.event("progress")
+        began = time.monotonic()
+        receiver.signal(number)
+        receiver.wait(128 + number)
+        assert time.monotonic() - began < PROMPTLY
+        assert receiver.events[-1] == {"event": "interrupted", "code": 128 + number}
+        assert not there.exists()
+        left = sender.event("disconnected")
+        assert left["complete"] is False
+
+
+def test_receive_says_so(tmp_path: Path, sending: Sending, start: Start) -> None:
+    sparse(tmp_path / "big", 1 << 30)
+    there = fill(tmp_path / "there", {"mine": b"mine"})
+    with sending(tmp_path / "big", "--json") as sender:
+        receiver = start("receive", *LOOPBACK, sender.ticket, "-o", there)
+        sender.event("progress")
+        receiver.signal(signal.SIGINT)
+        receiver.wait(130)
+    assert f"Interrupted: nothing was put into {there}." in receiver.err
+    assert receiver.out == ""
+    assert os.listdir(there) == ["mine"]
+
+
+def test_receive_while_it_connects(tmp_path: Path, start: Start) -> None:
+    receiver = start("receive", *LOOPBACK, DEAD, "-o", tmp_path / "there", "--json")
+    receiver.event("connecting")
+    time.sleep(0.3)
+    began = time.monotonic()
+    receiver.signal(signal.SIGINT)
+    receiver.wait(130)
+    assert time.monotonic() - began < PROMPTLY
+    assert not (tmp_path / "there").exists()
+
+
+def test_send_while_it_hashes(tmp_path: Path, start: Start) -> None:
+    sparse(tmp_path / "huge", 1 << 40)
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    sender = start("send", *LOOPBACK, tmp_path / "huge", "--json", env={"TMPDIR": str(folder)})
+    sender.event("import", 2)
+    began = time.monotonic()
+    sender.signal(signal.SIGINT)
+    sender.wait(130)
+    assert time.monotonic() - began < PROMPTLY
+    assert os.listdir(folder) == []
+
+
+def test_send_while_it_serves(tmp_path: Path, sending: Sending) -> None:
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    environment = {"TMPDIR": str(folder)}
+    with sending(sparse(tmp_path / "big", 64 << 20), env=environment) as sender:
+        began = time.monotonic()
+        sender.signal(signal.SIGINT)
+        sender.wait(0)
+        assert time.monotonic() - began < PROMPTLY
+        assert sender.err.endswith("Stopped.\n")
+    assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize(("number", "options"), [(signal.SIGTERM, []), (signal.SIGINT, ["--once"])])
+def test_send_before_it_was_to_end(
+    tmp_path: Path, sending: Sending, number: signal.Signals, options: list[str]
+) -> None:
+    with sending(fill(tmp_path, {"x": b""}), *options) as sender:
+        sender.signal(number)
+        sender.wait(128 + number)
+
+
+def test_the_second_one_ends_at_once(tmp_path: Path, sending: Sending) -> None:
+    with sending(fill(tmp_path, {"x": b""})) as sender:
+        os.kill(sender.pid, signal.SIGSTOP)
+        sender.signal(signal.SIGINT)
+        sender.signal(signal.SIGTERM)
+        os.kill(sender.pid, signal.SIGCONT)
+        sender.wait(None, seconds=2)
