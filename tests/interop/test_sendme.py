@@ -1,0 +1,226 @@
+"""sendme at either end: what it sends arrives here, and what is sent from here arrives there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commands import SECONDS, Process, fill, sparse, tree
+
+Sending = Callable[..., Any]
+Receive = Callable[..., Any]
+
+SIZES = [0, 1023, 1024, 1025, 16383, 16384, 16385, 1024 * 1024 + 7]
+
+
+def quiet(sendme: Path, *arguments: object) -> list[str]:
+    """A call of sendme that looks for nobody and shows no bars."""
+    return [str(sendme), *map(str, arguments), "--relay", "disabled", "--no-progress"]
+
+
+@contextmanager
+def sendme_sends(sendme: Path, path: Path, work: Path, *options: str) -> Iterator[str]:
+    """Shares a path with sendme; gives its ticket."""
+    work.mkdir(exist_ok=True)
+    command = quiet(sendme, "send", path, "--ticket-type", "addresses", *options)
+    with subprocess.Popen(command, cwd=work, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(3)]
+            yield lines[-1].split()[-1]
+            process.send_signal(signal.SIGINT)
+            assert process.wait(SECONDS) == 0
+        finally:
+            process.kill()
+
+
+def sendme_receives(sendme: Path, ticket: str, target: Path) -> None:
+    """Receives with sendme into a new folder."""
+    target.mkdir()
+    command = quiet(sendme, "receive", ticket)
+    done = subprocess.run(
+        command, cwd=target, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def sending() -> Sending:
+    """`with sending(path) as sender`: shares with our command, on all addresses there are."""
+
+    @contextmanager
+    def run(*arguments: object) -> Iterator[Any]:
+        sender = Process(["send", *arguments])
+        try:
+            ticket = sender.until(lambda: sender.out, "ticket").strip()
+            yield sender, ticket
+        finally:
+            sender.kill()
+
+    return run
+
+
+def receive(ticket: str, target: Path) -> Process:
+    process = Process(["receive", ticket, "-o", target])
+    try:
+        return process.wait(0)
+    finally:
+        process.kill()
+
+
+def many(folder: Path) -> Path:
+    """3,000 files, names in several scripts."""
+    scripts = [
+        "ascii",
+        "naïve ü",
+        "日本語",
+        "кириллица",
+        "عربى",
+        "👩‍👩‍👧 emoji",
+        "e\u0301 decomposed",
+    ]
+    return fill(
+        folder,
+        {
+            f"{scripts[number % 7]}/{number // 100}/{scripts[number % 5]} {number}": os.urandom(
+                number % 2500
+            )
+            for number in range(3000)
+        },
+    )
+
+
+# --- from sendme --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_file_from_sendme(sendme: Path, tmp_path: Path, size: int) -> None:
+    fill(tmp_path, {"here/a file": os.urandom(size)})
+    with sendme_sends(sendme, tmp_path / "here" / "a file", tmp_path / "work") as ticket:
+        receive(ticket, tmp_path / "there")
+    assert tree(tmp_path / "there") == tree(tmp_path / "here")
+
+
+def test_a_folder_of_all_sizes_from_sendme(sendme: Path, tmp_path: Path) -> None:
+    fill(tmp_path / "here", {f"sizes/{size}": os.urandom(size) for size in SIZES})
+    with sendme_sends(sendme, tmp_path / "here" / "sizes", tmp_path / "work") as ticket:
+        receive(ticket, tmp_path / "there")
+    assert tree(tmp_path / "there") == tree(tmp_path / "here")
+
+
+def test_3000_files_from_sendme(sendme: Path, tmp_path: Path) -> None:
+    many(tmp_path / "here" / "many")
+    with sendme_sends(sendme, tmp_path / "here" / "many", tmp_path / "work") as ticket:
+        receive(ticket, tmp_path / "there")
+    assert tree(tmp_path / "there") == tree(tmp_path / "here")
+
+
+def test_the_same_content_twice_from_sendme(sendme: Path, tmp_path: Path) -> None:
+    data = os.urandom(100_000)
+    fill(tmp_path / "here", {"twins/a": data, "twins/b": data, "twins/c": b"", "twins/d": b""})
+    with sendme_sends(sendme, tmp_path / "here" / "twins", tmp_path / "work") as ticket:
+        receive(ticket, tmp_path / "there")
+    assert tree(tmp_path / "there") == tree(tmp_path / "here")
+
+
+def test_an_empty_folder_from_sendme(sendme: Path, tmp_path: Path) -> None:
+    (tmp_path / "hollow").mkdir()
+    with sendme_sends(sendme, tmp_path / "hollow", tmp_path / "work") as ticket:
+        receive(ticket, tmp_path / "there")
+    assert tree(tmp_path / "there") == {}
+
+
+# --- to sendme ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_file_to_sendme(sendme: Path, tmp_path: Path, sending: Sending, size: int) -> None:
+    fill(tmp_path, {"here/a file": os.urandom(size)})
+    with sending(tmp_path / "here" / "a file", "--once") as (sender, ticket):
+        sendme_receives(sendme, ticket, tmp_path / "there")
+        sender.wait(0)
+    assert tree(tmp_path / "there") == tree(tmp_path / "here")
+
+
+def test_a_folder_of_all_sizes_to_sendme(sendme: Path, tmp_path: Path, sending: Sending) -> None:
+    fill(tmp_path / "here", {f"sizes/{size}": os.urandom(size) for size in SIZES})
+    with sending(tmp_path / "here" / "sizes", "--once") as (sender, ticket):
+        sendme_receives(sendme, ticket, tmp_path / "there")
+        sender.wait(0)
+    assert tree(tmp_path / "there") == tree(tmp_path / "here")
+
+
+def test_3000_files_to_sendme(sendme: Path, tmp_path: Path, sending: Sending) -> None:
+    many(tmp_path / "here" / "many")
+    with sending(tmp_path / "here" / "many", "--once") as (sender, ticket):
+        sendme_receives(sendme, ticket, tmp_path / "there")
+        sender.wait(0)
+    assert tree(tmp_path / "there") == tree(tmp_path / "here")
+
+
+def test_several_paths_to_sendme(sendme: Path, tmp_path: Path, sending: Sending) -> None:
+    fill(tmp_path / "here", {"one": b"1", "two/a": b"2", "two/b": b"2"})
+    with sending(tmp_path / "here" / "one", tmp_path / "here" / "two") as (_, ticket):
+        sendme_receives(sendme, ticket, tmp_path / "there")
+    assert tree(tmp_path / "there") == tree(tmp_path / "here")
+
+
+def test_an_empty_folder_to_sendme(sendme: Path, tmp_path: Path, sending: Sending) -> None:
+    (tmp_path / "hollow").mkdir()
+    with sending(tmp_path / "hollow") as (_, ticket):
+        sendme_receives(sendme, ticket, tmp_path / "there")
+    assert tree(tmp_path / "there") == {}
+
+
+def sent(sender: Process) -> int:
+    """Bytes sent so far on the latest connection."""
+    told = [event["bytes"] for event in sender.events if event["event"] == "progress"]
+    return told[-1] if told else 0
+
+
+def test_sendme_goes_on_where_it_was_interrupted(
+    sendme: Path, tmp_path: Path, sending: Sending
+) -> None:
+    (tmp_path / "here").mkdir()
+    sparse(tmp_path / "here" / "big", 1 << 30)
+    target = tmp_path / "there"
+    target.mkdir()
+    with sending(tmp_path / "here", "--json", "--once") as (sender, line):
+        ticket = sender.event("ticket")["ticket"]
+        assert line
+        command = quiet(sendme, "receive", ticket)
+        with subprocess.Popen(command, cwd=target, stderr=subprocess.DEVNULL) as process:
+            sender.until(lambda: sent(sender) > (200 << 20), "200 MiB of progress")
+            process.send_signal(signal.SIGINT)
+            process.wait(SECONDS)
+        assert sender.event("disconnected")["complete"] is False
+        subprocess.run(command, cwd=target, check=True, capture_output=True, timeout=SECONDS)
+        last = sender.event("disconnected", 2)
+        assert last["complete"] is True
+        assert last["bytes"] < (1 << 30) - (50 << 20)
+        sender.wait(0)
+    assert os.path.getsize(target / "here" / "big") == 1 << 30
+
+
+# --- both name things alike -----------------------------------------------------------------------
+
+
+def test_the_hash_is_the_same(sendme: Path, tmp_path: Path, sending: Sending) -> None:
+    from aioiroh.blobs import BlobTicket
+
+    folder = fill(
+        tmp_path / "here", {"b/x": b"1", "a": b"2", "b.txt": b"3", "Ä": b"", ".h/h": b"5"}
+    )
+    (folder / "a link").symlink_to("a")
+    with (
+        sendme_sends(sendme, folder, tmp_path / "work") as theirs,
+        sending(folder) as (_, ours),
+    ):
+        assert BlobTicket.parse(ours).content == BlobTicket.parse(theirs).content
