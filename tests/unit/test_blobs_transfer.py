@@ -485,11 +485,18 @@ async def test_too_many_requests(quic_pair: Pairs) -> None:
 async def test_a_reader_that_sleeps_is_given_up(quic_pair: Pairs) -> None:
     async with MemoryStore() as source:
         hash = (await source.add_bytes(pattern(20_000_000))).hash
-        provider = Provider(source, limits=blobs.Limits(stall_time=0.2))
+        given_up = asyncio.Event()
+        provider = Provider(
+            source,
+            limits=blobs.Limits(stall_time=0.2),
+            on_transfer=lambda event: (
+                given_up.set() if isinstance(event, blobs.TransferAborted) else None
+            ),
+        )
         async with serving(quic_pair, provider) as connection, connection.open_bi() as stream:
             await stream.write(encode_request(GetRequest(hash, ChunkRangesSeq.blob())))
             await stream.finish()
-            await asyncio.sleep(0.8)
+            await given_up.wait()
             with pytest.raises(StreamResetError) as caught:
                 await stream.read_all(limit=1 << 30)
             assert caught.value.code == 2
