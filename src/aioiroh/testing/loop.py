@@ -46,7 +46,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     is collected at fixed moments. (A set of other objects may still be iterated in any order.)
 
     The outside world has another clock, so threads, sockets, pipes, processes and signals are refused
-    with RuntimeError. Use it as `asyncio.Runner(loop_factory=VirtualLoop)`, or through `run`.
+    with NotImplementedError (a RuntimeError). Use it as `asyncio.Runner(loop_factory=VirtualLoop)`, or through `run`.
     """
 
     def __init__(self, *, time_limit: float | None = None) -> None:
@@ -157,7 +157,7 @@ def _make_task(
 
 def _refuse(name: str) -> Any:
     def refused(self: VirtualLoop, *_arguments: object, **_options: object) -> NoReturn:
-        raise RuntimeError(
+        raise NotImplementedError(
             f"{name} does not work in virtual time: threads, sockets, processes and signals follow "
             "another clock; use the virtual network, or a real event loop"
         )
