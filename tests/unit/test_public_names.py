@@ -22,7 +22,7 @@ import pytest
 import aioiroh
 
 PINNED = Path(__file__).with_name("public_names.txt")
-MODULES = ["aioiroh", "aioiroh.lookup", "aioiroh.presets"]
+MODULES = ["aioiroh", "aioiroh.lookup", "aioiroh.presets", "aioiroh.testing"]
 
 
 def surface() -> str:

@@ -7,9 +7,10 @@ import gc
 import itertools
 import selectors
 from collections.abc import Coroutine, Generator
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from aioiroh.errors import AioirohError
+from aioiroh.testing.secluded import SecludedLoop
 from aioiroh.testing.stuck import describe_tasks
 
 __all__ = ["DeadlockError", "SimulatedTimeoutError", "VirtualLoop"]
@@ -33,7 +34,7 @@ class SimulatedTimeoutError(AioirohError, TimeoutError):
     """The simulation reached its limit of virtual time."""
 
 
-class VirtualLoop(asyncio.SelectorEventLoop):
+class VirtualLoop(SecludedLoop):
     """Runs callbacks, tasks and timers, but never waits: where others sleep, time jumps.
 
     `time()` begins at 0 and stands still while anything is ready; then it jumps to the next timer. A
@@ -46,7 +47,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     is collected at fixed moments. (A set of other objects may still be iterated in any order.)
 
     The outside world has another clock, so threads, sockets, pipes, processes and signals are refused
-    with NotImplementedError (a RuntimeError). Use it as `asyncio.Runner(loop_factory=VirtualLoop)`, or through `run`.
+    with NotImplementedError. Use it as `asyncio.Runner(loop_factory=VirtualLoop)`, or through `run`.
     """
 
     def __init__(self, *, time_limit: float | None = None) -> None:
@@ -62,8 +63,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def run_forever(self) -> None:
         """See `asyncio.loop.run_forever`. The garbage collector rests meanwhile."""
         automatic = gc.isenabled()
-        if self._turns == 0:
-            gc.collect()
         gc.disable()
         try:
             super().run_forever()
@@ -75,8 +74,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Virtual seconds since the loop was made, in whole nanoseconds."""
         return self._nanoseconds / NANOSECONDS
 
-    def leap(self, timeout: float | None) -> None:
-        """What happens between two turns: nothing, or a jump of `timeout` seconds."""
+    def _jump(self, timeout: float | None) -> None:
+        # Between two turns: nothing, or over the `timeout` seconds to the next timer.
         self._turns += 1
         if self._turns % COLLECT_EVERY == 0:
             gc.collect()
@@ -99,8 +98,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """A future of this loop."""
         return _Future(loop=self)
 
-    def next_number(self) -> int:
-        """A number for a future or a task, unlike any other."""
+    def _next_number(self) -> int:
+        # For futures and tasks: each another one, the same in each run.
         return next(self._numbers)
 
 
@@ -112,7 +111,7 @@ class _Leap(selectors.SelectSelector):
         self._loop = loop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self._loop.leap(timeout)
+        self._loop._jump(timeout)
         return []
 
 
@@ -123,7 +122,7 @@ class _Future(asyncio.Future[T]):
 
     def __init__(self, *, loop: VirtualLoop) -> None:
         super().__init__(loop=loop)
-        self._number = loop.next_number()
+        self._number = loop._next_number()
 
     def __hash__(self) -> int:
         return self._number
@@ -139,7 +138,7 @@ class _Task(asyncio.Task[T]):
     # The base class puts the task into a set while it is being initialised.
     def __new__(cls, _coro: object, *, loop: VirtualLoop, **_options: Any) -> _Task[T]:
         task = super().__new__(cls)
-        task._number = loop.next_number()
+        task._number = loop._next_number()
         return task
 
     def __hash__(self) -> int:
@@ -153,46 +152,3 @@ def _make_task(
 ) -> asyncio.Task[T]:
     assert isinstance(loop, VirtualLoop)
     return _Task(coro, loop=loop, **options)
-
-
-def _refuse(name: str) -> Any:
-    def refused(self: VirtualLoop, *_arguments: object, **_options: object) -> NoReturn:
-        raise NotImplementedError(
-            f"{name} does not work in virtual time: threads, sockets, processes and signals follow "
-            "another clock; use the virtual network, or a real event loop"
-        )
-
-    refused.__name__ = name
-    return refused
-
-
-for _name in (
-    "add_reader",
-    "add_signal_handler",
-    "add_writer",
-    "connect_accepted_socket",
-    "connect_read_pipe",
-    "connect_write_pipe",
-    "create_connection",
-    "create_datagram_endpoint",
-    "create_server",
-    "create_unix_connection",
-    "create_unix_server",
-    "getaddrinfo",
-    "getnameinfo",
-    "run_in_executor",
-    "sendfile",
-    "sock_accept",
-    "sock_connect",
-    "sock_recv",
-    "sock_recv_into",
-    "sock_recvfrom",
-    "sock_recvfrom_into",
-    "sock_sendall",
-    "sock_sendfile",
-    "sock_sendto",
-    "start_tls",
-    "subprocess_exec",
-    "subprocess_shell",
-):
-    setattr(VirtualLoop, _name, _refuse(_name))
