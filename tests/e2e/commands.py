@@ -29,11 +29,8 @@ class Process:
     """A command that runs; its output is collected while it does."""
 
     def __init__(self, arguments: Sequence[object], **options: Any) -> None:
-        # The package that is tested, wherever the process runs.
-        source = str(Path(aioiroh.__file__).parent.parent)
-        options["env"] = {**os.environ, **options.get("env", {}), "PYTHONPATH": source}
-        self._process = subprocess.Popen(
-            [*AIOIROH, *map(str, arguments)],
+        self._process = self.spawn(
+            arguments,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -53,6 +50,14 @@ class Process:
         ]
         for reader in self._readers:
             reader.start()
+
+    @staticmethod
+    def spawn(arguments: Sequence[object], **options: Any) -> subprocess.Popen[Any]:
+        """Starts the command; options are those of `Popen`, `env` is added to ours."""
+        # The package that is tested, wherever the process runs.
+        source = str(Path(aioiroh.__file__).parent.parent)
+        options["env"] = {**os.environ, **options.get("env", {}), "PYTHONPATH": source}
+        return subprocess.Popen([*AIOIROH, *map(str, arguments)], **options)
 
     def _read(self, stream: Any, lines: list[str]) -> None:
         for line in stream:

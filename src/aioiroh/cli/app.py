@@ -16,9 +16,13 @@ __all__ = ["app"]
 
 def _version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     if wanted and not context.resilient_parsing:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        click.echo(f"aioiroh {version('aioiroh')}")
+        try:
+            number = version("aioiroh")
+        except PackageNotFoundError:  # run from its sources
+            number = "(not installed)"
+        click.echo(f"aioiroh {number}")
         context.exit()
 
 
