@@ -151,7 +151,7 @@ def test_json_has_no_bars_on_a_terminal(
     assert "\x1b" not in terminal.raw
 
 
-def test_without_a_terminal_rich_is_not_loaded(tmp_path: Path, sending: Sending) -> None:
+def test_without_a_terminal_no_bars_are_loaded(tmp_path: Path, sending: Sending) -> None:
     with sending(fill(tmp_path, {"x": b"x"}), env={"PYTHONPROFILEIMPORTTIME": "1"}) as sender:
         assert "aioiroh.blobs" in sender.err
         assert "rich" not in sender.err
