@@ -1,7 +1,8 @@
 """Sends a real folder from one process to another, as two people would, and compares every byte.
 
 The folder is this project's own sources and documentation, and one file of 512 MiB of random bytes. What the
-two commands print is theirs; a terminal gets progress bars.
+two commands print is theirs. The receiver gets the terminal for its progress bar; what the sender said
+follows.
 """
 
 from __future__ import annotations
@@ -60,13 +61,17 @@ def main() -> int:
 
         say(f"aioiroh send {folder.name}")
         sender = subprocess.Popen(
-            [AIOIROH, "send", folder.name], cwd=here, stdout=subprocess.PIPE, text=True
+            [AIOIROH, "send", folder.name],
+            cwd=here,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         try:
             assert sender.stdout is not None
             ticket = sender.stdout.readline().strip()
             if not ticket:
-                raise SystemExit(f"send ended without a ticket, exit code {sender.wait()}")
+                raise SystemExit(f"send failed: {sender.communicate()[1]}")
             say(f"aioiroh receive {ticket[:24]}… -o there")
             started = time.monotonic()
             receive = [AIOIROH, "receive", ticket, "-o", there]
@@ -76,10 +81,13 @@ def main() -> int:
         finally:
             sender.send_signal(signal.SIGINT)
             try:
-                sender.wait(10)
+                said = sender.communicate(timeout=10)[1]
             except subprocess.TimeoutExpired:
                 sender.kill()
+                raise
 
+        say("the sender said")
+        print(said, end="")
         say("comparing the hash of every file")
         received = hashes(there / folder.name)
         for name in sorted(expected.keys() | received.keys()):
