@@ -22,7 +22,7 @@ import pytest
 import aioiroh
 
 PINNED = Path(__file__).with_name("public_names.txt")
-MODULES = ["aioiroh", "aioiroh.lookup", "aioiroh.presets", "aioiroh.testing"]
+MODULES = ["aioiroh", "aioiroh.blobs", "aioiroh.lookup", "aioiroh.presets", "aioiroh.testing"]
 
 
 def surface() -> str:
@@ -58,8 +58,9 @@ def describe_class(path: str, cls: type) -> Iterator[str]:
     yield f"{path}({bases})" if bases else path
     if isinstance(cls, enum.EnumType):
         yield from (f"{path}.{member.name} = {member.value!r}" for member in cls)
+    listed = getattr(cls, "__members__", {})
     for name, value in sorted(members(cls).items()):
-        if name == "__init__" or not name.startswith("_"):
+        if name not in listed and (name == "__init__" or not name.startswith("_")):
             yield from describe_member(f"{path}.{name}", value)
 
 
