@@ -258,6 +258,8 @@ class Driver:
             number, transport=None if transport is None else transport.native(), alpns=alpns
         )
         if isinstance(answer, tuple):
+            # A virtual slot has the engine's answer to the peer, and nothing else may come to send it.
+            self.touched()
             raise connection_lost(*answer)
         return Connection(self._adopt(answer, None))
 
