@@ -30,6 +30,8 @@ from aioiroh import (
     presets,
 )
 from aioiroh.errors import AddressParsingError
+from aioiroh.lookup import LookupService
+from aioiroh.net import SystemNetwork
 
 ALPN = b"test/1"
 
@@ -98,6 +100,19 @@ async def test_default_sockets_are_wildcards_with_granted_buffers():
             assert slot.port > 0
             assert slot.receive_buffer > 0
             assert slot.send_buffer > 0
+
+
+async def test_a_machine_without_ipv6():
+    class WithoutIpv6(SystemNetwork):
+        def bind_udp(self, host, address, options):
+            if ":" in address[0]:
+                raise OSError(errno.EAFNOSUPPORT, "no IPv6 here")
+            return super().bind_udp(host, address, options)
+
+    async with Endpoint.bind(network=WithoutIpv6()) as endpoint:
+        assert [slot.host for slot in endpoint.bound_sockets] == ["0.0.0.0"]
+    with pytest.raises(BindError, match=r"\[::\]:0"):
+        await Endpoint.bind(bind="[::]:0", network=WithoutIpv6())
 
 
 async def test_wildcard_sockets_are_told_as_interface_addresses():
@@ -500,16 +515,57 @@ async def test_metrics_and_events(caplog):
             assert socket["recv_data_ipv4"] > 1200
             assert socket["recv_datagrams"] > 1
             assert socket["send_ipv6"] == 0
+            assert socket["paths_direct"] == 1
+            assert socket["transport_ip_paths_added"] == 1
+            assert socket["transport_ip_paths_removed"] == 1
     told = [(record.event, record.fields) for record in caplog.records if hasattr(record, "event")]
     names = [name for name, _ in told]
     for name in ("conn.connecting", "conn.incoming"):
         assert names.count(name) == 1
-    for name in ("conn.connected", "conn.closed"):
+    for name in ("conn.connected", "path.open", "conn.closed"):
         assert names.count(name) == 2
     sides = {
         fields["side"]: fields["remote_id"] for name, fields in told if name == "conn.connected"
     }
     assert sides == {"client": str(server.id), "server": str(client.id)}
+
+
+async def test_a_second_path_is_counted_and_remembered():
+    # Multipath: the client adds a path from the same to another address of the server.
+    both = ("127.0.0.1:0", "127.0.0.2:0")
+    async with Endpoint.bind(bind=both, alpns=[ALPN]) as server, Endpoint.bind() as client:
+        accepted, dialled = await connected(server, client)
+        (other,) = [
+            (slot.host, slot.port)
+            for slot in server.bound_sockets
+            if (slot.host, slot.port) != dialled.paths.value[0].remote
+        ]
+        opened = asyncio.ensure_future(dialled.paths.wait_for(lambda paths: len(paths) == 2))
+        await asyncio.sleep(0)
+        dialled.state.native.open_path(other, None, "backup")
+        client._driver.touched()
+        async with asyncio.timeout(5):
+            await opened
+        assert client.metrics.snapshot()["socket"]["transport_ip_paths_added"] == 2
+        assert other in client._remotes.addresses(bytes(server.id))
+        dialled.close()
+        await accepted.closed()
+        assert client.metrics.snapshot()["socket"]["transport_ip_paths_removed"] == 2
+
+
+async def test_a_lookup_service_that_does_not_close_is_left(monkeypatch, caplog):
+    monkeypatch.setattr("aioiroh.endpoint.LOOKUP_CLOSE_TIMEOUT", 0.05)
+
+    class Stuck(LookupService):
+        provenance = "stuck"
+
+        async def aclose(self):
+            await asyncio.sleep(60)
+
+    async with asyncio.timeout(2):
+        async with bind(lookup=[Stuck()]):
+            pass
+    assert "did not close" in caplog.text
 
 
 async def test_watching_the_address():

@@ -46,7 +46,13 @@ class Remotes:
             self._connected[peer] = remote
         remote.connections += 1
         if address is not None and address not in remote.addresses:
-            remote.addresses = (*remote.addresses, address)[-MAX_ADDRESSES:]
+            self.learn(peer, address)
+
+    def learn(self, peer: bytes, address: Address) -> None:
+        """A connected peer is also at this address."""
+        remote = self._connected[peer]
+        others = [other for other in remote.addresses if other != address]
+        remote.addresses = (*others, address)[-MAX_ADDRESSES:]
 
     def disconnected(self, peer: bytes) -> None:
         """A connection to `peer` has ended."""

@@ -43,13 +43,46 @@ class Roster:
         self.count += 1
         self.metrics.num_conns_opened += 1
         self.metrics.num_conns_direct += 1
-        self.remotes.connected(state.peer, state.native.remote())
+        remote = state.native.remote()
+        self.remotes.connected(state.peer, remote)
         if events.conn_connected.enabled:
             events.conn_connected(
                 conn_id=state.native.id,
                 remote_id=state.peer.hex(),
                 alpn=state.alpn,
                 side=state.native.side,
+            )
+        self._path_added(state, 0, remote)
+
+    def path_opened(self, state: ConnectionState, path: int, remote: tuple[str, int]) -> None:
+        """A connection has another path."""
+        if state.peer is not None and state.alpn is not None:
+            self.remotes.learn(state.peer, remote)
+            self._path_added(state, path, remote)
+
+    def _path_added(
+        self, state: ConnectionState, path: int, remote: tuple[str, int] | None
+    ) -> None:
+        state.open_paths += 1
+        self.metrics.paths_direct += 1
+        self.metrics.transport_ip_paths_added += 1
+        if events.path_open.enabled and state.peer is not None:
+            events.path_open(
+                conn_id=state.native.id,
+                remote_id=state.peer.hex(),
+                path_id=path,
+                remote_addr=remote,
+            )
+
+    def path_closed(self, state: ConnectionState, path: int, reason: str) -> None:
+        """A path was given up."""
+        if not state.open_paths:
+            return
+        state.open_paths -= 1
+        self.metrics.transport_ip_paths_removed += 1
+        if events.path_abandoned.enabled and state.peer is not None:
+            events.path_abandoned(
+                conn_id=state.native.id, remote_id=state.peer.hex(), path_id=path, reason=reason
             )
 
     def lost(self, state: ConnectionState) -> None:
@@ -58,6 +91,8 @@ class Roster:
             return
         self.count -= 1
         self.metrics.num_conns_closed += 1
+        self.metrics.transport_ip_paths_removed += state.open_paths
+        state.open_paths = 0
         self.remotes.disconnected(state.peer)
         if events.conn_closed.enabled:
             events.conn_closed(

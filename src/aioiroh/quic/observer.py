@@ -19,6 +19,12 @@ class Observer(Protocol):
     def lost(self, state: ConnectionState) -> None:
         """A connection is over, or will not come about; `state.lost` says why."""
 
+    def path_opened(self, state: ConnectionState, path: int, remote: tuple[str, int]) -> None:
+        """A connection has another path; not called for the path of its handshake, number 0."""
+
+    def path_closed(self, state: ConnectionState, path: int, reason: str) -> None:
+        """A path was given up; not called for those that a connection has when it ends."""
+
     def socket_error(self, slot: int, errno: int, destination: tuple[str, int]) -> None:
         """A socket could not send to this address; QUIC takes it for a loss."""
 

@@ -59,6 +59,7 @@ class ConnectionState:
         "loop",
         "lost",
         "native",
+        "open_paths",
         "paths",
         "peer",
         "reading",
@@ -81,6 +82,8 @@ class ConnectionState:
         # Streams opened before a client's handshake is complete, while early data is possible.
         self.early_streams: WeakSet[SendStream | RecvStream] | None = None
         self.lost: Exception | None = None
+        self.open_paths = 0
+        """For the observer."""
         self.paths: PathBoard | None = None
         self.reading: dict[int, RecvStream] = {}
         self.writing: dict[int, SendStream] = {}
@@ -275,10 +278,14 @@ class ConnectionState:
         self.wake(DATAGRAM_OUT)
 
     def on_path_established(self, path: int, detail: Any) -> None:
+        if self.driver.observer is not None:
+            self.driver.observer.path_opened(self, path, detail[0])
         if self.paths is not None:
             self.paths.on_established(path, *detail)
 
     def on_path_abandoned(self, path: int, detail: Any) -> None:
+        if self.driver.observer is not None:
+            self.driver.observer.path_closed(self, path, detail[0])
         if self.paths is not None:
             self.paths.on_abandoned(path, *detail)
 
