@@ -67,7 +67,7 @@ impl Slot {
         events.push(Event::Closed { conn: self.id, close });
     }
 
-    pub(crate) fn on_event(&mut self, event: Inner, events: &mut Vec<Event>) {
+    pub(crate) fn on_event(&mut self, event: Inner, now: Instant, events: &mut Vec<Event>) {
         let conn = self.id;
         match event {
             Inner::HandshakeDataReady => {}
@@ -76,9 +76,17 @@ impl Slot {
                 if rejected {
                     self.streams.forget_local(Side::Client);
                 }
-                // The verifiers accept nothing else, so this cannot fail after a handshake.
-                let (peer, alpn) = identity(&self.conn).expect("an authenticated peer");
-                events.push(Event::Connected { conn, zero_rtt: self.early && !rejected, peer, alpn });
+                match identity(&self.conn) {
+                    Some((peer, alpn)) => {
+                        events.push(Event::Connected { conn, zero_rtt: self.early && !rejected, peer, alpn })
+                    }
+                    // TLS lets nobody through without a key and a protocol; if it did, we do not.
+                    None => {
+                        self.conn.close(now, 0u32.into(), Default::default());
+                        let reason = "the peer has no key or no protocol".to_owned();
+                        self.closed(Close::Transport { code: 0x128, frame: None, reason }, events);
+                    }
+                }
             }
             Inner::HandshakeConfirmed => events.push(Event::Confirmed { conn }),
             Inner::ConnectionLost { reason } => self.closed(close_of(reason), events),

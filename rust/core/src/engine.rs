@@ -4,8 +4,7 @@ mod calls;
 mod pump;
 
 use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, VecDeque},
+    collections::{BTreeSet, VecDeque},
     net::{IpAddr, SocketAddr},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex},
@@ -122,7 +121,8 @@ pub struct Engine {
     /// Drained connections that somebody may still read from.
     finished: FxHashMap<ConnId, Box<Slot>>,
     dirty: VecDeque<usize>,
-    timers: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// At most one entry for each connection: the instant it is armed for.
+    timers: BTreeSet<(Instant, usize)>,
     pending: FxHashMap<u64, Pending>,
     pending_order: VecDeque<u64>,
     next_incoming: u64,
@@ -181,7 +181,7 @@ impl Engine {
             live: 0,
             finished: FxHashMap::default(),
             dirty: VecDeque::new(),
-            timers: BinaryHeap::new(),
+            timers: BTreeSet::new(),
             pending: FxHashMap::default(),
             pending_order: VecDeque::new(),
             next_incoming: 1,
@@ -362,15 +362,12 @@ impl Engine {
 
     /// Fires the timers that are due.
     pub fn expire(&mut self, now: Instant) {
-        while let Some(&Reverse((deadline, index))) = self.timers.peek() {
+        while let Some(&(deadline, index)) = self.timers.first() {
             if deadline > now {
                 break;
             }
-            self.timers.pop();
+            self.timers.pop_first();
             let Some(slot) = self.conns.get_mut(index).and_then(Option::as_mut) else { continue };
-            if slot.armed != Some(deadline) {
-                continue;
-            }
             slot.armed = None;
             match slot.conn.poll_timeout() {
                 Some(due) if due <= now => {
@@ -393,14 +390,17 @@ impl Engine {
         if let Some(due) = slot.conn.poll_timeout()
             && slot.armed.is_none_or(|armed| due < armed)
         {
-            slot.armed = Some(due);
-            self.timers.push(Reverse((due, index)));
+            // A later deadline waits until the earlier one fires: most move on with every packet.
+            if let Some(armed) = slot.armed.replace(due) {
+                self.timers.remove(&(armed, index));
+            }
+            self.timers.insert((due, index));
         }
     }
 
     /// When the next timer is due; never later, sometimes too early.
     pub fn deadline(&self) -> Option<Instant> {
-        self.timers.peek().map(|&Reverse((deadline, _))| deadline)
+        self.timers.first().map(|&(deadline, _)| deadline)
     }
 
     /// True while connections wait for their turn.

@@ -161,6 +161,7 @@ impl Engine {
             }
             Err(error) => {
                 self.pending.insert(id, Pending { incoming: error.into_incoming(), since: now });
+                self.pending_order.push_back(id);
                 Ok(false)
             }
         }

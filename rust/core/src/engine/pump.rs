@@ -84,7 +84,7 @@ impl Engine {
         let mut drained = false;
         loop {
             while let Some(event) = slot.conn.poll() {
-                slot.on_event(event, &mut self.events);
+                slot.on_event(event, now, &mut self.events);
             }
             if slot.streams.pending() {
                 slot.streams.serve(&mut slot.conn, slot.id, &mut self.events);
@@ -121,7 +121,7 @@ impl Engine {
                 return true;
             }
             while let Some(event) = slot.conn.poll() {
-                slot.on_event(event, &mut self.events);
+                slot.on_event(event, now, &mut self.events);
                 again = true;
             }
             if quota == 0 {
@@ -136,10 +136,13 @@ impl Engine {
     }
 
     fn forget(&mut self, index: usize) {
-        if let Some(slot) = self.conns[index].take()
-            && slot.held
-        {
-            self.finished.insert(slot.id, slot);
+        if let Some(mut slot) = self.conns[index].take() {
+            if let Some(armed) = slot.armed.take() {
+                self.timers.remove(&(armed, index));
+            }
+            if slot.held {
+                self.finished.insert(slot.id, slot);
+            }
         }
         self.generations[index] = self.generations[index].wrapping_add(1);
         self.live -= 1;
@@ -150,6 +153,9 @@ impl Engine {
         self.stats.panics += 1;
         let Some(slot) = self.conns[index].take() else { return };
         let id = slot.id;
+        if let Some(armed) = slot.armed {
+            self.timers.remove(&(armed, index));
+        }
         if !slot.closed {
             self.events.push(Event::Closed { conn: id, close: Close::Panic(text) });
         }
