@@ -15,7 +15,7 @@ from aioiroh.errors import (
     LocallyClosedError,
     WrongLoopError,
 )
-from aioiroh.quic import Driver
+from aioiroh.quic import Driver, TransportConfig
 
 ALPN = b"test/1"
 
@@ -227,3 +227,60 @@ async def test_virtual_slots_under_the_loops_clock():
     assert 0.015 < dialled.rtt < 0.2
     await client.aclose()
     await server.aclose()
+
+
+class GreedyWire(Wire):
+    """Opens a stream as soon as there is credit, before anybody is told of it."""
+
+    def __init__(self, loop):
+        super().__init__(loop)
+        self.greedy = None
+        self.taken = []
+
+    def attach(self, driver, address):
+        inject = driver.inject
+
+        def inject_and_open(*arguments, **options):
+            inject(*arguments, **options)
+            if self.greedy is not None and not self.taken:
+                stream = self.greedy.state.native.open(1)
+                if stream is not None:
+                    self.taken.append(stream)
+
+        driver.inject = inject_and_open
+        super().attach(driver, address)
+
+
+async def test_credit_taken_by_another_does_not_silence_those_who_wait():
+    loop = asyncio.get_running_loop()
+    wire = GreedyWire(loop)
+    transport = TransportConfig(max_uni_streams=2)
+    drivers = []
+    for secret, address in ((b"\1" * 32, ("10.0.0.1", 1)), (b"\2" * 32, ("10.0.0.2", 2))):
+        engine = _native.Engine(
+            secret, alpns=[ALPN], transport=transport.native(), clock=loop.time, seed=secret
+        )
+        drivers.append(Driver(engine, virtual=True))
+        wire.attach(drivers[-1], address)
+    client, server = drivers
+    dialled = client.connect(("10.0.0.2", 2), _native.public_key(b"\2" * 32), [ALPN])
+    accepted = (await server.accept()).accept()
+    await accepted.handshake_completed()
+    await dialled.handshake_completed()
+    streams = [await dialled.open_uni() for _ in range(2)]
+    waiting = [asyncio.ensure_future(dialled.open_uni()) for _ in range(2)]
+    await asyncio.sleep(0.05)
+    wire.greedy = dialled
+    for stream in streams:
+        await stream.finish()
+    # The peer gives both credits in one frame.
+    received = [await accepted.accept_uni() for _ in streams]
+    for stream in received:
+        assert await stream.read() == b""
+    async with asyncio.timeout(2):
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    assert wire.taken
+    for task in waiting:
+        task.cancel()
+    for driver in drivers:
+        await driver.aclose(timeout=0)

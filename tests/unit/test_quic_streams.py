@@ -196,6 +196,21 @@ async def test_stop_reaches_the_writer(quic_pair):
             await recv.read()
 
 
+async def test_writing_to_a_stopped_stream_fails_also_when_the_send_window_is_full(quic_pair):
+    small = TransportConfig(send_window=1000)
+    async with quic_pair(small) as pair:
+        send, recv = await halves(pair)
+        other, _ = await halves(pair)
+        recv.stop(5)
+        await asyncio.sleep(0.05)
+        pair.server_node.driver._alarm.stop()
+        filling = asyncio.create_task(other.write(bytes(5000)))
+        await asyncio.sleep(0.05)
+        with pytest.raises(StreamStoppedError):
+            await send.write(b"more")
+        filling.cancel()
+
+
 async def test_stopped_is_known_also_when_nobody_waited(quic_pair):
     async with quic_pair() as pair:
         send, recv = await halves(pair)

@@ -181,13 +181,15 @@ impl Slot {
 
     pub fn open(&mut self, dir: Dir) -> Option<StreamId> {
         let stream = self.conn.streams().open(dir);
-        self.wants_available[dir as usize] = stream.is_none();
+        // Never withdrawn by a success: others may wait, and the credit they wait for may be here
+        // while its event is not yet handed out.
+        self.wants_available[dir as usize] |= stream.is_none();
         stream
     }
 
     pub fn accept(&mut self, dir: Dir) -> Option<StreamId> {
         let stream = self.opened[dir as usize].pop_front();
-        self.wants_opened[dir as usize] = stream.is_none();
+        self.wants_opened[dir as usize] |= stream.is_none();
         stream
     }
 

@@ -104,6 +104,9 @@ class SendStream:
                 raise StreamClosedError("the stream was finished or reset; open a new one")
             if state.lost is not None:
                 raise state.failure()
+            if self._stop_code is not None or state.stop_codes:
+                # It is reset by now, and the engine may call a reset stream blocked for ever.
+                self._raise_if_stopped()
             if done == size:
                 return
             try:
@@ -201,9 +204,7 @@ class SendStream:
         while self._phase != ACKNOWLEDGED:
             if self._phase == RESET:
                 raise StreamClosedError("the stream was reset; nothing more is acknowledged")
-            code = self._take_stop_code()
-            if code is not None:
-                raise StreamStoppedError(code)
+            self._raise_if_stopped()
             await self._watch()
 
     async def _watch(self) -> None:
@@ -320,6 +321,11 @@ class SendStream:
         if self._stop_code is None and self._state.stop_codes:
             self._stop_code = self._state.stop_codes.pop(self._id, None)
         return self._stop_code
+
+    def _raise_if_stopped(self) -> None:
+        code = self._take_stop_code()
+        if code is not None:
+            raise StreamStoppedError(code)
 
     def _failure(self, error: _native.NativeError) -> Exception:
         if isinstance(error, _native.StreamStopped):
