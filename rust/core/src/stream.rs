@@ -29,7 +29,8 @@ pub trait StreamSink: Send {
     /// peer, until the waker is called.
     fn capacity(&mut self) -> usize;
 
-    /// Takes bytes in stream order, at most [`capacity`](Self::capacity) of them.
+    /// Takes bytes in stream order, at most [`capacity`](Self::capacity) of them. After some pushes the engine asks
+    /// [`notify`](Self::notify) or [`stopped`](Self::stopped).
     fn push(&mut self, data: Bytes);
 
     /// The stream is over; called at most once, after the last [`push`](Self::push).

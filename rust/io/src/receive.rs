@@ -9,7 +9,7 @@ use aioiroh_bao::hash::{Hash, Pair};
 use aioiroh_bao::tree::GROUP;
 use aioiroh_bao::{ChunkRanges, Need, Verifier};
 use aioiroh_core::stream::{StreamEnd, StreamSink, Waker};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 
 use crate::bell::Bell;
@@ -180,7 +180,8 @@ impl Receiver {
         if std::mem::replace(&mut gate.attached, true) {
             return None;
         }
-        Some(Box::new(Sink { inbound: self.0.clone() }))
+        let sink = Sink { inbound: self.0.clone(), pushed: VecDeque::new(), pushed_len: 0 };
+        Some(Box::new(sink))
     }
 }
 
@@ -498,7 +499,8 @@ fn take(queue: &mut VecDeque<Bytes>, mut out: &mut [u8]) {
         let Some(front) = queue.front_mut() else { return };
         let now = front.len().min(out.len());
         let (head, rest) = out.split_at_mut(now);
-        head.copy_from_slice(&front.split_to(now));
+        head.copy_from_slice(&front[..now]);
+        front.advance(now);
         out = rest;
         if front.is_empty() {
             queue.pop_front();
@@ -511,7 +513,8 @@ fn take_to(queue: &mut VecDeque<Bytes>, out: &mut Vec<u8>, mut len: usize) {
     while len > 0 {
         let Some(front) = queue.front_mut() else { return };
         let now = front.len().min(len);
-        out.extend_from_slice(&front.split_to(now));
+        out.extend_from_slice(&front[..now]);
+        front.advance(now);
         len -= now;
         if front.is_empty() {
             queue.pop_front();
@@ -552,9 +555,30 @@ impl Drop for Inbound {
     }
 }
 
-/// What the engine holds.
+/// What the engine holds. It pushes packet by packet: they are collected here, so that the gate is taken for many at once.
 struct Sink {
     inbound: Arc<Inbound>,
+    pushed: VecDeque<Bytes>,
+    pushed_len: usize,
+}
+
+impl Sink {
+    fn hand_in(&mut self) {
+        if self.pushed_len == 0 {
+            return;
+        }
+        let len = std::mem::take(&mut self.pushed_len);
+        let mut gate = self.inbound.gate.lock();
+        if gate.over {
+            drop(gate);
+            self.pushed.clear();
+            return;
+        }
+        gate.queued += len;
+        self.inbound.worker.queued.fetch_add(len, Ordering::Relaxed);
+        gate.queue.append(&mut self.pushed);
+        self.inbound.advance(gate, false);
+    }
 }
 
 impl StreamSink for Sink {
@@ -564,6 +588,7 @@ impl StreamSink for Sink {
     }
 
     fn capacity(&mut self) -> usize {
+        self.hand_in();
         let mut gate = self.inbound.gate.lock();
         gate.bell.looked();
         if gate.over {
@@ -576,20 +601,17 @@ impl StreamSink for Sink {
     }
 
     fn push(&mut self, data: Bytes) {
-        if data.is_empty() {
-            return;
+        if !data.is_empty() {
+            self.pushed_len += data.len();
+            self.pushed.push_back(data);
+            if self.pushed_len >= BATCH {
+                self.hand_in();
+            }
         }
-        let mut gate = self.inbound.gate.lock();
-        if gate.over {
-            return;
-        }
-        gate.queued += data.len();
-        self.inbound.worker.queued.fetch_add(data.len(), Ordering::Relaxed);
-        gate.queue.push_back(data);
-        self.inbound.advance(gate, false);
     }
 
     fn end(&mut self, end: StreamEnd) {
+        self.hand_in();
         let mut gate = self.inbound.gate.lock();
         if gate.end.is_none() {
             gate.end = Some(end);
@@ -598,18 +620,21 @@ impl StreamSink for Sink {
     }
 
     fn notify(&mut self) -> bool {
+        self.hand_in();
         let mut gate = self.inbound.gate.lock();
         gate.bell.looked();
         gate.reports.take_news()
     }
 
     fn stopped(&mut self) -> Option<u64> {
+        self.hand_in();
         self.inbound.gate.lock().stop
     }
 }
 
 impl Drop for Sink {
     fn drop(&mut self) {
+        self.hand_in();
         let mut gate = self.inbound.gate.lock();
         gate.bell.let_go();
         if gate.end.is_none() {

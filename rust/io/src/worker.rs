@@ -146,6 +146,11 @@ impl Worker {
         }
     }
 
+    /// Bytes that all transfers have queued.
+    pub fn queued(&self) -> usize {
+        self.shared.queued.load(Ordering::Relaxed)
+    }
+
     /// A child process has the memory of the thread but not the thread.
     pub(crate) fn check_process(&self) -> io::Result<()> {
         if self.process == std::process::id() {
