@@ -239,3 +239,67 @@ def test_a_shared_file_that_changes(tmp_path: Path, sending: Sending, receive: R
             file.write(b"changed")
         receive(sender.ticket, "-o", tmp_path / "there", code=5)
         assert not (tmp_path / "there").exists()
+
+
+# --- standard output -----------------------------------------------------------------------------
+
+
+def test_nobody_reads_the_output(tmp_path: Path, start: Start) -> None:
+    read, write = os.pipe()
+    sender = start("send", *LOOPBACK, fill(tmp_path, {"x": b"x"}), stdout=write)
+    os.close(read)
+    os.close(write)
+    sender.wait(1)
+    assert sender.err.endswith("error: nobody reads the output any more\n")
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_output_to_a_full_disk(tmp_path: Path, start: Start, options: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        sender = start("send", *LOOPBACK, fill(tmp_path, {"x": b"x"}), *options, stdout=full)
+        sender.wait(1)
+    assert "no space left" in sender.err
+
+
+def test_a_hidden_folder_that_is_not_ours(
+    tmp_path: Path, sending: Sending, receive: Receive
+) -> None:
+    from aioiroh.blobs import BlobTicket
+
+    fill(tmp_path, {"x": b"x", "there/old": b""})
+    with sending(tmp_path / "x") as sender:
+        hash = BlobTicket.parse(sender.ticket).hash.short()
+        trap = tmp_path / "there" / f".aioiroh-receive-{hash}"
+        trap.symlink_to(tmp_path)
+        done = receive(sender.ticket, "-o", tmp_path / "there", code=1)
+    assert "is not ours" in done.err
+    assert sorted(os.listdir(tmp_path)) == ["there", "x"]
+
+
+def test_two_receives_of_the_same_at_once(
+    tmp_path: Path, sending: Sending, start: Start, receive: Receive
+) -> None:
+    sparse(tmp_path / "big", 1 << 30)
+    with sending(tmp_path / "big") as sender:
+        first = start("receive", *LOOPBACK, sender.ticket, "-o", tmp_path / "there", "--json")
+        first.event("progress")
+        done = receive(sender.ticket, "-o", tmp_path / "there", code=3)
+        assert "another receive of the same content" in done.err
+        first.signal(signal.SIGINT)
+        first.wait(130)
+    assert not (tmp_path / "there").exists()
+
+
+def test_what_a_killed_receive_leaves_is_cleared_by_the_next(
+    tmp_path: Path, sending: Sending, start: Start, receive: Receive
+) -> None:
+    sparse(tmp_path / "big", 300 << 20)
+    with sending(tmp_path / "big") as sender:
+        first = start("receive", *LOOPBACK, sender.ticket, "-o", tmp_path / "there", "--json")
+        first.event("progress")
+        first.kill()
+        (left,) = os.listdir(tmp_path / "there")
+        assert left.startswith(".aioiroh-receive-")
+        receive(sender.ticket, "-o", tmp_path / "there")
+    assert os.listdir(tmp_path / "there") == ["big"]
+    assert os.path.getsize(tmp_path / "there" / "big") == 300 << 20

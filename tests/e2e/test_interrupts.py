@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -103,3 +105,13 @@ def test_the_second_one_ends_at_once(tmp_path: Path, sending: Sending) -> None:
         sender.signal(signal.SIGTERM)
         os.kill(sender.pid, signal.SIGCONT)
         sender.wait(None, seconds=2)
+
+
+def test_before_anything_has_begun() -> None:
+    code = (
+        "import os, signal, click, aioiroh.cli\n"
+        "click.Command.main = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)\n"
+        "aioiroh.cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")

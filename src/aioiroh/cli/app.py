@@ -98,7 +98,7 @@ def send(
     options = SendOptions(paths, bind=bind, secret=_secret(), once=once, verbose=verbose)
     run(
         lambda display, interrupts: send(options, display, interrupts),
-        choose_display(as_json=as_json),
+        choose_display(as_json=as_json, with_log=verbose >= 2),
         verbose=verbose,
     )
 
@@ -156,7 +156,7 @@ def receive(
     )
     run(
         lambda display, _interrupts: receive(options, display),
-        choose_display(as_json=as_json),
+        choose_display(as_json=as_json, with_log=verbose >= 2),
         verbose=verbose,
     )
 

@@ -9,9 +9,11 @@ import asyncio
 import json
 import os
 import sys
+import unicodedata
+from collections.abc import Callable
 from typing import Any, Final, Self
 
-__all__ = ["Bar", "Display", "JsonDisplay", "PlainDisplay", "choose_display"]
+__all__ = ["Bar", "Display", "JsonDisplay", "PlainDisplay", "choose_display", "visible"]
 
 JSON_INTERVAL: Final = 0.5
 """Seconds between two progress events of one bar."""
@@ -40,13 +42,17 @@ class Display:
 
     is_interactive = False
     """Whether a person watches."""
+    on_lost: Callable[[], object] | None = None
+    """Called when standard output takes no more results."""
+    lost: OSError | None = None
+    """Why it does not."""
 
     def note(self, text: str) -> None:
-        """A line for people."""
+        """Lines for people."""
 
     def result(self, text: str) -> None:
-        """A line on standard output."""
-        _write(sys.stdout, text)
+        """A line on standard output, as it is."""
+        self._write_result(text)
 
     def event(self, name: str, /, **facts: object) -> None:
         """Something that happened, for programs."""
@@ -57,7 +63,7 @@ class Display:
 
     def failed(self, message: str, code: int) -> None:
         """The command ends with an error."""
-        _write(sys.stderr, f"error: {message}")
+        _write(sys.stderr, visible(f"error: {message}"))
 
     def restore_terminal(self) -> None:
         """The process ends at once; leaves the terminal as it was."""
@@ -65,12 +71,24 @@ class Display:
     def close(self) -> None:
         """Nothing moves any more."""
 
+    def _write_result(self, text: str) -> None:
+        if self.lost is not None:
+            return
+        try:
+            _write(sys.stdout, text)
+        except OSError as error:
+            self.lost = error
+            # Python writes what it has buffered when it ends; there it must not fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if self.on_lost is not None:
+                self.on_lost()
+
 
 class PlainDisplay(Display):
     """No terminal: lines for people, and no bars."""
 
     def note(self, text: str) -> None:
-        _write(sys.stderr, text)
+        _write(sys.stderr, visible(text))
 
 
 class JsonDisplay(Display):
@@ -80,7 +98,9 @@ class JsonDisplay(Display):
         """Events say it all."""
 
     def event(self, name: str, /, **facts: object) -> None:
-        _write(sys.stdout, json.dumps({"event": name, **facts}, ensure_ascii=False))
+        line = json.dumps({"event": name, **facts}, ensure_ascii=False)
+        # A file name that is not UTF-8 stays valid JSON that way.
+        self._write_result(line.encode("utf-8", "backslashreplace").decode())
 
     def bar(self, label: str, event: str | None = None, /, **facts: object) -> Bar:
         return Bar() if event is None else _JsonBar(self, event, facts)
@@ -116,20 +136,41 @@ class _JsonBar(Bar):
             self._pending = None
 
 
-def choose_display(*, as_json: bool) -> Display:
+def choose_display(*, as_json: bool, with_log: bool = False) -> Display:
     """The display that fits the options and where standard error goes."""
     if as_json:
         return JsonDisplay()
-    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    # The lines of a log and bars would write over each other.
+    if is_terminal and not with_log and os.environ.get("TERM") != "dumb":
         from .terminal import TerminalDisplay
 
         return TerminalDisplay()
     return PlainDisplay()
 
 
+def visible(text: str) -> str:
+    """`text` without what would steer a terminal or turn it around: that is escaped."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_visible, text))
+
+
+_DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def _visible(char: str) -> str:
+    if char == "\n":
+        return char
+    if char in _DIRECTIONS or unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"}:
+        return char.encode("unicode_escape").decode()
+    return char
+
+
 def _write(stream: Any, text: str) -> None:
-    # File names are any bytes, and the encoding of a terminal may lack what a name has.
-    data = text.encode("utf-8", "surrogateescape") + b"\n"
+    if stream is None:  # closed before the process began
+        return
     stream.flush()
-    stream.buffer.write(data)
+    # Names may have what the terminal's encoding lacks, or bytes that are no text at all.
+    stream.buffer.write(text.encode("utf-8", "surrogateescape") + b"\n")
     stream.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from enum import IntEnum
+from typing import Final
 
 from aioiroh.blobs import (
     ExportConflictError,
@@ -50,7 +51,7 @@ def explain(error: BaseException) -> Failure:
         case Failure():
             return error
         case ExportConflictError():
-            return Failure(str(error), ExitCode.CONFLICT)
+            return Failure(_conflict(error), ExitCode.CONFLICT)
         case ConnectError():
             return Failure(str(error), ExitCode.NO_CONNECTION)
         case ConnectionTimeoutError():
@@ -79,6 +80,17 @@ def explain(error: BaseException) -> Failure:
             return Failure("not enough memory")
     return Failure(f"this is a bug in aioiroh, please report it with the output of -vv: {error!r}")
 
+
+def _conflict(error: ExportConflictError) -> str:
+    shown = [f"  {path}" for path in error.paths[:MAX_LISTED]]
+    if len(error.paths) > MAX_LISTED:
+        shown.append(f"  and {len(error.paths) - MAX_LISTED:,} more")
+    advice = "move it away, replace it with --overwrite, or choose another folder with -o"
+    return "\n".join((f"something is in the way; {advice}:", *shown))
+
+
+MAX_LISTED: Final = 100
+"""Paths that are listed; a person needs no more to see what is the matter."""
 
 _ADVICE = {
     errno.ENOSPC: "free some space there, or choose another place",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
+import stat
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,9 +86,10 @@ async def receive(options: ReceiveOptions, display: Display) -> int:
                 received = await _fetch(connection, store, content, options, display)
             await _place(store, content, options, display, placed)
             seconds = asyncio.get_running_loop().time() - begun
-    except asyncio.CancelledError:
-        what = f"only {amounts.counted(len(placed), 'file')}" if placed else "nothing"
-        display.note(f"Interrupted: {what} was put into {options.directory}.")
+    except BaseException as error:
+        if isinstance(error, asyncio.CancelledError) or placed:
+            what = f"only {amounts.counted(len(placed), 'file')}" if placed else "nothing"
+            display.note(f"Interrupted: {what} was put into {options.directory}.")
         raise
     rate = amounts.rate(received / seconds) if seconds else "at once"
     display.note(f"Received {content} in {amounts.duration(seconds)} ({rate}), verified.")
@@ -127,6 +130,11 @@ def _directory(directory: Path) -> Iterator[None]:
 async def _open_store(options: ReceiveOptions) -> FileStore:
     """What arrives is kept in a hidden folder, from where each file moves to its place at once."""
     folder = options.directory / f".aioiroh-receive-{options.ticket.hash.short()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    state = folder.lstat()
+    if not stat.S_ISDIR(state.st_mode) or (hasattr(os, "geteuid") and state.st_uid != os.geteuid()):
+        # In a folder that many may write, somebody could wait for what arrives.
+        raise Failure(f"{folder} is not ours; remove it, or choose another folder with -o")
     try:
         return await FileStore.open(folder)
     except BusyError:
@@ -169,9 +177,6 @@ async def _look(
         else:
             content = await _look_at_collection(connection, store, options.ticket)
     display.note(f"The sender has {content}.")
-    if options.verbose:
-        for name, hash in content.collection:
-            display.note(f"{hash} {name}")
     display.event(
         "content",
         hash=str(options.ticket.hash),
@@ -180,6 +185,9 @@ async def _look(
     )
     await check_export(content.collection, options.directory, overwrite=options.overwrite)
     _check_space(content, options.directory)
+    if options.verbose:
+        for name, hash in content.collection:
+            display.note(f"{hash} {name}")
     return content
 
 

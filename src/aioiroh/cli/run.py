@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from .display import Display
-from .failures import explain
+from .failures import ExitCode, explain
 
 __all__ = ["Interrupts", "run"]
 
@@ -46,7 +46,13 @@ class Interrupts:
             self._display.restore_terminal()
             os._exit(128 + number)
         self.received = number
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Asks the command to end."""
         assert self._loop is not None and self._task is not None
+        if self._loop.is_closed():
+            os._exit(128 + (self.received or 0))
         self._loop.call_soon_threadsafe(self._task.cancel)
 
 
@@ -67,6 +73,7 @@ def run(
 
     async def attached() -> int:
         interrupts.attach()
+        display.on_lost = interrupts.cancel
         try:
             return await command(display, interrupts)
         finally:
@@ -74,13 +81,16 @@ def run(
 
     try:
         code = asyncio.run(attached())
-    except asyncio.CancelledError:
-        code = 128 + (interrupts.received or signal.SIGINT)
-        display.event("interrupted", code=code)
-    except Exception as error:  # noqa: BLE001 - whatever it is, a person reads it
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - a person reads it
         if verbose >= 2:
             traceback.print_exception(error)
-        failure = explain(error)
-        code = failure.code
-        display.failed(str(failure), code)
+        if interrupts.received is not None:
+            code = 128 + interrupts.received
+            display.event("interrupted", code=code)
+        else:
+            failure = explain(display.lost or error)
+            code = failure.code
+            display.failed(str(failure), code)
+    if display.lost is not None:
+        code = code or ExitCode.FAILED
     sys.exit(code)

@@ -8,9 +8,10 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from aioiroh import Endpoint, Router, SecretKey
 from aioiroh.blobs import (
@@ -35,6 +36,9 @@ from .receivers import Receiver, Shared
 from .run import Interrupts
 
 __all__ = ["SendOptions", "send"]
+
+MAX_NAMED: Final = 5
+"""Names of what is shared that are spelled out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,7 @@ def _announce(ticket: BlobTicket, shared: Imported, options: SendOptions, displa
         id=str(ticket.addr.id),
         addresses=addresses,
     )
-    what = ", ".join(dict.fromkeys(name.split("/")[0] for name in shared.collection.names))
+    what = _few(dict.fromkeys(name.split("/")[0] for name in shared.collection.names))
     count = f"{amounts.counted(len(shared.files), 'file')}, {amounts.size(shared.size)}"
     display.note(f"Sharing {what or 'an empty folder'} ({count}) at {', '.join(addresses)}.")
     if not shared.files:
@@ -122,6 +126,13 @@ def _announce(ticket: BlobTicket, shared: Imported, options: SendOptions, displa
     if display.is_interactive:
         until = "until one receiver has everything" if options.once else "until Ctrl-C"
         display.note(f"Keep this running; it serves {until}.")
+
+
+def _few(names: Iterable[str]) -> str:
+    """The first of the names, and how many more there are."""
+    shown = list(names)
+    more = len(shown) - MAX_NAMED
+    return ", ".join(shown[:MAX_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 class _Desk:

@@ -11,7 +11,7 @@ from rich.table import Column
 from rich.text import Text
 
 from . import amounts
-from .display import Bar, Display
+from .display import Bar, Display, visible
 from .meter import Meter
 
 __all__ = ["TerminalDisplay"]
@@ -36,7 +36,7 @@ class TerminalDisplay(Display):
     def note(self, text: str) -> None:
         # As `Text`, so that nothing in a file's name is read as markup; soft_wrap keeps long lines
         # whole for copying.
-        self._console.print(Text(text), soft_wrap=True)
+        self._console.print(Text(visible(text)), soft_wrap=True)
 
     def bar(self, label: str, event: str | None = None, /, **facts: object) -> Bar:
         if self._progress is None:
@@ -60,7 +60,9 @@ class TerminalDisplay(Display):
         return bar
 
     def failed(self, message: str, code: int) -> None:
-        self._console.print(Text("error: ", style="bold red") + Text(message), soft_wrap=True)
+        self._console.print(
+            Text("error: ", style="bold red") + Text(visible(message)), soft_wrap=True
+        )
 
     def restore_terminal(self) -> None:
         self._console.show_cursor(True)
