@@ -93,7 +93,7 @@ class Dial:
         transport: TransportConfig | None,
         early_data: bool,
         searching: bool,
-        unusable: Callable[[IpAddr], str | None],
+        unusable: Callable[[Address], str | None],
         secret: Callable[[int], bytes],
     ) -> None:
         self._driver = driver
@@ -122,9 +122,13 @@ class Dial:
         for address in addresses:
             if address in self._known or len(self._known) >= MAX_KNOWN:
                 continue
-            self._known[address] = reason = self._why_not(address)
-            if reason is None and isinstance(address, IpAddr):
-                self._open[address.pair] = address
+            if isinstance(address, IpAddr):
+                pair = address.pair
+                self._known[address] = reason = self._why_not(address, pair)
+                if reason is None:
+                    self._open[pair] = address
+            else:
+                self._known[address] = "this endpoint cannot use such addresses"
         if len(self._open) > before:
             if self._route is not None:
                 self._set_route(self._route)
@@ -176,14 +180,12 @@ class Dial:
             self.attempts("no answer"),
         )
 
-    def _why_not(self, address: TransportAddr) -> str | None:
-        if not isinstance(address, IpAddr):
-            return "this endpoint cannot use such addresses"
+    def _why_not(self, address: IpAddr, pair: Address) -> str | None:
         if isinstance(address.ip, IPv6Address) and is_mapped(address.ip):
             return "reserved"
         if address.port == 0 or address.ip.is_unspecified or address.ip.is_multicast:
             return "not the address of a host"
-        return self._unusable(address)
+        return self._unusable(pair)
 
     def _tell(self) -> None:
         if self._news is not None and not self._news.done():

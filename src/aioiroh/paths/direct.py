@@ -29,12 +29,11 @@ class OwnAddresses:
         self._own = frozenset(own)
         return direct_addresses(self._slots, local)
 
-    def unusable(self, address: IpAddr) -> str | None:
-        """Why nothing can be sent to a peer there; None if it can."""
-        pair = address.pair
-        if pair in self._own:
+    def unusable(self, address: tuple[str, int]) -> str | None:
+        """Why nothing can be sent to a peer at this IP address and port; None if it can."""
+        if address in self._own:
             return "an address of this endpoint itself"
-        version = 6 if ":" in pair[0] else 4
+        version = 6 if ":" in address[0] else 4
         return None if version in self._versions else f"no IPv{version} socket is bound"
 
 
