@@ -75,7 +75,7 @@ async def test_the_nearest_of_several_addresses_wins(network):
 
 @simulated(seeds=3)
 async def test_dials_survive_loss(network):
-    link = Link(latency=0.02, loss=0.2, jitter=0.01, duplicate=0.05)
+    link = Link(latency=0.02, loss=0.1, jitter=0.01, duplicate=0.05)
     async with (
         serving(network, link=link) as server,
         Endpoint.bind(network=network.host(link=link)) as client,
