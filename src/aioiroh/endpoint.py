@@ -227,7 +227,7 @@ class Endpoint:
         checked = checked_alpns(alpns) if alpns else ()
         self._driver.engine.set_alpns(checked)
         if not checked:
-            self._driver.refuse_waiting()
+            self._driver.incoming.refuse_all()
         self._alpns = checked
 
     @property

@@ -182,7 +182,7 @@ async def test_cancelled_waiting_for_connections_loses_none(quic_pair, quic_conn
         dialled = pair.client_node.driver.connect(
             pair.server_node.address, pair.server_node.id, [b"test/1"]
         )
-        while not pair.server_node.driver._incoming:
+        while not pair.server_node.driver.incoming:
             await asyncio.sleep(0)
         first.cancel()
         async with asyncio.timeout(5):

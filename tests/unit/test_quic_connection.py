@@ -600,7 +600,7 @@ async def test_answers_to_incoming_connections(quic_pair):
 async def test_too_many_waiting_connections_are_refused(quic_pair):
     async with quic_pair() as pair:
         client, server = pair.client_node.driver, pair.server_node
-        server.driver.max_incoming = 2
+        server.driver.incoming.limit = 2
         dialled = [client.connect(server.address, server.id, [ALPN]) for _ in range(3)]
         with pytest.raises(PeerTransportError, match="CONNECTION_REFUSED"):
             await dialled[2].handshake_completed()

@@ -14,7 +14,6 @@ import logging
 import os
 import warnings
 from asyncio import _get_running_loop
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 from weakref import WeakSet
@@ -30,7 +29,7 @@ from aioiroh.net import UdpOptions, UdpSlot
 from aioiroh.quic.alarm import Alarm, open_alarm
 from aioiroh.quic.causes import connection_lost
 from aioiroh.quic.connection import Connection
-from aioiroh.quic.incoming import Incoming
+from aioiroh.quic.incoming import Incoming, IncomingQueue
 from aioiroh.quic.observer import Observer
 from aioiroh.quic.state import HANDLERS, ConnectionState
 from aioiroh.quic.transport import TransportConfig
@@ -41,7 +40,7 @@ logger = logging.getLogger("aioiroh.quic")
 
 DRAIN_TIMEOUT = 3.0
 """Seconds that closing waits for peers to take note, at most."""
-MAX_WAITING_INCOMING = 1024
+MAX_INCOMING = 1024
 """Undecided incoming connections kept for `accept`; more are refused."""
 
 _drivers: WeakSet[Driver] = WeakSet()
@@ -60,7 +59,7 @@ class Driver:
         engine: _native.Engine,
         *,
         virtual: bool = False,
-        max_incoming: int = MAX_WAITING_INCOMING,
+        max_incoming: int = MAX_INCOMING,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.engine = engine
@@ -68,12 +67,10 @@ class Driver:
         self.failed: EndpointFailedError | None = None
         self.closing = False
         self.observer: Observer | None = None
-        self.max_incoming = max_incoming
         self._pid = os.getpid()
         self._shut = False
         self._connections: dict[int, ConnectionState] = {}
-        self._incoming: deque[Incoming] = deque()
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.incoming = IncomingQueue(self, max_incoming)
         self._idle: list[asyncio.Future[None]] = []
         # Connections that were closed from here, whose peers may have missed it: while they drain,
         # whatever the peer sends is answered with the close. Others need not be waited for.
@@ -128,7 +125,7 @@ class Driver:
     def _on_engine_event(self, kind: int, a: int, b: Any) -> None:
         match kind:
             case _native.EV_INCOMING:
-                self._on_incoming(a, *b)
+                self.incoming.offer(Incoming(self, a, *b))
             case _native.EV_OUTPUT:
                 output = self._outputs.get(a)
                 if output is not None:
@@ -189,7 +186,7 @@ class Driver:
             self._release()
 
     def _release(self) -> None:
-        if not self._connections and not self._waiting:
+        if not self._connections and not self.incoming.awaited:
             self._alarm.held = None
 
     @property
@@ -199,54 +196,13 @@ class Driver:
 
     # --- incoming connections
 
-    def refuse_waiting(self) -> None:
-        """Refuse the incoming connections that nobody has accepted yet."""
-        for incoming in self._incoming:
-            incoming.refuse()
-        self._incoming.clear()
-
     async def accept(self) -> Incoming:
         """The next peer that wants to connect."""
-        while True:
-            self.check()
-            if self._incoming:
-                return self._incoming.popleft()
-            future: asyncio.Future[None] = self.loop.create_future()
-            self._waiting.append(future)
-            self._alarm.held = self
-            try:
-                await future
-            except BaseException:
-                if future in self._waiting:
-                    self._waiting.remove(future)
-                if self._incoming:
-                    self._wake_acceptor()
-                raise
-            finally:
-                self._release()
-
-    def _on_incoming(
-        self,
-        number: int,
-        remote: tuple[str, int],
-        local_ip: str | None,
-        alpns: Sequence[bytes],
-        validated: bool,
-        may_retry: bool,
-    ) -> None:
-        incoming = Incoming(self, number, remote, local_ip, tuple(alpns), validated, may_retry)
-        if self.closing or len(self._incoming) >= self.max_incoming:
-            incoming.refuse()
-            return
-        self._incoming.append(incoming)
-        self._wake_acceptor()
-
-    def _wake_acceptor(self) -> None:
-        while self._waiting:
-            future = self._waiting.popleft()
-            if not future.done():
-                future.set_result(None)
-                return
+        self._alarm.held = self
+        try:
+            return await self.incoming.take()
+        finally:
+            self._release()
 
     def accept_incoming(
         self,
@@ -399,10 +355,10 @@ class Driver:
     def _end(self, reason: Exception) -> None:
         for state in tuple(self._connections.values()):
             state.lose(reason)
-        for future in (*self._waiting, *self._idle):
+        self.incoming.wake_all()
+        for future in self._idle:
             if not future.done():
                 future.set_result(None)
-        self._waiting.clear()
 
     # --- the end
 
@@ -416,7 +372,7 @@ class Driver:
         self.check_loop()
         if not self.closing and self.failed is None:
             self.closing = True
-            self.refuse_waiting()
+            self.incoming.refuse_all()
             self.engine.close(code, reason)
             self._end(LocallyClosedError("the endpoint was closed"))
             self._parting = {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from aioiroh.quic.driver import Driver
     from aioiroh.quic.transport import TransportConfig
 
-__all__ = ["Incoming"]
+__all__ = ["Incoming", "IncomingQueue"]
 
 
 class Incoming:
@@ -42,7 +44,7 @@ class Incoming:
         number: int,
         remote_address: tuple[str, int],
         local_ip: str | None,
-        alpns: tuple[bytes, ...],
+        alpns: Sequence[bytes],
         validated: bool,
         may_retry: bool,
     ) -> None:
@@ -53,7 +55,7 @@ class Incoming:
         """Where the packet came from: ip, UDP port."""
         self.local_ip = local_ip
         """The address it came to, if the system told."""
-        self.alpns = alpns
+        self.alpns = tuple(alpns)
         """The protocols that the peer offers, in its order."""
         self.validated = validated
         """Whether the peer has proved that it receives at `remote_address`."""
@@ -125,6 +127,67 @@ class Incoming:
     def __repr__(self) -> str:
         host, port = self.remote_address
         return f"<Incoming from {host} port {port}{'' if self.validated else ' (unproved)'}>"
+
+
+class IncomingQueue:
+    """Those that nobody has taken yet, in the order in which they came; more than `limit` are refused."""
+
+    def __init__(self, driver: Driver, limit: int) -> None:
+        self._driver = driver
+        self.limit = limit
+        self._queue: deque[Incoming] = deque()
+        self._takers: deque[asyncio.Future[None]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for the next one."""
+        return bool(self._takers)
+
+    def offer(self, incoming: Incoming) -> None:
+        """Queue it, or refuse it."""
+        if self._driver.closing or len(self._queue) >= self.limit:
+            incoming.refuse()
+            return
+        self._queue.append(incoming)
+        self._wake()
+
+    async def take(self) -> Incoming:
+        """The next one. Raises what `Driver.check` raises, also while it waits."""
+        while True:
+            self._driver.check()
+            if self._queue:
+                return self._queue.popleft()
+            future: asyncio.Future[None] = self._driver.loop.create_future()
+            self._takers.append(future)
+            try:
+                await future
+            except BaseException:
+                if future in self._takers:
+                    self._takers.remove(future)
+                elif self._queue:
+                    # Woken for one that is still there: somebody else shall have it.
+                    self._wake()
+                raise
+
+    def refuse_all(self) -> None:
+        """Refuse those that nobody has taken."""
+        while self._queue:
+            self._queue.popleft().refuse()
+
+    def wake_all(self) -> None:
+        """The engine has ended: whoever waits looks at why."""
+        while self._takers:
+            self._wake()
+
+    def _wake(self) -> None:
+        while self._takers:
+            future = self._takers.popleft()
+            if not future.done():
+                future.set_result(None)
+                return
 
 
 _TOO_LATE = "the request waited too long for an answer; accept sooner"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import _get_running_loop
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Self
 
 from aioiroh import _native
 from aioiroh.errors import BusyError, IncompleteReadError, ReadLimitError, StreamClosedError
@@ -223,7 +223,7 @@ class RecvStream:
 
     # --- native transfer
 
-    def attach(self, receiver: Any, on_report: Callable[[], None]) -> None:
+    def attach(self, receiver: _native.BlobReceiver, on_report: Callable[[], None]) -> None:
         """Let `receiver` read the stream; `on_report()` is called when it has something to tell.
 
         Bytes that a cancelled read left behind would be lost to the receiver: BusyError then, too.
@@ -235,7 +235,7 @@ class RecvStream:
         if self._waiter is not None or self._attached or self._parked:
             raise BusyError(_BUSY)
         try:
-            cast(Any, self._native).read_to(self._id, receiver)
+            self._native.read_to(self._id, receiver)
         except _native.NativeError as error:
             raise self._failure(error) from None
         self._attached = True

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from asyncio import _get_running_loop
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Self
 
 from aioiroh import _native
 from aioiroh.errors import BusyError, StreamClosedError, StreamStoppedError
@@ -247,7 +247,7 @@ class SendStream:
 
     # --- native transfer
 
-    def attach(self, sender: Any, on_report: Callable[[], None]) -> None:
+    def attach(self, sender: _native.BlobSender, on_report: Callable[[], None]) -> None:
         """Let `sender` write the stream; `on_report()` is called when it has something to tell.
 
         The engine finishes or resets the stream as the sender says. Until `detach` other writes
@@ -263,7 +263,7 @@ class SendStream:
         if state.lost is not None:
             raise state.failure()
         try:
-            cast(Any, self._native).write_from(self._id, sender)
+            self._native.write_from(self._id, sender)
         except _native.NativeError as error:
             raise self._failure(error) from None
         self._attached = True
