@@ -20,10 +20,9 @@ from aioiroh.errors import (
     BusyError,
     EndpointClosedError,
     LocallyClosedError,
-    LocallyRejectedError,
     SelfConnectError,
 )
-from aioiroh.hooks import Hook, Reject
+from aioiroh.hooks import Hook, ask_after_handshake, ask_before_connect
 from aioiroh.incoming import Incoming
 from aioiroh.keys import EndpointId, SecretKey
 from aioiroh.lookup import EndpointData, LookupContext, LookupRegistry, LookupService
@@ -32,6 +31,7 @@ from aioiroh.net import Network, SystemNetwork, UdpOptions, UdpSlot
 from aioiroh.paths import Dial, OwnAddresses, Remotes, Roster
 from aioiroh.presets import BindAddress, EndpointOptions, Preset, bind_address, bind_addresses
 from aioiroh.quic import Connection, Driver, TransportConfig
+from aioiroh.quic import Incoming as Knock
 from aioiroh.quic.alpn import Alpns, checked_alpns
 
 __all__ = ["Endpoint"]
@@ -77,7 +77,7 @@ class Endpoint:
         self._addr = Watch(EndpointAddr(self._id))
         self._closing = False
         self._closed = asyncio.Event()
-        self._router: object | None = None
+        self._claimed = False
         self._accepting = 0
         driver.observer = self._roster
         self._roster.on_failed = self._closed.set
@@ -325,9 +325,8 @@ class Endpoint:
     async def _dial(
         self, dial: Dial, addr: EndpointAddr, alpn: bytes, searching: bool
     ) -> Connection:
-        for hook in self._hooks:
-            if await hook.before_connect(addr, alpn) is not None:
-                raise LocallyRejectedError(f"a hook forbids connecting to {addr.id.short()}")
+        if self._hooks:
+            await ask_before_connect(self._hooks, addr, alpn)
         if events.conn_connecting.enabled:
             events.conn_connecting(remote_id=addr.id, alpn=alpn)
         dial.offer(addr.addrs)
@@ -344,13 +343,13 @@ class Endpoint:
         if connection.is_early:
             self._tasks.spawn(self._finish_early(dial, connection), name="early data")
         elif self._hooks:
-            await self._ask_hooks(connection)
+            await ask_after_handshake(self._hooks, connection)
         return connection
 
     async def _finish_early(self, dial: Dial, connection: Connection) -> None:
         try:
             await dial.finish(connection)
-            await self._ask_hooks(connection)
+            await ask_after_handshake(self._hooks, connection)
         except ConnectionError:
             # Whoever uses the connection learns it there.
             return
@@ -359,15 +358,17 @@ class Endpoint:
 
     async def accept(self) -> Incoming:
         """The next peer that wants to connect. BusyError: a router accepts for this endpoint."""
-        if self._router is not None:
+        if self._claimed:
             raise BusyError(
                 "a router accepts this endpoint's connections; add a handler to it instead"
             )
         self._accepting += 1
         try:
-            return await self.next_incoming()
+            knock = await self._driver.accept()
         finally:
             self._accepting -= 1
+        _announce(knock)
+        return self.incoming_of(knock)
 
     async def incoming(self) -> AsyncIterator[Incoming]:
         """`accept` again and again, until the endpoint is closed."""
@@ -378,18 +379,19 @@ class Endpoint:
                 return
             yield incoming
 
-    async def next_incoming(self) -> Incoming:
-        """`accept` for the one that has claimed the endpoint."""
-        knock = await self._driver.accept()
-        if events.conn_incoming.enabled:
-            events.conn_incoming(remote_addr=knock.remote_address)
-        return Incoming(knock, self._admit, self._admit_later)
+    def incoming_of(self, knock: Knock) -> Incoming:
+        """What `accept` gives, of what the engine gives."""
+        return Incoming(knock, self.admit, self._admit_later)
 
-    async def _admit(self, connection: Connection) -> Connection:
+    async def admit(self, connection: Connection) -> Connection:
+        """Complete the handshake of an accepted connection and ask the hooks.
+
+        Gives it back, or closes it and raises as `Incoming.accept` does.
+        """
         try:
             await connection.handshake_completed()
             if self._hooks:
-                await self._ask_hooks(connection)
+                await ask_after_handshake(self._hooks, connection)
         except BaseException:
             connection.close()
             raise
@@ -398,7 +400,7 @@ class Endpoint:
     def _admit_later(self, connection: Connection) -> None:
         async def admit() -> None:
             try:
-                await self._admit(connection)
+                await self.admit(connection)
             except ConnectionError:
                 # Whoever uses the connection learns it there.
                 return
@@ -406,35 +408,31 @@ class Endpoint:
         if self._hooks:
             self._tasks.spawn(admit(), name="hooks")
 
-    async def _ask_hooks(self, connection: Connection) -> None:
-        """LocallyRejectedError: a hook refused, and the connection is closed."""
-        refusal: Reject | None = None
-        try:
-            for hook in self._hooks:
-                refusal = await hook.after_handshake(connection)
-                if refusal is not None:
-                    break
-        except BaseException:
-            connection.close()
-            raise
-        if refusal is not None:
-            connection.close(refusal.code, refusal.reason)
-            raise LocallyRejectedError(
-                f"a hook refused the connection with {connection.remote_id.short()} "
-                f"(code {refusal.code})"
-            )
+    def claim(self, taker: Callable[[Knock], bool]) -> Callable[[], None]:
+        """Give every incoming connection to `taker` and nobody else; gives the function that ends this.
 
-    def claim(self, router: object) -> Callable[[], None]:
-        """Let only `router` accept; gives the function that ends this. BusyError: taken."""
+        `taker(knock)` is called as soon as a peer knocks, must not raise, and returns whether it took
+        it; else it can be had from `next_waiting` later. BusyError: somebody accepts already.
+        """
         self._driver.check()
-        if self._router is not None or self._accepting:
+        if self._claimed or self._accepting:
             raise BusyError("somebody else accepts this endpoint's connections already")
-        self._router = router
+
+        def take(knock: Knock) -> bool:
+            _announce(knock)
+            return taker(knock)
 
         def release() -> None:
-            self._router = None
+            self._claimed = False
+            self._driver.divert(None)
 
+        self._claimed = True
+        self._driver.divert(take)
         return release
+
+    def next_waiting(self) -> Knock | None:
+        """The next incoming connection of those that the one who has claimed them did not take."""
+        return self._driver.incoming.pop()
 
     # --- the end
 
@@ -495,3 +493,8 @@ class Endpoint:
     def __repr__(self) -> str:
         life = "closed" if self.is_closed else "open"
         return f"<Endpoint {self._id.short()} {life} connections={self._roster.count}>"
+
+
+def _announce(knock: Knock) -> None:
+    if events.conn_incoming.enabled:
+        events.conn_incoming(remote_addr=knock.remote_address)

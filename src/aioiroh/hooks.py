@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aioiroh.address import EndpointAddr
+from aioiroh.errors import LocallyRejectedError
 from aioiroh.quic import Connection
 
-__all__ = ["Hook", "Reject"]
+__all__ = ["Hook", "Reject", "ask_after_handshake", "ask_before_connect"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +41,29 @@ class Hook:
         With early data it has, and a refusal closes the connection under its hands.
         """
         return None
+
+
+async def ask_before_connect(hooks: Sequence[Hook], addr: EndpointAddr, alpn: bytes) -> None:
+    """Raises LocallyRejectedError, or what a hook raised."""
+    for hook in hooks:
+        if await hook.before_connect(addr, alpn) is not None:
+            raise LocallyRejectedError(f"a hook forbids connecting to {addr.id.short()}")
+
+
+async def ask_after_handshake(hooks: Sequence[Hook], connection: Connection) -> None:
+    """Raises LocallyRejectedError, or what a hook raised; the connection is closed then."""
+    refusal: Reject | None = None
+    try:
+        for hook in hooks:
+            refusal = await hook.after_handshake(connection)
+            if refusal is not None:
+                break
+    except BaseException:
+        connection.close()
+        raise
+    if refusal is not None:
+        connection.close(refusal.code, refusal.reason)
+        raise LocallyRejectedError(
+            f"a hook refused the connection with {connection.remote_id.short()} "
+            f"(code {refusal.code})"
+        )

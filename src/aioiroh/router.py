@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Literal, Protocol, Self, TypeAlias, cast
@@ -13,12 +13,12 @@ from aioiroh.aio import Tasks
 from aioiroh.endpoint import Endpoint
 from aioiroh.errors import (
     ConnectionLostError,
-    EndpointClosedError,
     EndpointFailedError,
     LocallyRejectedError,
 )
 from aioiroh.incoming import Incoming
 from aioiroh.quic import Connection
+from aioiroh.quic import Incoming as Knock
 
 __all__ = ["HANDLER_FAILED", "Handler", "IncomingFilter", "ProtocolHandler", "Router"]
 
@@ -97,10 +97,9 @@ class Router:
         self._retry_above = retry_above
         # Tasks that shake hands, and since when, the oldest first.
         self._handshakes: dict[asyncio.Task[None], float] = {}
-        self._room = asyncio.Event()
         self._sweeper: asyncio.TimerHandle | None = None
         self._tasks = Tasks("router", limit=max_connections)
-        self._acceptor: asyncio.Task[None] | None = None
+        self._ended: asyncio.Future[None] | None = None
         self._release: Callable[[], None] | None = None
         self._previous_alpns: tuple[bytes, ...] = ()
         self._owns_endpoint = False
@@ -155,10 +154,10 @@ class Router:
 
         Raises BusyError (somebody else accepts), InvalidAlpnError.
         """
-        if self._acceptor is not None:
+        if self._ended is not None:
             raise RuntimeError("the router was started before; make another one")
         self._owns_endpoint = owns_endpoint
-        self._release = self._endpoint.claim(self)
+        self._release = self._endpoint.claim(self._take)
         self._previous_alpns = self._endpoint.alpns
         try:
             self._publish()
@@ -166,10 +165,10 @@ class Router:
             self._release()
             self._release = None
             raise
-        self._acceptor = asyncio.create_task(self._accept(), name="router: accept")
+        self._ended = asyncio.get_running_loop().create_future()
 
     async def __aenter__(self) -> Self:
-        if self._acceptor is None:
+        if self._ended is None:
             self.start()
         return self
 
@@ -183,15 +182,19 @@ class Router:
 
     async def serve_forever(self) -> None:
         """Return when the router or the endpoint is closed. EndpointFailedError: the engine failed."""
-        if self._acceptor is None:
+        if self._ended is None:
             raise RuntimeError("the router does not run; use it with `async with`")
-        await asyncio.wait([self._acceptor])
-        if not self._acceptor.cancelled():
-            self._acceptor.result()
+        closed = asyncio.ensure_future(self._endpoint.closed())
+        try:
+            await asyncio.wait([self._ended, closed], return_when=asyncio.FIRST_COMPLETED)
+            if closed.done():
+                closed.result()
+        finally:
+            closed.cancel()
 
     async def aclose(self) -> None:
         """What leaving the block does; for a router that was not started, nothing."""
-        if self._acceptor is None:
+        if self._ended is None:
             return
         if self._closing is not None:
             await asyncio.shield(self._closing)
@@ -204,16 +207,13 @@ class Router:
                 stack.push_async_callback(self._endpoint.close)
             stack.push_async_callback(self._tasks.aclose)
             stack.push_async_callback(self._tell_handlers)
-            stack.push_async_callback(self._stop_accepting)
+            stack.callback(self._stop_accepting)
+            stack.callback(self._ended.set_result, None)
 
-    async def _stop_accepting(self) -> None:
-        assert self._acceptor is not None and self._release is not None
+    def _stop_accepting(self) -> None:
+        assert self._release is not None
         if self._sweeper is not None:
             self._sweeper.cancel()
-        self._acceptor.cancel()
-        await asyncio.wait([self._acceptor])
-        if not self._acceptor.cancelled():
-            self._acceptor.exception()
         self._release()
         self._release = None
         if not self._endpoint.is_closed:
@@ -239,22 +239,65 @@ class Router:
 
     # --- connections
 
-    async def _accept(self) -> None:
+    def _take(self, knock: Knock) -> bool:
+        """A peer knocks; false: it has to wait. Called by the engine's driver, so nothing may fail."""
+        if len(self._handshakes) >= self._max_handshakes:
+            return False
+        try:
+            if self._passes(knock):
+                self._begin(knock)
+        except ConnectionLostError as error:
+            logger.debug("%r did not become a connection: %s", knock, error)
+        except Exception:
+            logger.exception("accepting %r failed", knock)
+        return True
+
+    def _passes(self, knock: Knock) -> bool:
+        """Whether this peer may shake hands; else it has been answered."""
+        if self._tasks.full:
+            knock.refuse()
+            return False
+        if len(self._handshakes) >= self._retry_above and knock.may_retry and knock.retry():
+            return False
+        if self._filter is None:
+            return True
+        try:
+            verdict = self._filter(self._endpoint.incoming_of(knock))
+        except Exception:
+            logger.exception("the filter of incoming connections failed; the peer is refused")
+            verdict = "reject"
+        match verdict:
+            case "accept":
+                return True
+            case "retry":
+                if not knock.may_retry or not knock.retry():
+                    knock.refuse()
+            case "ignore":
+                knock.ignore()
+            case _:
+                knock.refuse()
+        return False
+
+    def _begin(self, knock: Knock) -> None:
         loop = asyncio.get_running_loop()
-        while True:
-            while len(self._handshakes) >= self._max_handshakes:
-                self._room.clear()
-                await self._room.wait()
-            try:
-                incoming = await self._endpoint.next_incoming()
-            except EndpointClosedError:
-                return
-            if self._passes(incoming):
-                task = self._tasks.spawn(self._serve(incoming), name="connection")
-                if not task.done():
-                    self._handshakes[task] = loop.time()
-                if self._sweeper is None:
-                    self._sweeper = loop.call_later(HANDSHAKE_TIMEOUT / 4, self._sweep)
+        served = self._expected(knock.alpns)
+        if served is not None and served.on_accepting is not None:
+            coroutine = self._serve_specially(served, self._endpoint.incoming_of(knock))
+        else:
+            # At once, not in the task: the answer is under way while that is made.
+            coroutine = self._serve(knock.accept())
+        task = self._tasks.spawn(coroutine, name="connection")
+        if not task.done():
+            self._handshakes[task] = loop.time()
+        if self._sweeper is None:
+            self._sweeper = loop.call_later(HANDSHAKE_TIMEOUT / 4, self._sweep)
+
+    def _expected(self, offered: Sequence[bytes]) -> _Served | None:
+        """The handler of the protocol that will be agreed on: the first of ours that is offered."""
+        for alpn, served in self._handlers.items():
+            if alpn in offered:
+                return served
+        return None
 
     def _sweep(self) -> None:
         """Give up handshakes that take too long."""
@@ -267,69 +310,53 @@ class Router:
         if self._handshakes:
             self._sweeper = loop.call_later(HANDSHAKE_TIMEOUT / 4, self._sweep)
 
-    def _passes(self, incoming: Incoming) -> bool:
-        """Whether this peer may shake hands; else it has been answered."""
-        if self._tasks.full:
-            incoming.refuse()
-            return False
-        if len(self._handshakes) >= self._retry_above and incoming.may_retry and incoming.retry():
-            return False
-        if self._filter is None:
-            return True
-        try:
-            verdict = self._filter(incoming)
-        except Exception:
-            logger.exception("the filter of incoming connections failed; the peer is refused")
-            verdict = "reject"
-        match verdict:
-            case "accept":
-                return True
-            case "retry":
-                if not incoming.may_retry or not incoming.retry():
-                    incoming.refuse()
-            case "ignore":
-                incoming.ignore()
-            case _:
-                incoming.refuse()
-        return False
+    def _shaken(self) -> None:
+        """The handshake of the current task is over: others may begin."""
+        self._handshakes.pop(_current_task(), None)
+        while self._release is not None and len(self._handshakes) < self._max_handshakes:
+            knock = self._endpoint.next_waiting()
+            if knock is None:
+                return
+            self._take(knock)
 
-    async def _serve(self, incoming: Incoming) -> None:
+    async def _serve(self, connection: Connection) -> None:
         try:
-            taken = await self._shake_hands(incoming)
+            await self._endpoint.admit(connection)
         except (ConnectionLostError, LocallyRejectedError) as error:
-            logger.debug("%r did not become a connection: %s", incoming, error)
+            logger.debug("%r did not come about: %s", connection, error)
             return
         except EndpointFailedError:
+            return
+        except Exception:
+            logger.exception("accepting %r failed", connection)
+            return
+        finally:
+            self._shaken()
+        served = self._handlers.get(connection.alpn)
+        if served is not None:
+            await self._handle(served.accept, connection)
+        else:
+            # It was removed a moment ago.
+            connection.close()
+
+    async def _serve_specially(self, served: _Served, incoming: Incoming) -> None:
+        assert served.on_accepting is not None
+        try:
+            connection = await served.on_accepting(incoming)
+        except (ConnectionLostError, LocallyRejectedError) as error:
+            logger.debug("%r did not become a connection: %s", incoming, error)
             return
         except Exception:
             logger.exception("accepting %r failed", incoming)
             return
         finally:
-            self._handshakes.pop(_current_task(), None)
-            self._room.set()
+            self._shaken()
             if not incoming.answered:
                 incoming.refuse()
-        if taken is not None:
+        if connection is not None:
             # A frame and its locals stay as long as an idle connection: keep few.
             del incoming
-            await self._handle(*taken)
-
-    async def _shake_hands(self, incoming: Incoming) -> tuple[_Accept, Connection] | None:
-        # The protocol that will be agreed on: the first of ours that the peer offers, too.
-        offered = incoming.alpns
-        for alpn, served in self._handlers.items():
-            if alpn in offered:
-                if served.on_accepting is None:
-                    break
-                taken = await served.on_accepting(incoming)
-                return None if taken is None else (served.accept, taken)
-        connection = await incoming.accept()
-        agreed = self._handlers.get(connection.alpn)
-        if agreed is None:
-            # It was removed a moment ago.
-            connection.close()
-            return None
-        return agreed.accept, connection
+            await self._handle(served.accept, connection)
 
     async def _handle(self, accept: _Accept, connection: Connection) -> None:
         try:

@@ -204,6 +204,17 @@ class Driver:
         finally:
             self._release()
 
+    def divert(self, taker: Callable[[Incoming], bool] | None) -> None:
+        """Give every incoming connection to `taker` at once; what it does not take waits for `accept`.
+
+        It is called while events are dispatched and must not raise.
+        """
+        self.incoming.taker = taker
+        if taker is not None:
+            self._alarm.held = self
+        else:
+            self._release()
+
     def accept_incoming(
         self,
         number: int,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from aioiroh import _native
@@ -135,6 +135,8 @@ class IncomingQueue:
     def __init__(self, driver: Driver, limit: int) -> None:
         self._driver = driver
         self.limit = limit
+        self.taker: Callable[[Incoming], bool] | None = None
+        """Gets each one at once, while events are dispatched; one that it does not take is queued."""
         self._queue: deque[Incoming] = deque()
         self._takers: deque[asyncio.Future[None]] = deque()
 
@@ -144,15 +146,23 @@ class IncomingQueue:
     @property
     def awaited(self) -> bool:
         """Whether somebody waits for the next one."""
-        return bool(self._takers)
+        return self.taker is not None or bool(self._takers)
 
     def offer(self, incoming: Incoming) -> None:
-        """Queue it, or refuse it."""
-        if self._driver.closing or len(self._queue) >= self.limit:
+        """Give it to the taker, queue it, or refuse it."""
+        if self._driver.closing:
             incoming.refuse()
+        elif self.taker is not None and self.taker(incoming):
             return
-        self._queue.append(incoming)
-        self._wake()
+        elif len(self._queue) >= self.limit:
+            incoming.refuse()
+        else:
+            self._queue.append(incoming)
+            self._wake()
+
+    def pop(self) -> Incoming | None:
+        """The next one of those that wait."""
+        return self._queue.popleft() if self._queue else None
 
     async def take(self) -> Incoming:
         """The next one. Raises what `Driver.check` raises, also while it waits."""
