@@ -368,3 +368,40 @@ async def test_a_stream_stays_alive_while_somebody_waits(quic_pair):
         gc.collect()
         await send.write(b"y")
         assert await asking == b"y"
+
+
+@pytest.mark.parametrize("end", ["reset", "drop"])
+async def test_a_peer_that_stops_every_stream_leaves_nothing_behind(quic_pair, end):
+    async with quic_pair() as pair:
+        for _ in range(20):
+            stream = await pair.client.open_bi()
+            await stream.write(b"x")
+            send, recv = await pair.server.accept_bi()
+            assert await recv.read() == b"x"
+            if end == "reset":
+                stream.recv.stop(7)
+                await asyncio.sleep(0.005)
+                send.reset(0)
+            else:
+                del send, recv
+                stream.recv.stop(7)
+            stream.send.reset(0)
+        del stream
+        for _ in range(100):
+            if not pair.server.state.sending:
+                break
+            await asyncio.sleep(0.01)
+        assert not pair.server.state.stop_codes
+        assert not pair.server.state.sending
+
+
+async def test_the_block_of_a_connection_waits_for_what_a_dropped_stream_has_sent(quic_pair):
+    async with quic_pair() as pair:
+        data = bytes(1 << 20)
+        async with pair.client as client:
+            stream = await client.open_uni()
+            await stream.write(data)
+            del stream
+            await asyncio.sleep(0)
+            reading = asyncio.ensure_future((await pair.server.accept_uni()).read_all(limit=2 << 20))
+        assert await reading == data

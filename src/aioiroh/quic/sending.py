@@ -12,6 +12,7 @@ from aioiroh import _native
 from aioiroh.errors import BusyError, StreamClosedError, StreamStoppedError
 from aioiroh.quic.causes import stream_failure
 from aioiroh.quic.rejected import REJECTED, EarlyDataRejected
+from aioiroh.quic.state import DROPPED
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -180,6 +181,7 @@ class SendStream:
         except _native.NativeError as error:
             raise self._failure(error) from None
         self._phase = RESET
+        state.stop_codes.pop(self._id, None)
         state.writing.pop(self._id, None)
         state.sending.pop(self._id, None)
         self.wake()
@@ -278,6 +280,7 @@ class SendStream:
         self._attached = False
         state.send_reports.pop(self._id, None)
         if finished:
+            self._take_stop_code()
             self._phase = FINISHED
             return
         try:
@@ -362,7 +365,7 @@ class SendStream:
     def __del__(self) -> None:
         if self._phase == OPEN and self._state.lost is None and not self._attached:
             state, native, stream = self._state, self._native, self._id
-            state.driver.orphan(lambda: _conclude(state, native, stream))
+            state.driver.orphan(lambda: _drop(state, native, stream))
 
     def __repr__(self) -> str:
         phase = ("open", "finished", "acknowledged", "reset")[self._phase]
@@ -382,6 +385,11 @@ def _conclude(state: ConnectionState, native: _native.Conn, stream: int) -> bool
     except _native.NativeError:
         return False
     return True
+
+
+def _drop(state: ConnectionState, native: _native.Conn, stream: int) -> None:
+    if _conclude(state, native, stream):
+        state.sending[stream] = DROPPED
 
 
 _BUSY = "another task is writing to this stream; write from one task at a time"

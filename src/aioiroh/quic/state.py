@@ -8,7 +8,6 @@ noticed when it goes away, and a waiting task is never collected under its own a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -30,6 +29,7 @@ __all__ = [
     "CLOSED",
     "DATAGRAM_IN",
     "DATAGRAM_OUT",
+    "DROPPED",
     "HANDLERS",
     "HANDSHAKE",
     "OPEN",
@@ -45,6 +45,24 @@ BI, UNI = 0, 1
 
 # Topics to wait for. ACCEPT and OPEN are counted up by the direction.
 ACCEPT, OPEN, HANDSHAKE, CLOSED, DATAGRAM_IN, DATAGRAM_OUT, SETTLED = 0, 2, 4, 5, 6, 7, 8
+
+
+class Dropped:
+    """In place of a sending half that nobody holds, finished and not yet acknowledged."""
+
+    is_finished = True
+
+    def on_acknowledged(self) -> None:
+        pass
+
+    def on_stopped(self, code: int) -> None:
+        pass
+
+    def settle(self) -> None:
+        pass
+
+
+DROPPED = Dropped()
 
 
 class ConnectionState:
@@ -88,8 +106,9 @@ class ConnectionState:
         self.reading: dict[int, RecvStream] = {}
         self.writing: dict[int, SendStream] = {}
         # Streams that are finished and not acknowledged, or that somebody watches.
-        self.sending: dict[int, SendStream] = {}
-        # STOPPED events of streams that nobody waits on.
+        self.sending: dict[int, SendStream | Dropped] = {}
+        # STOPPED events of streams that nobody waits on; an entry lasts no longer than the sending
+        # half's use, or a peer could fill this.
         self.stop_codes: dict[int, int] = {}
         self.receive_reports: dict[int, Callable[[], None]] = {}
         self.send_reports: dict[int, Callable[[], None]] = {}
@@ -251,17 +270,22 @@ class ConnectionState:
     def on_stopped(self, stream: int, code: int) -> None:
         writer = self.writing.pop(stream, None)
         sender = self.sending.pop(stream, None)
+        over = False
         if sender is None or not sender.is_finished:
             # The answer that RFC 9000 section 3.5 asks for; else the stream would count as open
             # until the application drops it.
-            with contextlib.suppress(_native.NativeError):
+            try:
                 self.native.reset(stream, code)
                 self.driver.touched()
+            except _native.NativeError:
+                # It was reset before, so nobody will ask for the code.
+                over = True
         for waiting in (writer, sender):
             if waiting is not None:
                 waiting.on_stopped(code)
         if writer is None and sender is None:
-            self.stop_codes[stream] = code
+            if not over:
+                self.stop_codes[stream] = code
         elif SETTLED in self.waiting:
             self.wake(SETTLED)
 
