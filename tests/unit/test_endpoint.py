@@ -27,11 +27,13 @@ from aioiroh import (
     SecretKey,
     TransportConfig,
     WrongLoopError,
+    _native,
     presets,
 )
 from aioiroh.errors import AddressParsingError
 from aioiroh.lookup import LookupService
 from aioiroh.net import SystemNetwork
+from aioiroh.quic.state import HANDLERS
 
 ALPN = b"test/1"
 
@@ -633,3 +635,18 @@ async def test_a_lone_connection_that_fails_closes_its_endpoint():
     async with bind() as silent:
         with pytest.raises(ConnectError):
             await aioiroh.connect(silent.addr, alpn=ALPN, preset=presets.loopback)
+
+
+async def test_news_of_a_connection_that_was_closed_here_are_harmless():
+    """The engine may have more to tell of it: what happened before the close, or while it drains."""
+    async with pair() as (server, client):
+        _, connection = await connected(server, client)
+        state = connection.state
+        connection.close()
+        identity = bytes(server.id), ALPN
+        for kind, a, b in (
+            (_native.EV_PATH_ESTABLISHED, 1, (("127.0.0.1", 9), None)),
+            (_native.EV_CONNECTED, 0, identity),
+        ):
+            HANDLERS[kind](state, a, b)
+        assert "connections=0" in repr(client)

@@ -403,5 +403,7 @@ async def test_the_block_of_a_connection_waits_for_what_a_dropped_stream_has_sen
             await stream.write(data)
             del stream
             await asyncio.sleep(0)
-            reading = asyncio.ensure_future((await pair.server.accept_uni()).read_all(limit=2 << 20))
+            reading = asyncio.ensure_future(
+                (await pair.server.accept_uni()).read_all(limit=2 << 20)
+            )
         assert await reading == data

@@ -202,6 +202,9 @@ class ConnectionState:
     # --- events, one method per kind: (self, a, b)
 
     def on_connected(self, early_accepted: int, identity: tuple[bytes, bytes]) -> None:
+        if self.lost is not None:
+            # Closed here while this was under way: nobody would count its end.
+            return
         self.peer, self.alpn = identity
         self.handshaking = False
         self.early_accepted = bool(early_accepted)
@@ -302,7 +305,7 @@ class ConnectionState:
         self.wake(DATAGRAM_OUT)
 
     def on_path_established(self, path: int, detail: Any) -> None:
-        if self.driver.observer is not None:
+        if self.driver.observer is not None and self.lost is None:
             self.driver.observer.path_opened(self, path, detail[0])
         if self.paths is not None:
             self.paths.on_established(path, *detail)
