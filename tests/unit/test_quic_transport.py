@@ -28,6 +28,14 @@ def test_congestion_controllers(congestion):
         {"stream_receive_window": 2_500_001},
         {"initial_mtu": 1199},
         {"nat_addresses": 256},
+        {"min_mtu": 1500},
+        {"mtu_upper_bound": 65536},
+        {"max_uni_streams": 2**60 + 1},
+        {"max_paths": 2**32},
+        {"send_window": 2**64},
+        {"datagram_receive_buffer": -1},
+        {"keep_alive": 1.8e19},
+        {"initial_rtt": float("inf")},
     ],
 )
 def test_out_of_range(settings):

@@ -15,6 +15,9 @@ MAX_PATH_IDLE_TIMEOUT = 15.0
 MAX_PATH_KEEP_ALIVE = 5.0
 MIN_PATHS = 8
 MAX_STREAM_RECEIVE_WINDOW = 2_500_000
+MAX_TIME = 1e9
+"""Seconds; with much more the engine's instants overflow."""
+_MAX_SIZE = 2**62 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,22 +86,21 @@ class TransportConfig:
     """A directory that gets one qlog file per connection."""
 
     def __post_init__(self) -> None:
-        for name in _COUNTS:
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative")
+        for name, most in _COUNTS.items():
+            count = getattr(self, name)
+            if count is not None and not 0 <= count <= most:
+                raise ValueError(f"{name} must be from 0 to {most}")
         for name in _TIMES:
             seconds = getattr(self, name)
-            if seconds is not None and not seconds > 0:
-                raise ValueError(f"{name} must be positive (or None)")
+            if seconds is not None and not 0 < seconds <= MAX_TIME:
+                raise ValueError(f"{name} must be positive and at most {MAX_TIME:g} s (or None)")
         if not 1 <= self.stream_receive_window <= MAX_STREAM_RECEIVE_WINDOW:
             raise ValueError(
                 f"stream_receive_window must be from 1 to {MAX_STREAM_RECEIVE_WINDOW} bytes; "
                 "use several streams on long fast links"
             )
-        if min(self.initial_mtu, self.min_mtu) < 1200:
-            raise ValueError("initial_mtu and min_mtu must be at least 1200 bytes")
-        if self.nat_addresses > 255:
-            raise ValueError("nat_addresses must be at most 255")
+        if not 1200 <= self.min_mtu <= self.initial_mtu:
+            raise ValueError("min_mtu must be at least 1200 bytes, initial_mtu at least min_mtu")
 
     def replace(self, **changes: object) -> Self:
         """A copy with some settings changed."""
@@ -115,17 +117,22 @@ class TransportConfig:
         return _native.Transport(**settings)
 
 
-_COUNTS = (
-    "max_bidi_streams",
-    "max_uni_streams",
-    "max_paths",
-    "nat_addresses",
-    "receive_window",
-    "send_window",
-    "datagram_send_buffer",
-    "packet_threshold",
-    "crypto_buffer",
-)
+_COUNTS = {
+    # RFC 9000 section 4.6: a peer ends the connection over a larger limit.
+    "max_bidi_streams": 2**60,
+    "max_uni_streams": 2**60,
+    "max_paths": 2**32 - 1,
+    "nat_addresses": 255,
+    "receive_window": _MAX_SIZE,
+    "send_window": _MAX_SIZE,
+    "datagram_receive_buffer": _MAX_SIZE,
+    "datagram_send_buffer": _MAX_SIZE,
+    "initial_mtu": 65527,
+    "min_mtu": 65527,
+    "mtu_upper_bound": 65527,
+    "packet_threshold": 2**32 - 1,
+    "crypto_buffer": _MAX_SIZE,
+}
 _TIMES = ("idle_timeout", "keep_alive", "path_idle_timeout", "path_keep_alive", "initial_rtt")
 
 
