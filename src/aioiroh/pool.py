@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -53,7 +52,8 @@ class ConnectionPool:
         self._shared: dict[Key, _Shared] = {}
         # Unused ones, the one that has been for longest first.
         self._idle: dict[Key, asyncio.TimerHandle] = {}
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        # Users for whom there is no room, in order.
+        self._waiting: dict[asyncio.Future[None], Key] = {}
         # Whoever waits for a dial learns of its failure.
         self._tasks = Tasks("connection pool", on_error=lambda task, error: None)
 
@@ -98,10 +98,11 @@ class ConnectionPool:
                 shared = None
             if shared is None:
                 if len(self._shared) >= self._max and not self._evict():
-                    await self._room()
+                    await self._room(key)
                     continue
                 dial = self._tasks.spawn(self._dial(addr, key[1]), name=f"dial {key[0].short()}")
                 shared = self._shared[key] = _Shared(dial)
+                self._wake_sharers(key)
             timer = self._idle.pop(key, None)
             if timer is not None:
                 timer.cancel()
@@ -143,22 +144,32 @@ class ConnectionPool:
             shared.close()
         self._wake()
 
-    async def _room(self) -> None:
+    async def _room(self, key: Key) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
+        self._waiting[waiter] = key
         try:
             await waiter
         except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
+            if self._waiting.pop(waiter, None) is None:
+                # It was this one's turn; let the next one have it.
                 self._wake()
             raise
 
     def _wake(self) -> None:
+        """There is room for one more connection."""
         while self._waiting:
-            waiter = self._waiting.popleft()
+            waiter = next(iter(self._waiting))
+            del self._waiting[waiter]
             if not waiter.done():
                 waiter.set_result(None)
                 return
+
+    def _wake_sharers(self, key: Key) -> None:
+        """Those who wait for room to dial this peer need none any more."""
+        for waiter in [waiter for waiter, wanted in self._waiting.items() if wanted == key]:
+            del self._waiting[waiter]
+            if not waiter.done():
+                waiter.set_result(None)
 
     async def aclose(self) -> None:
         """Close all connections with code 0, those in use as well; dials are given up."""

@@ -224,3 +224,34 @@ async def test_a_pool_has_room_for_something():
     async with bind() as client:
         with pytest.raises(ValueError, match="max_connections"):
             ConnectionPool(client, max_connections=0)
+
+
+async def test_who_waits_for_room_shares_what_another_dialled_meanwhile():
+    async with pooled(max_connections=1) as (pool, server), bind() as endpoint:
+        other = Server(endpoint)
+        users: list[int] = []
+
+        async def use(number: int) -> None:
+            async with pool.connection(other.endpoint, ALPN):
+                users.append(number)
+                await asyncio.sleep(60)
+
+        async with Router(endpoint, {ALPN: other}):
+            async with pool.connection(server.endpoint, ALPN):
+                tasks = [asyncio.create_task(use(number)) for number in range(3)]
+                await asyncio.sleep(0.02)
+            await until(lambda: len(users) == 3)
+            assert other.alive == 1
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+
+async def test_who_gives_up_waiting_for_room_is_forgotten():
+    async with pooled(max_connections=1) as (pool, server):
+        async with pool.connection(server.endpoint, ALPN):
+            for _ in range(3):
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.01), pool.connection(server.endpoint, OTHER):
+                        pass
+            assert not pool._waiting
