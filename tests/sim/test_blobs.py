@@ -40,7 +40,9 @@ async def test_a_folder_crosses(network, outage, tmp_path):
         ticket = blobs.BlobTicket(provider.addr, shared.root.hash, blobs.BlobFormat.HASH_SEQ)
         transfer = asyncio.ensure_future(transferred(getter, ticket, theirs))
         if outage:
-            await asyncio.sleep(0.3)
+            # A handshake that takes longer than 10 s would be given up by the router.
+            while network.log.totals().get("received", 0) < 40:
+                await asyncio.sleep(0.01)
             provider_host.up = False
             await asyncio.sleep(outage)
             assert not transfer.done()

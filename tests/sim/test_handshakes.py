@@ -141,13 +141,14 @@ async def test_retry_costs_one_and_a_token_saves_it(network):
 
 @simulated(seeds=20)
 async def test_handshakes_on_bad_links(network):
+    """Far from the 10 s after which a router gives a handshake up."""
     random = network.chance("links")
     link = Link(
-        latency=random.uniform(0, 0.3),
-        loss=random.uniform(0, 0.3),
+        latency=random.uniform(0, 0.2),
+        loss=random.uniform(0, 0.2),
         duplicate=random.choice([0, 0.3]),
         reorder=random.choice([0, 0.3]),
-        bandwidth=random.choice([None, 64_000, 256_000]),
+        bandwidth=random.choice([None, 256_000]),
         queue=10_000,
     )
     server_host, client_host = hosts(network, link)

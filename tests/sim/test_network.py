@@ -265,13 +265,13 @@ async def test_addresses_that_a_host_reports(network):
     assert [(a.interface, a.ip, a.is_loopback) for a in host.local_addresses()] == [
         ("lo", "127.0.0.1", True),
         ("lo", "::1", True),
-        ("eth0", "101.0.0.1", False),
-        ("eth0", "2a0a:101::1", False),
-        ("six", "2a0a:101::2", False),
+        ("eth0", "101.0.1.1", False),
+        ("eth0", "2a0a:101:0:1::1", False),
+        ("six", "2a0a:101:0:2::1", False),
     ]
     host.interfaces["eth0"].up = False
     assert [a.interface for a in host.local_addresses()] == ["lo", "lo", "six"]
-    assert network.host(ipv6=False).addresses == ("101.0.0.3",)
+    assert network.host(ipv6=False).addresses == ("101.0.3.1",)
 
 
 @simulated()

@@ -156,7 +156,8 @@ class Host:
         socket.slot = host.add_virtual(
             ip, socket.port, lambda _: self._output(socket), lambda _: self._close(socket)
         )
-        self._sockets.setdefault(socket.port, []).append(socket)
+        others = (other for other in self._sockets.get(socket.port, ()) if other.owner())
+        self._sockets[socket.port] = [*others, socket]
         return UdpSlot(index=socket.slot, host=ip, port=socket.port)
 
     def _close(self, socket: _Socket) -> None:

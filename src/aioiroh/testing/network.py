@@ -70,12 +70,12 @@ class VirtualNetwork:
         return Segment(name, self.wire)
 
     def free_addresses(self, *, ipv4: bool, ipv6: bool) -> tuple[str, ...]:
-        """Addresses nobody has. They look public, to code that tells kinds of addresses apart."""
+        """Addresses nobody has, each in a network of its own. They look public, to code that cares."""
         self._addresses_given += 1
         number = self._addresses_given
         found = []
         if ipv4:
-            found.append(f"101.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}")
+            found.append(f"101.{number >> 8 & 255}.{number & 255}.1")
         if ipv6:
-            found.append(f"2a0a:101::{number:x}")
+            found.append(f"2a0a:101:0:{number:x}::1")
         return tuple(found)
