@@ -299,11 +299,17 @@ class Attempt:
         return f"{self.address}: {self.reason}"
 
 
+MAX_SHOWN = 8
+"""Addresses named in a message: a ticket may hold a thousand."""
+
+
 class ConnectError(AioirohError, ConnectionError):
     """No connection came about. `attempts` says which addresses were tried and why each failed."""
 
     def __init__(self, message: str, attempts: Sequence[Attempt] = ()) -> None:
-        tried = "; ".join(map(str, attempts))
+        tried = "; ".join(map(str, attempts[:MAX_SHOWN]))
+        if len(attempts) > MAX_SHOWN:
+            tried += f"; and {len(attempts) - MAX_SHOWN} more"
         super().__init__(f"{message} (tried {tried})" if tried else message)
         self.attempts: tuple[Attempt, ...] = tuple(attempts)
 

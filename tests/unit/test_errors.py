@@ -120,3 +120,11 @@ def test_messages_name_the_facts():
     assert "2 of 5" in str(SAMPLES[4])
     assert "'bye'" in str(ApplicationClosedError(7, b"bye"))
     assert "\ufffd" in str(ApplicationClosedError(7, b"\xff"))
+
+
+def test_a_thousand_addresses_do_not_fill_the_message():
+    attempts = [Attempt(f"address {number}", "no answer") for number in range(1000)]
+    error = ConnectError("no connection", attempts)
+    assert len(str(error)) < 500
+    assert "and 992 more" in str(error)
+    assert len(error.attempts) == 1000

@@ -248,10 +248,12 @@ async def test_who_waits_for_room_shares_what_another_dialled_meanwhile():
 
 
 async def test_who_gives_up_waiting_for_room_is_forgotten():
-    async with pooled(max_connections=1) as (pool, server):
-        async with pool.connection(server.endpoint, ALPN):
-            for _ in range(3):
-                with pytest.raises(TimeoutError):
-                    async with asyncio.timeout(0.01), pool.connection(server.endpoint, OTHER):
-                        pass
-            assert not pool._waiting
+    async with (
+        pooled(max_connections=1) as (pool, server),
+        pool.connection(server.endpoint, ALPN),
+    ):
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01), pool.connection(server.endpoint, OTHER):
+                    pass
+        assert not pool._waiting

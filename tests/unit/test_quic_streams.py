@@ -15,6 +15,7 @@ from aioiroh.errors import (
     StreamClosedError,
     StreamResetError,
     StreamStoppedError,
+    WrongLoopError,
 )
 from aioiroh.quic import BiStream, RecvStream, SendStream, TransportConfig
 
@@ -407,3 +408,34 @@ async def test_the_block_of_a_connection_waits_for_what_a_dropped_stream_has_sen
                 (await pair.server.accept_uni()).read_all(limit=2 << 20)
             )
         assert await reading == data
+
+
+async def test_numbers_out_of_range_are_value_errors(quic_pair):
+    async with quic_pair() as pair:
+        stream = await pair.client.open_bi()
+        for wrong in (-1, 2**62):
+            with pytest.raises(ValueError, match="code"):
+                stream.send.reset(wrong)
+            with pytest.raises(ValueError, match="code"):
+                stream.recv.stop(wrong)
+        for wrong in (-(2**31) - 1, 2**31):
+            with pytest.raises(ValueError, match="priority"):
+                stream.send.priority = wrong
+        with pytest.raises(ValueError, match="range"):
+            pair.client.set_max_concurrent_bi_streams(-1)
+        with pytest.raises(ValueError, match="range"):
+            pair.client.export_keying_material(b"label", b"", -1)
+        await stream.write(b"still open")
+
+
+async def test_properties_belong_to_the_loop_as_methods_do(quic_pair):
+    async with quic_pair() as pair:
+        stream = await pair.client.open_uni()
+        for call in (
+            lambda: stream.priority,
+            lambda: setattr(stream, "priority", 1),
+            lambda: pair.client.paths,
+            lambda: pair.client.rtt,
+        ):
+            with pytest.raises(WrongLoopError):
+                await asyncio.to_thread(call)

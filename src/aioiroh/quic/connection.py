@@ -17,6 +17,7 @@ from aioiroh.errors import AuthenticationError, ConnectionLostError
 from aioiroh.keys import EndpointId
 from aioiroh.quic import datagrams
 from aioiroh.quic.causes import loss_copy, stream_failure
+from aioiroh.quic.codes import checked_code
 from aioiroh.quic.datagrams import DatagramReader
 from aioiroh.quic.opening import Opening
 from aioiroh.quic.paths import PathBoard, PathEvent, PathInfo
@@ -41,8 +42,6 @@ __all__ = ["Connection"]
 
 LINGER = 3.0
 """Seconds that leaving a connection's block waits for finished streams to be acknowledged."""
-MAX_CODE = 2**62 - 1
-"""Error codes are QUIC integers (RFC 9000 section 16)."""
 
 S = TypeVar("S", bound=BiStream | RecvStream)
 T = TypeVar("T")
@@ -229,6 +228,8 @@ class Connection:
         return self._board().events()
 
     def _board(self) -> PathBoard:
+        if _get_running_loop() is not self.state.loop:
+            self.state.driver.misused()
         if self.state.paths is None:
             self.state.paths = PathBoard(self.state)
         return self.state.paths
@@ -277,6 +278,8 @@ class Connection:
             state.driver.misused()
         try:
             answer = call()
+        except OverflowError as error:
+            raise ValueError(f"the number is out of range: {error}") from None
         except _native.NativeError as error:
             raise stream_failure(error, state.lost) from None
         if changes:
@@ -294,8 +297,7 @@ class Connection:
         state = self.state
         if _get_running_loop() is not state.loop:
             state.driver.misused()
-        if not 0 <= code <= MAX_CODE:
-            raise ValueError("the code must be from 0 to 2**62 - 1")
+        checked_code(code)
         if state.lost is None:
             state.close(code, reason)
 

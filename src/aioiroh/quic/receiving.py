@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 from aioiroh import _native
 from aioiroh.errors import BusyError, IncompleteReadError, ReadLimitError, StreamClosedError
 from aioiroh.quic.causes import stream_failure
+from aioiroh.quic.codes import checked_code
 from aioiroh.quic.rejected import REJECTED, EarlyDataRejected
 
 if TYPE_CHECKING:
@@ -204,6 +205,7 @@ class RecvStream:
         state = self._state
         if _get_running_loop() is not state.loop:
             state.driver.misused()
+        checked_code(code)
         if self._attached:
             self.detach()
         self._parked = b""

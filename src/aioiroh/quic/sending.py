@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from aioiroh import _native
 from aioiroh.errors import BusyError, StreamClosedError, StreamStoppedError
 from aioiroh.quic.causes import stream_failure
+from aioiroh.quic.codes import checked_code
 from aioiroh.quic.rejected import REJECTED, EarlyDataRejected
 from aioiroh.quic.state import DROPPED
 
@@ -170,6 +171,7 @@ class SendStream:
         state = self._state
         if _get_running_loop() is not state.loop:
             state.driver.misused()
+        checked_code(code)
         if self._phase in (ACKNOWLEDGED, RESET) or state.lost is not None:
             return
         if self._attached:
@@ -234,7 +236,11 @@ class SendStream:
 
     @property
     def priority(self) -> int:
-        """Streams of higher priority send first, equal ones take turns; 0 at first."""
+        """Streams of higher priority send first, equal ones take turns; 0 at first.
+
+        ValueError: it does not fit in 32 bits.
+        """
+        self._state.driver.check_loop()
         try:
             return self._native.priority(self._id)
         except _native.NativeError as error:
@@ -242,6 +248,9 @@ class SendStream:
 
     @priority.setter
     def priority(self, value: int) -> None:
+        self._state.driver.check_loop()
+        if not -(2**31) <= value < 2**31:
+            raise ValueError("the priority must be from -2**31 to 2**31 - 1")
         try:
             self._native.set_priority(self._id, value)
         except _native.NativeError as error:
