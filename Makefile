@@ -46,6 +46,7 @@ stubs: native ## _native.pyi against the compiled module
 
 rust-test: ## tests of the Rust crates
 	cd rust && cargo test --locked --workspace --quiet
+	cd rust && cargo test --locked --quiet -p aioiroh-core --features qlog --test qlog
 
 docs: .venv/.ready ## build the documentation into build/docs
 	$(BIN)/mkdocs build --strict --quiet

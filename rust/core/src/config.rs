@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-#[cfg(not(target_family = "wasm"))]
+#[cfg(feature = "qlog")]
 use noq_proto::QlogFileFactory;
 use noq_proto::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt, congestion};
 
@@ -155,9 +155,13 @@ impl Transport {
             }
         };
         // A browser has no files.
-        #[cfg(not(target_family = "wasm"))]
+        #[cfg(feature = "qlog")]
         if let Some(dir) = &self.qlog_dir {
             config.qlog_factory(Arc::new(QlogFileFactory::new(dir.clone())));
+        }
+        #[cfg(not(feature = "qlog"))]
+        if self.qlog_dir.is_some() {
+            return Err(InvalidSetting("this build has no qlog; build it with the cargo feature `qlog`"));
         }
         Ok(Arc::new(config))
     }

@@ -83,7 +83,8 @@ class TransportConfig:
     receive_observed_addresses: bool = False
     """Whether the peer is asked for the address we are seen at."""
     qlog_dir: str | Path | None = None
-    """A directory that gets one qlog file per connection."""
+    """A directory that gets one qlog file per connection. ValueError unless the native part was built with
+    the cargo feature `qlog` (docs/qlog.md), which costs speed."""
 
     def __post_init__(self) -> None:
         for name, most in _COUNTS.items():
