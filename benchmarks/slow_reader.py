@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -75,22 +74,20 @@ async def receive(connection: Connection, total: int, nap: float) -> dict[str, o
 async def main(total: int, nap: float) -> None:
     async with Endpoint.bind(bind="127.0.0.1:0", alpns=[ALPN]) as endpoint:
         started = time.monotonic()
-        sender = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "benchmarks.slow_reader",
-                "send",
-                bytes(endpoint.id).hex(),
-                str(endpoint.bound_sockets[0].port),
-                str(total),
-            ]
+        sender = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "benchmarks.slow_reader",
+            "send",
+            bytes(endpoint.id).hex(),
+            str(endpoint.bound_sockets[0].port),
+            str(total),
         )
         incoming = await endpoint.accept()
         connection = await incoming.accept()
         result = await receive(connection, total, nap)
         await connection.closed()
-        sender.wait()
+        await sender.wait()
         print(json.dumps({**result, "seconds": round(time.monotonic() - started, 1)}))
 
 
