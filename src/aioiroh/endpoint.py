@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from asyncio import _get_running_loop
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -199,7 +200,7 @@ class Endpoint:
     @property
     def addr(self) -> EndpointAddr:
         """The id, and where it can be reached now: ports of the sockets at addresses of this machine."""
-        if not self._closing:
+        if not self._closing and _get_running_loop() is self._driver.loop:
             self._refresh_addresses()
         return self._addr.value
 

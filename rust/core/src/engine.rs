@@ -121,6 +121,8 @@ pub struct Engine {
     /// Drained connections that somebody may still read from.
     finished: FxHashMap<ConnId, Box<Slot>>,
     dirty: VecDeque<usize>,
+    /// Connections whose turn waits for room in a socket.
+    parked: Vec<usize>,
     /// At most one entry for each connection: the instant it is armed for.
     timers: BTreeSet<(Instant, usize)>,
     pending: FxHashMap<u64, Pending>,
@@ -181,6 +183,7 @@ impl Engine {
             live: 0,
             finished: FxHashMap::default(),
             dirty: VecDeque::new(),
+            parked: Vec::new(),
             timers: BTreeSet::new(),
             pending: FxHashMap::default(),
             pending_order: VecDeque::new(),
@@ -405,7 +408,7 @@ impl Engine {
 
     /// True while connections wait for their turn.
     pub fn has_work(&self) -> bool {
-        !self.dirty.is_empty() && !self.router.blocked()
+        !self.dirty.is_empty()
     }
 
     /// Takes note of native stream ends that have something to do.

@@ -137,6 +137,8 @@ pub struct Router {
     /// since last asked.
     pub(crate) filled: Vec<SlotId>,
     pub(crate) errors: Vec<(SlotId, i32, SocketAddr)>,
+    /// Whether something given to [`send`](Self::send) since last asked waits for a full socket.
+    held: bool,
     pub stats: RouteStats,
 }
 
@@ -237,9 +239,10 @@ impl Router {
         self.routes.remove(ip).is_some()
     }
 
-    /// True while any socket is full: connections then wait instead of piling up datagrams.
-    pub fn blocked(&self) -> bool {
-        self.slots.iter().any(|slot| slot.blocked)
+    /// Whether something sent since last asked waits for a full socket: whoever sent it should wait too,
+    /// instead of piling up datagrams.
+    pub fn take_held(&mut self) -> bool {
+        std::mem::take(&mut self.held)
     }
 
     /// Sockets that wait for room.
@@ -338,6 +341,7 @@ impl Router {
                 Sent::Ok => {}
                 Sent::Full => {
                     slot.blocked = true;
+                    self.held = true;
                     if slot.queue.len() >= MAX_HELD {
                         self.stats.dropped_full += datagrams;
                         return;

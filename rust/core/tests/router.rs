@@ -43,13 +43,14 @@ fn a_full_socket_keeps_datagrams_in_order() {
         router.send(&datagram(to, &[number]), &mut socket);
     }
     assert_eq!(socket.sent.len(), 1);
-    assert!(router.blocked() && router.wants_write(slot));
+    assert!(router.take_held() && router.wants_write(slot));
+    assert!(!router.take_held());
     socket.room = 2;
     router.writable(slot, &mut socket);
-    assert!(router.blocked(), "one is still waiting");
+    assert!(router.wants_write(slot), "one is still waiting");
     socket.room = 9;
     router.writable(slot, &mut socket);
-    assert!(!router.blocked());
+    assert!(!router.wants_write(slot));
     let order: Vec<u8> = socket.sent.iter().map(|(_, _, contents)| contents[0]).collect();
     assert_eq!(order, [0, 1, 2, 3]);
     assert_eq!(router.stats.dropped_full, 0);

@@ -108,6 +108,7 @@ impl Sockets {
         let Some(index) = self.slots.iter().position(|slot| slot.id == id) else { return false };
         let slot = self.slots.remove(index);
         self.ready.remove(&slot);
+        engine.unpark();
         true
     }
 
@@ -131,6 +132,7 @@ impl Sockets {
         self.ready.add(&new)?;
         let local = new.local()?;
         engine.router.rebound(id, local);
+        engine.unpark();
         self.slots.insert(index, new);
         Ok(local)
     }

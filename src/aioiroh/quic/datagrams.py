@@ -28,7 +28,7 @@ def send(state: ConnectionState, data: Buffer, *, drop_oldest: bool) -> bool:
     if state.lost is not None:
         raise state.failure()
     try:
-        sent = state.native.send_datagram(data, drop_oldest)
+        sent = state.native.send_datagram(memoryview(data).cast("B"), drop_oldest)
     except ValueError as error:
         match str(error):
             case "too_large" | "unsupported" | "disabled" as kind:

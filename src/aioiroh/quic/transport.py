@@ -95,6 +95,14 @@ class TransportConfig:
             seconds = getattr(self, name)
             if seconds is not None and not 0 < seconds <= MAX_TIME:
                 raise ValueError(f"{name} must be positive and at most {MAX_TIME:g} s (or None)")
+        if self.send_window < 1:
+            raise ValueError("send_window must be at least 1 byte, or nothing could be sent")
+        if self.crypto_buffer < 4096:
+            raise ValueError(
+                "crypto_buffer must be at least 4096 bytes, for the handshake (RFC 9000 7.5)"
+            )
+        if self.idle_timeout is not None and self.idle_timeout < 0.001:
+            raise ValueError("idle_timeout must be at least 1 ms, its unit on the wire")
         if not 1 <= self.stream_receive_window <= MAX_STREAM_RECEIVE_WINDOW:
             raise ValueError(
                 f"stream_receive_window must be from 1 to {MAX_STREAM_RECEIVE_WINDOW} bytes; "

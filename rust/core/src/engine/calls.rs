@@ -213,13 +213,11 @@ impl Engine {
     /// Local addresses have changed; `live` holds those that are left, none if unknown.
     pub fn network_changed(&mut self, now: Instant, live: Option<Vec<IpAddr>>) {
         let hint = live.map(LiveAddresses);
-        for index in 0..self.conns.len() {
-            let Some(slot) = self.conns[index].as_mut() else { continue };
+        let open: Vec<ConnId> = self.conns.iter().flatten().map(|slot| slot.id).collect();
+        for id in open {
             let hint = hint.as_ref().map(|hint| hint as &dyn noq_proto::NetworkChangeHint);
-            slot.conn.handle_network_change(hint, now);
-            if slot.mark_dirty() {
-                self.dirty.push_back(index);
-            }
+            // Connections that are closed have no paths left to look at.
+            let _ = self.call(id, |slot, _| slot.conn.handle_network_change(hint, now));
         }
     }
 
@@ -227,9 +225,15 @@ impl Engine {
         self.router.set_route(ip, targets)
     }
 
+    /// Sockets have changed: connections that waited for room look again.
+    pub fn unpark(&mut self) {
+        self.dirty.extend(self.parked.drain(..));
+    }
+
     /// A socket has room again.
     pub fn writable(&mut self, slot: SlotId, output: &mut dyn Output) {
         self.router.writable(slot, output);
+        self.unpark();
     }
 }
 

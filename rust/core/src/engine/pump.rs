@@ -33,8 +33,7 @@ impl Engine {
             return;
         }
         self.router.catch_up(output);
-        while !self.router.blocked() {
-            let Some(index) = self.dirty.pop_front() else { break };
+        while let Some(index) = self.dirty.pop_front() {
             self.turn(index, now, output);
             if self.failed.is_some() || output.exhausted() {
                 break;
@@ -81,6 +80,7 @@ impl Engine {
             panic!("injected");
         }
         let mut quota = TRANSMIT_QUOTA;
+        let mut parked = false;
         let mut drained = false;
         loop {
             while let Some(event) = slot.conn.poll() {
@@ -102,7 +102,8 @@ impl Engine {
                 };
                 quota -= transmit.segment_size.map_or(1, |size| transmit.size.div_ceil(size)).min(quota);
                 self.respond(&transmit, output);
-                if self.router.blocked() {
+                if self.router.take_held() {
+                    parked = true;
                     quota = 0;
                 }
             }
@@ -126,7 +127,11 @@ impl Engine {
             }
             if quota == 0 {
                 slot.dirty = true;
-                self.dirty.push_back(index);
+                if parked {
+                    self.parked.push(index);
+                } else {
+                    self.dirty.push_back(index);
+                }
                 return false;
             }
             if !again && !slot.streams.pending() {

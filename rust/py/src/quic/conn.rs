@@ -445,11 +445,11 @@ impl Conn {
         idle: Option<f64>,
         keep_alive: Option<f64>,
     ) -> PyResult<()> {
-        let seconds = |value: Option<f64>| {
-            value
-                .map(std::time::Duration::try_from_secs_f64)
-                .transpose()
-                .map_err(|_| PyValueError::new_err("a positive number of seconds is needed"))
+        let seconds = |value: Option<f64>| match value {
+            None => Ok(None),
+            // Far beyond any use, and far below what overflows a clock.
+            Some(value) if value > 0.0 && value <= 1e9 => Ok(Some(std::time::Duration::from_secs_f64(value))),
+            Some(_) => Err(PyValueError::new_err("a positive number of seconds up to 1e9 is needed")),
         };
         let (idle, keep_alive) = (seconds(idle)?, seconds(keep_alive)?);
         let now = self.shared.now(py, None)?;

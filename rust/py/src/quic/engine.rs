@@ -291,10 +291,12 @@ impl Engine {
         gso: bool,
     ) -> PyResult<(SlotId, (String, u16), Bound<'py, PyDict>)> {
         let address = Address::from((host, port)).parse()?;
-        let mut state = self.0.lock()?;
-        let (core, sockets) = state.sockets()?;
         let options = SocketOptions { recv_buffer, send_buffer, gso };
-        let (slot, bound, info) = sockets.bind(core, address, options).map_err(os_error)?;
+        let (slot, bound, info) = {
+            let mut state = self.0.lock()?;
+            let (core, sockets) = state.sockets()?;
+            sockets.bind(core, address, options).map_err(os_error)?
+        };
         let dict = PyDict::new(py);
         dict.set_item("recv_buffer", info.recv_buffer)?;
         dict.set_item("send_buffer", info.send_buffer)?;
@@ -515,10 +517,13 @@ impl Engine {
     }
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        // Copied out first: making Python objects may run a destructor, which may want the lock.
+        let (core, routed, sockets, open, steps) = {
+            let state = self.0.lock()?;
+            let sockets = state.sockets.as_ref().map(|sockets| sockets.stats);
+            (state.core.stats, state.core.router.stats, sockets, state.core.open_connections(), state.steps.0)
+        };
         let dict = PyDict::new(py);
-        let state = self.0.lock()?;
-        let core = state.core.stats;
-        let routed = state.core.router.stats;
         dict.set_item("received_datagrams", core.received_datagrams)?;
         dict.set_item("received_bytes", core.received_bytes)?;
         dict.set_item("received_ipv4_bytes", core.received_ipv4_bytes)?;
@@ -528,7 +533,7 @@ impl Engine {
         dict.set_item("refused", core.refused)?;
         dict.set_item("retried", core.retried)?;
         dict.set_item("panics", core.panics)?;
-        dict.set_item("open_connections", state.core.open_connections())?;
+        dict.set_item("open_connections", open)?;
         dict.set_item("sent_datagrams", routed.sent_datagrams)?;
         dict.set_item("sent_bytes", routed.sent_bytes)?;
         dict.set_item("sent_ipv4_bytes", routed.sent_ipv4_bytes)?;
@@ -536,13 +541,13 @@ impl Engine {
         dict.set_item("dropped_full", routed.dropped_full)?;
         dict.set_item("dropped_unroutable", routed.dropped_unroutable)?;
         dict.set_item("send_errors", routed.send_errors)?;
-        if let Some(sockets) = &state.sockets {
-            dict.set_item("receive_calls", sockets.stats.receive_calls)?;
-            dict.set_item("send_calls", sockets.stats.send_calls)?;
-            dict.set_item("receive_errors", sockets.stats.receive_errors)?;
-            dict.set_item("gso_fallbacks", sockets.stats.gso_fallbacks)?;
+        if let Some(sockets) = sockets {
+            dict.set_item("receive_calls", sockets.receive_calls)?;
+            dict.set_item("send_calls", sockets.send_calls)?;
+            dict.set_item("receive_errors", sockets.receive_errors)?;
+            dict.set_item("gso_fallbacks", sockets.gso_fallbacks)?;
         }
-        dict.set_item("step_micros", PyTuple::new(py, state.steps.0)?)?;
+        dict.set_item("step_micros", PyTuple::new(py, steps)?)?;
         Ok(dict)
     }
 
