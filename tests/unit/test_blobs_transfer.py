@@ -471,10 +471,11 @@ async def test_authorize(quic_pair: Pairs) -> None:
     assert asked[0].kind is blobs.RequestKind.GET
 
 
-async def test_too_many_requests(quic_pair: Pairs) -> None:
+@pytest.mark.parametrize("limits", [{"requests": 1}, {"requests_per_peer": 1}])
+async def test_too_many_requests(quic_pair: Pairs, limits: dict[str, int]) -> None:
     async with MemoryStore() as source:
         hash = (await source.add_bytes(b"x")).hash
-        provider = Provider(source, limits=blobs.Limits(requests=1))
+        provider = Provider(source, limits=blobs.Limits(**limits))
         async with serving(quic_pair, provider) as connection, connection.open_bi() as waiting:
             await waiting.write(b"\x00")
             await asyncio.sleep(0.05)

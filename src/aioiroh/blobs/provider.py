@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+from collections import Counter
 from collections.abc import Collection as AbstractCollection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -36,6 +37,7 @@ from .requests import read_request
 from .send import Departure, Outcome, send
 
 if TYPE_CHECKING:
+    from aioiroh.keys import EndpointId
     from aioiroh.quic.connection import Connection
     from aioiroh.quic.streams import BiStream
 
@@ -52,13 +54,14 @@ READ_ONLY: Final = frozenset((RequestKind.GET, RequestKind.GET_MANY))
 class Limits:
     """What a provider spends on its peers. Times in seconds.
 
-    `requests_per_connection` are answered at once, further ones wait; over `requests` in all, and
-    over `connections`, peers are told to come later (code 2). A request must arrive within
+    `requests_per_connection` are answered at once, further ones wait; over `requests` in all,
+    `requests_per_peer` of one peer, and `connections`, peers are told to come later (code 2). A request must arrive within
     `request_time`. A peer that takes no data for `stall_time` is given up.
     """
 
     connections: int = 4096
     requests_per_connection: int = 100
+    requests_per_peer: int = 256
     requests: int = 1024
     request_time: float = 10.0
     stall_time: float = 60.0
@@ -89,7 +92,7 @@ class Provider:
         self._served = frozenset(serve)
         self._limits = limits or Limits()
         self._connections: set[Connection] = set()
-        self._requests = 0
+        self._requests: Counter[EndpointId] = Counter()
 
     async def accept(self, connection: Connection) -> None:
         """Answers the requests on a connection until it ends."""
@@ -110,14 +113,21 @@ class Provider:
     # --- one request ------------------------------------------------------------------------------
 
     async def _answer(self, stream: BiStream) -> None:
-        if self._requests >= self._limits.requests:
+        # A share for each, so that one peer with many connections cannot keep out all others.
+        peer = stream.connection.remote_id
+        if (
+            self._requests.total() >= self._limits.requests
+            or self._requests[peer] >= self._limits.requests_per_peer
+        ):
             stream.send.reset(ErrorCode.LIMIT)
             return
-        self._requests += 1
+        self._requests[peer] += 1
         try:
             await self._answer_counted(stream)
         finally:
-            self._requests -= 1
+            self._requests[peer] -= 1
+            if not self._requests[peer]:
+                del self._requests[peer]
 
     async def _answer_counted(self, stream: BiStream) -> None:
         loop = asyncio.get_running_loop()
