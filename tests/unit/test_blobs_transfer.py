@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from aioiroh import blobs
+from aioiroh import _native, blobs
 from aioiroh.blobs import (
     BlobFormat,
     BlobTooLargeError,
@@ -669,3 +669,24 @@ async def test_a_connection_that_breaks(quic_pair: Pairs) -> None:
         with pytest.raises(ConnectionError, match="bye"):
             await blobs.get(connection, HASH, into=target)
         assert (await target.status(HASH)).present
+
+
+async def test_the_end_of_a_transfer_is_acknowledged(quic_pair: Pairs) -> None:
+    async with MemoryStore() as source, quic_pair() as pair:
+        added = await source.add_bytes(pattern(100_000))
+        handle = await source.handle(added.hash)
+        assert handle is not None
+        sender = _native.BlobSender(source.worker.native)
+        over = asyncio.Event()
+        stream = await pair.server.open_uni()
+        stream.attach(sender, over.set)
+        sender.push([(handle, (0,))])
+        sender.finish()
+        received = await pair.client.accept_uni()
+        await received.read_all(limit=200_000)
+        await over.wait()
+        await asyncio.sleep(0.05)  # the acknowledgement is here before anybody waits for it
+        stream.detach(finished=True)
+        async with asyncio.timeout(2):
+            await stream.acked()
+            assert await pair.server.settled()

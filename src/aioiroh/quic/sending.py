@@ -279,6 +279,8 @@ class SendStream:
             raise self._failure(error) from None
         self._attached = True
         state.send_reports[self._id] = on_report
+        # The acknowledgement may come before anybody asks for it.
+        state.sending[self._id] = self
         state.driver.touched()
 
     def detach(self, *, finished: bool = False) -> None:
@@ -290,8 +292,14 @@ class SendStream:
         state.send_reports.pop(self._id, None)
         if finished:
             self._take_stop_code()
-            self._phase = FINISHED
+            if self._phase == OPEN:
+                stopped = self._stop_code is not None
+                self._phase = RESET if stopped else FINISHED
+                if stopped:
+                    state.sending.pop(self._id, None)
             return
+        if not self._watchers:
+            state.sending.pop(self._id, None)
         try:
             self._native.detach(self._id, "send")
         except _native.NativeError:
