@@ -1,9 +1,10 @@
 //! Writing a response: data and outboard in, verified bytes for the wire out.
 
+use crate::decode::HEADER;
 use crate::hash::{Hash, Pair, halves, pair, parent, subtree};
 use crate::plan::{Plan, Step};
 use crate::ranges::ChunkRanges;
-use crate::tree::{GROUP_CHUNKS, Node, chunks};
+use crate::tree::{GROUP_CHUNKS, Node, PAIR, chunks};
 
 /// Where the data and the outboard of a blob are read from.
 pub trait Source {
@@ -38,8 +39,9 @@ impl Source for Memory<'_> {
     }
 
     fn pair(&mut self, slot: u64) -> Result<Pair, TooShort> {
-        let start = slot as usize * 64;
-        self.outboard.get(start..start + 64).and_then(|pair| pair.try_into().ok()).ok_or(TooShort)
+        let start = usize::try_from(slot).ok().and_then(|slot| slot.checked_mul(PAIR)).ok_or(TooShort)?;
+        let pair = self.outboard.get(start..).and_then(|rest| rest.first_chunk()).ok_or(TooShort)?;
+        Ok(*pair)
     }
 }
 
@@ -62,6 +64,7 @@ pub struct Encoder {
     size: u64,
     header: bool,
     plan: Plan,
+    next: Option<Step>,
     // Chaining values of the nodes that the plan comes to, next one last.
     expected: Vec<Hash>,
     // A group of which only a part is wanted: read and verified whole, its inner pairs come from its data.
@@ -71,11 +74,13 @@ pub struct Encoder {
 
 impl Encoder {
     pub fn new(hash: Hash, size: u64, query: &ChunkRanges) -> Self {
-        let plan = Plan::new(size, query);
+        let mut plan = Plan::new(size, query);
+        let next = plan.next();
         Self {
             size,
             header: !query.is_empty(),
             plan,
+            next,
             expected: vec![hash],
             group: Vec::new(),
             group_node: None,
@@ -87,73 +92,79 @@ impl Encoder {
         self.plan.selected()
     }
 
-    /// Appends the next item (the size header, a pair or a leaf). Returns the byte offset in the blob up to which
-    /// data has been encoded if the item was a leaf; None after the last item.
-    pub fn next<S: Source>(
-        &mut self,
-        source: &mut S,
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Item>, EncodeError<S::Error>> {
+    /// Bytes of the next item (the size header, a pair or a leaf of at most 16 KiB), None after the last one.
+    pub fn next_len(&self) -> Option<usize> {
         if self.header {
-            self.header = false;
-            out.extend_from_slice(&self.size.to_le_bytes());
-            return Ok(Some(Item::Header));
+            return Some(HEADER);
         }
-        let Some(step) = self.plan.next() else { return Ok(None) };
-        match step {
-            Step::Parent { node, left, right } => match node.slot() {
-                Some(slot) => {
-                    let pair = source.pair(slot)?;
-                    let is_root = self.is_root(&node);
-                    if self.expected.pop() != Some(parent(&pair, is_root)) {
-                        return Err(changed(&node));
-                    }
-                    let (left_cv, right_cv) = halves(&pair);
-                    if right {
-                        self.expected.push(right_cv);
-                    }
-                    if left {
-                        self.expected.push(left_cv);
-                    }
-                    out.extend_from_slice(&pair);
-                }
-                None => {
-                    self.enter(&node, source)?;
-                    let (left, right) = node.children();
-                    let pair = pair(
-                        &subtree(self.in_group(&left), left.lo, false),
-                        &subtree(self.in_group(&right), right.lo, false),
-                    );
-                    out.extend_from_slice(&pair);
-                }
-            },
-            Step::Leaf(node) if self.entered(&node) => out.extend_from_slice(self.in_group(&node)),
+        self.next.map(|step| match step {
+            Step::Parent { .. } => PAIR,
             Step::Leaf(node) => {
                 let bytes = node.bytes(self.size);
-                let start = out.len();
-                out.resize(start + (bytes.end - bytes.start) as usize, 0);
-                let read = source.read(bytes.start, &mut out[start..]);
-                let checked = match read {
-                    Err(error) => Err(EncodeError::Source(error)),
-                    Ok(())
-                        if self.expected.pop()
-                            == Some(subtree(&out[start..], node.lo, self.is_root(&node))) =>
-                    {
-                        Ok(())
-                    }
-                    Ok(()) => Err(changed(&node)),
-                };
-                if let Err(error) = checked {
-                    // What could not be verified must not get out.
-                    out.truncate(start);
-                    return Err(error);
-                }
+                (bytes.end - bytes.start) as usize
             }
+        })
+    }
+
+    /// Writes the next item to `out`, which has its length. After an error `out` holds anything, and must not get out.
+    pub fn write<S: Source>(
+        &mut self,
+        source: &mut S,
+        out: &mut [u8],
+    ) -> Result<Item, EncodeError<S::Error>> {
+        debug_assert_eq!(Some(out.len()), self.next_len());
+        if self.header {
+            self.header = false;
+            out.copy_from_slice(&self.size.to_le_bytes());
+            return Ok(Item::Header);
         }
-        Ok(Some(match step {
-            Step::Parent { .. } => Item::Parent,
-            Step::Leaf(node) => Item::Leaf { end: node.bytes(self.size).end },
-        }))
+        let Some(step) = self.next else { return Ok(Item::Header) };
+        let item = match step {
+            Step::Parent { node, left, right } => {
+                let pair = match node.slot() {
+                    Some(slot) => {
+                        let pair = source.pair(slot)?;
+                        self.expect(&node, parent(&pair, self.is_root(&node)))?;
+                        let (left_cv, right_cv) = halves(&pair);
+                        if right {
+                            self.expected.push(right_cv);
+                        }
+                        if left {
+                            self.expected.push(left_cv);
+                        }
+                        pair
+                    }
+                    None => {
+                        self.enter(&node, source)?;
+                        let (left, right) = node.children();
+                        let cv = |child: &Node| subtree(self.in_group(child), child.lo, false);
+                        pair(&cv(&left), &cv(&right))
+                    }
+                };
+                out.copy_from_slice(&pair);
+                Item::Parent
+            }
+            Step::Leaf(node) => {
+                let bytes = node.bytes(self.size);
+                if self.entered(&node) {
+                    out.copy_from_slice(self.in_group(&node));
+                } else {
+                    source.read(bytes.start, out)?;
+                    self.expect(&node, subtree(out, node.lo, self.is_root(&node)))?;
+                }
+                Item::Leaf { end: bytes.end }
+            }
+        };
+        self.next = self.plan.next();
+        Ok(item)
+    }
+
+    /// Checks the chaining value of the node that the plan came to.
+    fn expect<E>(&mut self, node: &Node, cv: Hash) -> Result<(), EncodeError<E>> {
+        if self.expected.pop() == Some(cv) {
+            return Ok(());
+        }
+        Err(EncodeError::Changed { lo: node.lo, hi: node.hi })
     }
 
     fn is_root(&self, node: &Node) -> bool {
@@ -181,15 +192,13 @@ impl Encoder {
         self.group.resize((bytes.end - bytes.start) as usize, 0);
         self.group_node = None;
         source.read(bytes.start, &mut self.group)?;
-        if self.expected.pop() != Some(subtree(&self.group, node.lo, self.is_root(node))) {
-            return Err(changed(node));
-        }
+        self.expect(node, subtree(&self.group, node.lo, self.is_root(node)))?;
         self.group_node = Some(*node);
         Ok(())
     }
 }
 
-/// What [`Encoder::next`] appended.
+/// What [`Encoder::write`] wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Item {
     Header,
@@ -198,10 +207,6 @@ pub enum Item {
     Leaf {
         end: u64,
     },
-}
-
-fn changed<E>(node: &Node) -> EncodeError<E> {
-    EncodeError::Changed { lo: node.lo, hi: node.hi }
 }
 
 /// The whole response for a blob in memory.
@@ -214,6 +219,10 @@ pub fn to_vec(
     let mut encoder = Encoder::new(hash, data.len() as u64, query);
     let mut source = Memory { data, outboard };
     let mut out = Vec::new();
-    while encoder.next(&mut source, &mut out)?.is_some() {}
+    while let Some(len) = encoder.next_len() {
+        let start = out.len();
+        out.resize(start + len, 0);
+        encoder.write(&mut source, &mut out[start..])?;
+    }
     Ok(out)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
-use aioiroh_bao::{ChunkRanges, Encoder, Memory, outboard};
+use aioiroh_bao::{ChunkRanges, encode, outboard};
 use aioiroh_core::stream::{Next, StreamEnd, StreamSink, Waker};
 use aioiroh_io::{Blob, Event, Item, Job, JobEvent, OutboardAt, Receiver, Report, Sender, Worker};
 use bytes::Bytes;
@@ -23,10 +23,7 @@ fn main() {
     rate("hash, in memory", mib, start);
 
     let start = Start::now();
-    let mut encoder = Encoder::new(hash, data.len() as u64, &ChunkRanges::all());
-    let mut source = Memory { data: &data, outboard: &pairs };
-    let mut encoded = Vec::with_capacity(data.len() + data.len() / 200);
-    while encoder.next(&mut source, &mut encoded).unwrap().is_some() {}
+    let encoded = encode::to_vec(hash, &data, &pairs, &ChunkRanges::all()).unwrap();
     rate("encode, in memory", mib, start);
     let encoded = Bytes::from(encoded);
 

@@ -6,6 +6,7 @@
 
 mod bell;
 mod blob;
+mod buffer;
 mod file;
 mod job;
 mod receive;

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use aioiroh_bao::encode::Item as Encoded;
+use aioiroh_bao::tree::GROUP;
 use aioiroh_bao::{ChunkRanges, EncodeError, Encoder};
 use aioiroh_core::stream::{Next, StreamSource, Waker};
 use bytes::Bytes;
@@ -13,16 +14,17 @@ use parking_lot::Mutex;
 
 use crate::bell::Bell;
 use crate::blob::Blob;
+use crate::buffer::Buffer;
 use crate::report::{Detail, Failure, Report, Reports, os};
 use crate::session::Session;
 use crate::worker::{SLICE, Shared, TOTAL_LIMIT, TRANSFER_LIMIT, Task, Worker};
 
 /// Blobs in memory up to this size are encoded where the bytes leave.
 const SMALL: u64 = 64 * 1024;
-/// Bytes that are encoded into one buffer.
-const PIECE: usize = 256 * 1024;
+/// Bytes that are encoded before they are handed over.
+const PIECE: usize = crate::buffer::LARGE - GROUP;
 /// What a sender queues when all transfers together queue too much.
-const FLOOR: usize = PIECE;
+const FLOOR: usize = crate::buffer::LARGE;
 /// Code of the reset after a failure: "internal", as upstream's provider says for all that is not a refusal.
 const INTERNAL: u64 = 3;
 
@@ -89,7 +91,7 @@ struct Work {
     current: Option<Current>,
     next_item: u64,
     // Encoded and not yet in the gate's queue.
-    buffer: Vec<u8>,
+    buffer: Buffer,
     marks: Vec<(usize, Report)>,
 }
 
@@ -97,6 +99,8 @@ struct Current {
     item: u64,
     encoder: Encoder,
     session: Session,
+    // About how many bytes of the response are to come.
+    remaining: usize,
 }
 
 impl Sender {
@@ -228,6 +232,9 @@ impl Outbound {
 
         let mut gate = self.gate.lock();
         gate.failed |= result.is_err();
+        if work.current.is_none() && work.items.is_empty() {
+            work.buffer.forget();
+        }
         gate.drained =
             gate.failed || work.current.is_none() && work.items.is_empty() && gate.items.is_empty();
         gate.small = match (&work.current, work.items.front().or(gate.items.front())) {
@@ -245,8 +252,7 @@ impl Outbound {
         let mut gate = self.gate.lock();
         let base = gate.encoded;
         gate.marks.extend(work.marks.drain(..).map(|(at, report)| (base + at as u64, report)));
-        if !work.buffer.is_empty() {
-            let piece = Bytes::from(std::mem::take(&mut work.buffer));
+        if let Some(piece) = work.buffer.take() {
             gate.encoded += piece.len() as u64;
             gate.out_len += piece.len();
             self.worker.queued.fetch_add(piece.len(), Ordering::Relaxed);
@@ -276,22 +282,26 @@ impl Outbound {
                 }
                 continue;
             };
-            let before = work.buffer.len();
-            match current.encoder.next(&mut current.session, &mut work.buffer) {
-                Ok(Some(Encoded::Leaf { end })) => {
-                    let item = current.item;
-                    work.mark_progress(item, end);
-                }
-                Ok(Some(_)) => {}
-                Ok(None) => {
-                    let item = current.item;
-                    work.current = None;
-                    work.mark(Report::Done { item });
+            let Some(len) = current.encoder.next_len() else {
+                let item = current.item;
+                work.current = None;
+                work.mark(Report::Done { item });
+                continue;
+            };
+            let space = work.buffer.space(len, current.remaining);
+            match current.encoder.write(&mut current.session, space) {
+                Ok(written) => {
+                    work.buffer.filled += len;
+                    current.remaining = current.remaining.saturating_sub(len);
+                    if let Encoded::Leaf { end } = written {
+                        let item = current.item;
+                        work.mark_progress(item, end);
+                    }
                 }
                 Err(error) => return Err(failure(error)),
             }
-            room = room.saturating_sub(work.buffer.len() - before);
-            if work.buffer.len() >= PIECE {
+            room = room.saturating_sub(len);
+            if work.buffer.filled >= PIECE {
                 self.publish(work);
                 self.wake_starved();
             }
@@ -326,7 +336,10 @@ impl Outbound {
 impl Work {
     fn start(&mut self) -> Result<(), Failure> {
         match self.items.pop_front() {
-            Some(Item::Raw(data)) => self.buffer.extend_from_slice(&data),
+            Some(Item::Raw(data)) => {
+                self.buffer.space(data.len(), 0).copy_from_slice(&data);
+                self.buffer.filled += data.len();
+            }
             Some(Item::Blob { blob, query }) => {
                 let item = self.next_item;
                 if !query.is_empty() {
@@ -335,10 +348,9 @@ impl Work {
                     let size = size.ok_or(("missing", Detail::None))?;
                     let encoder = Encoder::new(*blob.hash(), size, &query);
                     let expected = encoder.selected().bytes(size);
-                    let expected = usize::try_from(expected + expected / 128 + 256).unwrap_or(usize::MAX);
+                    let remaining = usize::try_from(expected + expected / 128).unwrap_or(usize::MAX);
                     self.mark(Report::Started { item, size });
-                    self.buffer.reserve(expected.min(PIECE + PIECE / 8));
-                    self.current = Some(Current { item, encoder, session: Session::new(blob) });
+                    self.current = Some(Current { item, encoder, session: Session::new(blob), remaining });
                 } else {
                     self.mark(Report::Done { item });
                 }
@@ -350,11 +362,11 @@ impl Work {
     }
 
     fn mark(&mut self, report: Report) {
-        self.marks.push((self.buffer.len(), report));
+        self.marks.push((self.buffer.filled, report));
     }
 
     fn mark_progress(&mut self, item: u64, bytes: u64) {
-        let at = self.buffer.len();
+        let at = self.buffer.filled;
         match self.marks.last_mut() {
             Some((position, Report::Progress { item: same, bytes: before })) if *same == item => {
                 (*position, *before) = (at, bytes);

@@ -388,6 +388,54 @@ fn system_errors_are_reported() {
     }
 }
 
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_is_an_error_that_says_so() {
+    let data = blob(3_000_000);
+    for worker in workers() {
+        let full = Arc::new(Blob::create(outboard::of_bytes(&data).0, "/dev/full".into(), None, 1 << 40));
+        let mut feeder = Feeder::new(&worker, u64::MAX);
+        feeder.expect(ChunkRanges::all(), &full);
+        feeder.feed(&encoded(&data, &ChunkRanges::all()), 100_000);
+        let text = "No space left on device".to_owned();
+        assert_eq!(errors(&feeder.end(StreamEnd::Finished)), [(0, "io", Detail::Os { errno: 28, text })]);
+        assert_eq!(full.present(), ChunkRanges::empty());
+    }
+}
+
+/// Blobs that wait need no descriptors.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_thousand_files_do_not_need_a_thousand_descriptors() {
+    let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let folder = Folder::new("descriptors");
+    let data = blob(20_000);
+    for worker in workers() {
+        let sender = Sender::new(&worker).unwrap();
+        let mut feeder = Feeder::new(&worker, u64::MAX);
+        let targets: Vec<_> = (0..1000)
+            .map(|i| {
+                sender.push(Arc::new(file_blob(&folder, &data, true)), ChunkRanges::all());
+                let hash = outboard::of_bytes(&data).0;
+                let target = Blob::create(hash, folder.at(&i.to_string()), None, 1 << 40);
+                Arc::new(target)
+            })
+            .collect();
+        let before = open();
+        for target in &targets {
+            feeder.expect(ChunkRanges::all(), target);
+        }
+        sender.finish();
+        feeder.receiver.finish();
+        feeder.feed(&drain(&sender, 40_000).0, 40_000);
+        // Other tests run meanwhile.
+        assert!(open() < before + 300, "{before} {}", open());
+        assert!(errors(&feeder.end(StreamEnd::Finished)).is_empty());
+        assert!(targets.iter().all(|target| target.is_complete()));
+        assert!(open() < before + 300);
+    }
+}
+
 /// After the engine has let a sink go, reports go by way of the worker.
 #[test]
 fn reports_after_the_end_of_the_stream_are_not_lost() {
