@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aioiroh import Endpoint, Router
+from aioiroh import Connection, Endpoint, Router
 from aioiroh.blobs import (
     ALPN,
     BlobFormat,
@@ -19,10 +19,12 @@ from aioiroh.blobs import (
     MemoryStore,
     Provider,
 )
+from aioiroh.quic import BiStream
 from commands import tree
 
 Receive = Callable[..., Any]
 Fill = Callable[[MemoryStore], Coroutine[Any, Any, Hash]]
+Handler = Callable[[Connection], Coroutine[Any, Any, object]]
 
 
 def attempt(receive: Receive, target: Path, fill: Fill, *options: object, code: int) -> Any:
@@ -128,4 +130,75 @@ def test_files_that_are_announced_and_missing(tmp_path: Path, receive: Receive) 
 
     done = attempt(receive, tmp_path / "there", fill, code=5)
     assert "lacks" in done.err
+    assert not (tmp_path / "there").exists()
+
+
+# --- providers that do not keep to the protocol ---------------------------------------------------
+
+
+def attempt_at(receive: Receive, target: Path, handler: Handler, *options: str, code: int) -> Any:
+    """Receives from a provider that `handler` plays."""
+
+    async def serve() -> Any:
+        async with (
+            Endpoint.bind(bind="127.0.0.1:0") as endpoint,
+            Router(endpoint, {ALPN: handler}),
+        ):
+            ticket = str(BlobTicket(endpoint.addr, Hash(b"\5" * 32), BlobFormat.HASH_SEQ))
+            return await asyncio.to_thread(receive, ticket, "-o", target, *options, code=code)
+
+    return asyncio.run(serve())
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_provider_that_says_nothing(tmp_path: Path, receive: Receive, started: bool) -> None:
+    async def wait(stream: BiStream) -> None:
+        if started:
+            await stream.send.write((64).to_bytes(8, "little") + b"\1")
+        await asyncio.sleep(3600)
+
+    async def handle(connection: Connection) -> None:
+        await connection.serve(wait)
+
+    done = attempt_at(receive, tmp_path / "there", handle, "--timeout", "1.5", code=4)
+    assert "has sent nothing for 1.5 s" in done.err
+    assert not (tmp_path / "there").exists()
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ((64).to_bytes(8, "little") + bytes(64), "do not belong to it"),
+        ((1 << 63).to_bytes(8, "little") + bytes(64), "over the limit"),
+        ((64).to_bytes(8, "little") + bytes(10), "broke off"),
+        (b"", "lacks it"),
+    ],
+    ids=["content", "size", "truncated", "empty"],
+)
+def test_a_provider_that_lies(tmp_path: Path, receive: Receive, answer: bytes, says: str) -> None:
+    async def lie(stream: BiStream) -> None:
+        await stream.recv.read_all(limit=1 << 20)
+        await stream.send.write(answer)
+        await stream.send.finish()
+
+    async def handle(connection: Connection) -> None:
+        await connection.serve(lie)
+
+    done = attempt_at(receive, tmp_path / "there", handle, code=5)
+    assert says in done.err
+    assert not (tmp_path / "there").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "says"), [(1, "refuses"), (2, "too much to do"), (3, "lacks"), (77, "code 77")]
+)
+def test_a_provider_that_refuses(tmp_path: Path, receive: Receive, code: int, says: str) -> None:
+    async def refuse(stream: BiStream) -> None:
+        stream.send.reset(code)
+
+    async def handle(connection: Connection) -> None:
+        await connection.serve(refuse)
+
+    done = attempt_at(receive, tmp_path / "there", handle, code=5)
+    assert says in done.err
     assert not (tmp_path / "there").exists()

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from commands import DEAD, LOOPBACK, fill, sparse
+from commands import DEAD, LOOPBACK, fill, sparse, tree
 
 Sending = Callable[..., Any]
 Start = Callable[..., Any]
@@ -115,3 +115,21 @@ def test_before_anything_has_begun() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")
+
+
+def test_while_files_are_put_in_place(tmp_path: Path, sending: Sending, start: Start) -> None:
+    folder = fill(tmp_path / "many", {f"{number}": b"%06d" % number for number in range(3000)})
+    there = tmp_path / "there"
+    with sending(folder) as sender:
+        receiver = start("receive", *LOOPBACK, sender.ticket, "-o", there, "--json")
+        receiver.event("file")
+        receiver.signal(signal.SIGINT)
+        receiver.wait(None)
+    assert receiver.exit_code in (0, 130)
+    assert os.listdir(there) == ["many"]
+    placed = tree(there / "many")
+    assert placed
+    assert all(data == b"%06d" % int(name) for name, data in placed.items())
+    if receiver.exit_code == 130:
+        files = [event for event in receiver.events if event["event"] == "file"]
+        assert len(files) == len(placed)

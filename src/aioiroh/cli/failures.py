@@ -8,6 +8,7 @@ from enum import IntEnum
 from typing import Final
 
 from aioiroh.blobs import (
+    BlobTooLargeError,
     ExportConflictError,
     ProviderError,
     UnsafeNameError,
@@ -19,6 +20,7 @@ from aioiroh.errors import (
     ConnectionLostError,
     ConnectionTimeoutError,
     DecodeError,
+    StreamResetError,
 )
 
 __all__ = ["ExitCode", "Failure", "explain"]
@@ -59,8 +61,13 @@ def explain(error: BaseException) -> Failure:
                 "the other side no longer answers; run the command again when it is back",
                 ExitCode.NO_CONNECTION,
             )
-        case ProviderError() | UnsafeNameError() | DecodeError():
+        case ProviderError() | BlobTooLargeError() | UnsafeNameError() | DecodeError():
             return Failure(str(error), ExitCode.BAD_CONTENT)
+        case StreamResetError():
+            return Failure(
+                f"the other side broke off for a reason unknown here (code {error.code})",
+                ExitCode.BAD_CONTENT,
+            )
         case ApplicationClosedError(code=0):
             return Failure(
                 "the other side stopped before everything had come; start it anew, then try again",
