@@ -55,7 +55,8 @@ impl FileSlot {
         }
         let file = if self.writable {
             let mut options = OpenOptions::new();
-            options.read(true).write(true).create(true).truncate(!state.created);
+            // Once made it is never made again: by now it may have been moved to where it belongs.
+            options.read(true).write(true).create(!state.created).truncate(!state.created);
             options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&self.path)?
         } else {
             open_regular(&self.path)?

@@ -403,6 +403,25 @@ fn a_full_disk_is_an_error_that_says_so() {
     }
 }
 
+#[test]
+fn a_file_that_was_moved_is_not_made_again() {
+    let data = blob(40_000);
+    let folder = Folder::new("moved");
+    let worker = Worker::new(true).unwrap();
+    let hash = outboard::of_bytes(&data).0;
+    let target = Arc::new(Blob::create(hash, folder.at("data"), None, 1 << 40));
+    let mut feeder = Feeder::new(&worker, u64::MAX);
+    feeder.expect(ChunkRanges::all(), &target);
+    feeder.receiver.finish();
+    feeder.feed(&encoded(&data, &ChunkRanges::all()), 1400);
+    assert!(errors(&feeder.end(StreamEnd::Finished)).is_empty());
+    target.sync().unwrap();
+    std::fs::rename(folder.at("data"), folder.at("placed")).unwrap();
+    assert_eq!(target.sync().unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    assert_eq!(target.read(0, 1).unwrap().unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    assert!(!folder.at("data").exists());
+}
+
 /// Blobs that wait need no descriptors.
 #[test]
 #[cfg(target_os = "linux")]
@@ -410,13 +429,17 @@ fn a_thousand_files_do_not_need_a_thousand_descriptors() {
     let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let folder = Folder::new("descriptors");
     let data = blob(20_000);
+    let pairs = outboard::of_bytes(&data).1;
+    std::fs::write(folder.at("data"), &data).unwrap();
     for worker in workers() {
         let sender = Sender::new(&worker).unwrap();
         let mut feeder = Feeder::new(&worker, u64::MAX);
         let targets: Vec<_> = (0..1000)
             .map(|i| {
-                sender.push(Arc::new(file_blob(&folder, &data, true)), ChunkRanges::all());
                 let hash = outboard::of_bytes(&data).0;
+                let outboard = OutboardAt::Memory(pairs.clone().into());
+                let source = Blob::open(hash, folder.at("data"), 20_000, outboard, None);
+                sender.push(Arc::new(source), ChunkRanges::all());
                 let target = Blob::create(hash, folder.at(&i.to_string()), None, 1 << 40);
                 Arc::new(target)
             })
@@ -427,7 +450,9 @@ fn a_thousand_files_do_not_need_a_thousand_descriptors() {
         }
         sender.finish();
         feeder.receiver.finish();
-        feeder.feed(&drain(&sender, 40_000).0, 40_000);
+        let (bytes, end, _) = drain(&sender, 40_000);
+        assert_eq!(end, None);
+        feeder.feed(&bytes, 40_000);
         // Other tests run meanwhile.
         assert!(open() < before + 300, "{before} {}", open());
         assert!(errors(&feeder.end(StreamEnd::Finished)).is_empty());
