@@ -5,24 +5,17 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
-use aioiroh_bao::encode::Item as Encoded;
-use aioiroh_bao::tree::GROUP;
-use aioiroh_bao::{ChunkRanges, EncodeError, Encoder};
+use aioiroh_bao::ChunkRanges;
 use aioiroh_core::stream::{Next, StreamSource, Waker};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::bell::Bell;
 use crate::blob::Blob;
-use crate::buffer::Buffer;
+use crate::output::{Item, Work};
 use crate::report::{Detail, Failure, Report, Reports, os};
-use crate::session::Session;
 use crate::worker::{SLICE, Shared, TOTAL_LIMIT, TRANSFER_LIMIT, Task, Worker};
 
-/// Blobs in memory up to this size are encoded where the bytes leave.
-const SMALL: u64 = 64 * 1024;
-/// Bytes that are encoded before they are handed over.
-const PIECE: usize = crate::buffer::LARGE - GROUP;
 /// What a sender queues when all transfers together queue too much.
 const FLOOR: usize = crate::buffer::LARGE;
 /// Code of the reset after a failure: "internal", as upstream's provider says for all that is not a refusal.
@@ -31,20 +24,6 @@ const INTERNAL: u64 = 3;
 /// Sends responses in order on one stream. Clones are the same sender.
 #[derive(Clone)]
 pub struct Sender(Arc<Outbound>);
-
-enum Item {
-    Raw(Bytes),
-    Blob { blob: Arc<Blob>, query: ChunkRanges },
-}
-
-impl Item {
-    fn is_small(&self) -> bool {
-        match self {
-            Self::Raw(_) => true,
-            Self::Blob { blob, .. } => blob.is_in_memory() && blob.size().is_none_or(|size| size <= SMALL),
-        }
-    }
-}
 
 struct Outbound {
     me: Weak<Outbound>,
@@ -83,24 +62,6 @@ struct Gate {
     reset: Option<u64>,
     failed: bool,
     over: bool,
-}
-
-#[derive(Default)]
-struct Work {
-    items: VecDeque<Item>,
-    current: Option<Current>,
-    next_item: u64,
-    // Encoded and not yet in the gate's queue.
-    buffer: Buffer,
-    marks: Vec<(usize, Report)>,
-}
-
-struct Current {
-    item: u64,
-    encoder: Encoder,
-    session: Session,
-    // About how many bytes of the response are to come.
-    remaining: usize,
 }
 
 impl Sender {
@@ -273,38 +234,9 @@ impl Outbound {
 
     /// Encodes about `room` bytes.
     fn process(&self, work: &mut Work, mut room: usize, small_only: bool) -> Result<(), Failure> {
-        while room > 0 {
-            let Some(current) = &mut work.current else {
-                match work.items.front() {
-                    Some(item) if small_only && !item.is_small() => return Ok(()),
-                    Some(_) => work.start()?,
-                    None => return Ok(()),
-                }
-                continue;
-            };
-            let Some(len) = current.encoder.next_len() else {
-                let item = current.item;
-                work.current = None;
-                work.mark(Report::Done { item });
-                continue;
-            };
-            let space = work.buffer.space(len, current.remaining);
-            match current.encoder.write(&mut current.session, space) {
-                Ok(written) => {
-                    work.buffer.filled += len;
-                    current.remaining = current.remaining.saturating_sub(len);
-                    if let Encoded::Leaf { end } = written {
-                        let item = current.item;
-                        work.mark_progress(item, end);
-                    }
-                }
-                Err(error) => return Err(failure(error)),
-            }
-            room = room.saturating_sub(len);
-            if work.buffer.filled >= PIECE {
-                self.publish(work);
-                self.wake_starved();
-            }
+        while work.fill(&mut room, small_only)? {
+            self.publish(work);
+            self.wake_starved();
         }
         Ok(())
     }
@@ -330,67 +262,6 @@ impl Outbound {
         let ring = gate.bell.ring(ready, &mut gate.reports);
         drop(guard);
         ring.go(&self.worker, self.id);
-    }
-}
-
-impl Work {
-    fn start(&mut self) -> Result<(), Failure> {
-        match self.items.pop_front() {
-            Some(Item::Raw(data)) => {
-                self.buffer.space(data.len(), 0).copy_from_slice(&data);
-                self.buffer.filled += data.len();
-            }
-            Some(Item::Blob { blob, query }) => {
-                let item = self.next_item;
-                if !query.is_empty() {
-                    // Nothing is sent of a blob of which something is missing: a reset may throw it away anyway.
-                    let size = blob.verified_size().filter(|size| blob.can_encode(&query, *size));
-                    let size = size.ok_or(("missing", Detail::None))?;
-                    let encoder = Encoder::new(*blob.hash(), size, &query);
-                    let expected = encoder.selected().bytes(size);
-                    let remaining = usize::try_from(expected + expected / 128).unwrap_or(usize::MAX);
-                    self.mark(Report::Started { item, size });
-                    self.current = Some(Current { item, encoder, session: Session::new(blob), remaining });
-                } else {
-                    self.mark(Report::Done { item });
-                }
-                self.next_item += 1;
-            }
-            None => {}
-        }
-        Ok(())
-    }
-
-    fn mark(&mut self, report: Report) {
-        self.marks.push((self.buffer.filled, report));
-    }
-
-    fn mark_progress(&mut self, item: u64, bytes: u64) {
-        let at = self.buffer.filled;
-        match self.marks.last_mut() {
-            Some((position, Report::Progress { item: same, bytes: before })) if *same == item => {
-                (*position, *before) = (at, bytes);
-            }
-            _ => self.marks.push((at, Report::Progress { item, bytes })),
-        }
-    }
-}
-
-impl Current {
-    fn is_small(&self) -> bool {
-        let blob = self.session.blob();
-        blob.is_in_memory() && blob.size().is_none_or(|size| size <= SMALL)
-    }
-}
-
-fn failure(error: EncodeError<io::Error>) -> Failure {
-    match error {
-        EncodeError::Changed { lo, hi } => ("changed", Detail::Chunks { lo, hi }),
-        // A file that is shorter than the blob is a changed one.
-        EncodeError::Source(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            ("changed", Detail::None)
-        }
-        EncodeError::Source(error) => os(&error),
     }
 }
 

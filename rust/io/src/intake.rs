@@ -1,0 +1,305 @@
+//! From bytes in stream order to verified pieces in blobs.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use aioiroh_bao::hash::{Hash, Pair};
+use aioiroh_bao::tree::GROUP;
+use aioiroh_bao::{ChunkRanges, Need, Verifier};
+use aioiroh_core::stream::StreamEnd;
+use bytes::{Buf, Bytes};
+
+use crate::blob::Blob;
+use crate::report::{Detail, Failure, Report, conflict, decode, os};
+use crate::session::Session;
+use crate::worker::{SLICE, TRANSFER_FLOOR};
+
+/// Blobs in memory up to this size are verified where the bytes arrive: it takes less time than a thread switch.
+const SMALL: u64 = 64 * 1024;
+/// Bytes that make a turn of the worker worthwhile while an item goes on.
+pub(crate) const BATCH: usize = TRANSFER_FLOOR;
+
+/// One response that is expected on the stream.
+pub struct Item {
+    pub query: ChunkRanges,
+    pub blob: Arc<Blob>,
+}
+
+/// What a receiver works on: the bytes at hand, and the items that they belong to.
+#[derive(Default)]
+pub(crate) struct Work {
+    pub(crate) pending: VecDeque<Bytes>,
+    pub(crate) pending_len: usize,
+    pub(crate) items: VecDeque<Item>,
+    pub(crate) current: Option<Current>,
+    pub(crate) next_item: u64,
+    pub(crate) end: Option<StreamEnd>,
+    pub(crate) finished: bool,
+    pub(crate) trailing: u64,
+    pub(crate) over: bool,
+}
+
+pub(crate) struct Current {
+    pub(crate) item: u64,
+    verifier: Verifier,
+    session: Session,
+    // Bytes that the response carries: 0 until the size is known.
+    selected: u64,
+    // Bytes verified, and how many of them were reported.
+    verified: u64,
+    reported: u64,
+}
+
+/// Verified bytes that are written together.
+#[derive(Default)]
+struct RunBuffer {
+    offset: u64,
+    data: Vec<u8>,
+    slot: u64,
+    pairs: Vec<u8>,
+}
+
+thread_local!(static RUN: std::cell::RefCell<RunBuffer> = std::cell::RefCell::default());
+
+impl Work {
+    /// One slice: everything verified in it is written at its end. With `small_only` it ends where an item is not small.
+    pub(crate) fn slice(
+        &mut self,
+        limit: u64,
+        small_only: bool,
+        reports: &mut Vec<Report>,
+    ) -> Result<(), Failure> {
+        RUN.with_borrow_mut(|run| {
+            run.data.clear();
+            run.pairs.clear();
+            let result = self.process(run, limit, small_only, reports);
+            // What has been verified is kept, whatever came after it.
+            let flushed = match &mut self.current {
+                Some(current) => current.flush(run),
+                None => Ok(()),
+            };
+            if let Some(current) = &mut self.current
+                && current.verified > current.reported
+            {
+                current.reported = current.verified;
+                reports.push(Report::Progress { item: current.item, bytes: current.verified });
+            }
+            flushed.and(result)
+        })
+    }
+
+    /// Works through the queue up to a slice.
+    fn process(
+        &mut self,
+        run: &mut RunBuffer,
+        limit: u64,
+        small_only: bool,
+        reports: &mut Vec<Report>,
+    ) -> Result<(), Failure> {
+        let mut budget = SLICE;
+        while !self.over && budget > 0 {
+            let Some(current) = &mut self.current else {
+                if small_only && self.items.front().is_some_and(|item| !item.blob.is_in_memory()) {
+                    return Ok(());
+                }
+                let may_start = self.pending_len > 0 || self.end.is_some();
+                match self.items.front() {
+                    Some(item) if may_start || item.query.is_empty() => self.start(limit),
+                    Some(_) => return Ok(()),
+                    None => {
+                        self.end_of_items(reports);
+                        return Ok(());
+                    }
+                }
+                continue;
+            };
+            let need = current.verifier.need();
+            if need == Need::Done {
+                current.flush(run)?;
+                let item = current.item;
+                if current.verifier.size() == Some(0) {
+                    // There was nothing to write, but the file has to exist.
+                    current.session.create().map_err(|error| os(&error))?;
+                }
+                if current.verified > current.reported {
+                    reports.push(Report::Progress { item, bytes: current.verified });
+                }
+                reports.push(Report::Done { item });
+                self.current = None;
+                continue;
+            }
+            if small_only && current.verifier.size().is_some_and(|size| size > SMALL) {
+                return Ok(());
+            }
+            if self.pending_len < need.len() {
+                return match self.end {
+                    None => Ok(()),
+                    Some(StreamEnd::Reset(code)) => Err(("reset", Detail::Code(code))),
+                    Some(StreamEnd::Lost) => Err(("lost", Detail::None)),
+                    Some(StreamEnd::Finished) => current.verifier.ended(self.pending_len).map_err(decode),
+                };
+            }
+            budget = budget.saturating_sub(need.len());
+            self.pending_len -= need.len();
+            match need {
+                Need::Header => {
+                    let mut header = [0; 8];
+                    take(&mut self.pending, &mut header);
+                    current.verifier.accept(&header).map_err(decode)?;
+                    let size = current.verifier.size().unwrap_or(0);
+                    current.selected = current.verifier.selected().bytes(size);
+                    current.session.blob().claim(size).map_err(conflict)?;
+                    reports.push(Report::Size { item: current.item, size });
+                }
+                Need::Pair { slot } => {
+                    let mut pair: Pair = [0; 64];
+                    take(&mut self.pending, &mut pair);
+                    current.verifier.accept(&pair).map_err(decode)?;
+                    if let Some(slot) = slot {
+                        current.add_pair(run, slot, &pair)?;
+                    }
+                }
+                Need::Leaf { offset, len } => {
+                    if run.data.len() + len > SLICE || run.offset + run.data.len() as u64 != offset {
+                        current.flush(run)?;
+                    }
+                    if run.data.is_empty() {
+                        run.offset = offset;
+                    }
+                    let start = run.data.len();
+                    take_to(&mut self.pending, &mut run.data, len);
+                    if let Err(error) = current.verifier.accept(&run.data[start..]) {
+                        run.data.truncate(start);
+                        return Err(decode(error));
+                    }
+                    current.verified += len as u64;
+                }
+                Need::Done => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing at hand and nothing to take up.
+    pub(crate) fn idle(&self) -> bool {
+        self.current.is_none() && self.items.is_empty()
+    }
+
+    pub(crate) fn waits_for(&self) -> usize {
+        match &self.current {
+            Some(current) => {
+                // At least that much of the item is still to come, so waiting for it never takes for ever.
+                let remaining = usize::try_from(current.selected.saturating_sub(current.verified));
+                current.verifier.need().len().max(remaining.unwrap_or(BATCH).min(BATCH))
+            }
+            None if self.items.is_empty() && !self.finished => usize::MAX,
+            // Whatever comes belongs to the next item, or trails the last.
+            None => 1,
+        }
+    }
+
+    pub(crate) fn is_small(&self) -> bool {
+        match (&self.current, self.items.front()) {
+            (Some(current), _) => {
+                current.session.blob().is_in_memory()
+                    && current.verifier.size().is_none_or(|size| size <= SMALL)
+            }
+            (None, Some(item)) => item.blob.is_in_memory(),
+            (None, None) => self.finished,
+        }
+    }
+
+    /// Drops everything: the stream is over for the receiver.
+    pub(crate) fn give_up(&mut self) {
+        self.current = None;
+        self.items.clear();
+        self.pending.clear();
+        self.pending_len = 0;
+    }
+
+    fn start(&mut self, limit: u64) {
+        let Some(Item { query, blob }) = self.items.pop_front() else { return };
+        let item = self.next_item;
+        let hash: Hash = *blob.hash();
+        let verifier = Verifier::new(hash, query, limit.min(blob.limit()));
+        let session = Session::new(blob);
+        self.next_item += 1;
+        self.current = Some(Current { item, verifier, session, selected: 0, verified: 0, reported: 0 });
+    }
+
+    /// All expected items are done.
+    fn end_of_items(&mut self, reports: &mut Vec<Report>) {
+        if !self.finished {
+            return;
+        }
+        self.trailing += self.pending_len as u64;
+        self.pending.clear();
+        self.pending_len = 0;
+        if self.end.is_some() {
+            reports.push(Report::End { trailing: self.trailing });
+            self.over = true;
+        }
+    }
+}
+
+impl Current {
+    fn add_pair(&mut self, run: &mut RunBuffer, slot: u64, pair: &Pair) -> Result<(), Failure> {
+        let next = run.slot + (run.pairs.len() / pair.len()) as u64;
+        if !run.pairs.is_empty() && next != slot {
+            self.flush(run)?;
+        }
+        if run.pairs.is_empty() {
+            run.slot = slot;
+        }
+        run.pairs.extend_from_slice(pair);
+        Ok(())
+    }
+
+    /// Writes what was verified, and only then says that it is here.
+    fn flush(&mut self, run: &mut RunBuffer) -> Result<(), Failure> {
+        if !run.pairs.is_empty() {
+            let written = self.session.write_pairs(run.slot, &run.pairs);
+            run.pairs.clear();
+            written.map_err(|error| os(&error))?;
+        }
+        if !run.data.is_empty() {
+            let written = self.session.write_data(run.offset, &run.data);
+            let (start, end) = (run.offset, run.offset + run.data.len() as u64);
+            run.data.clear();
+            written.map_err(|error| os(&error))?;
+            let size = self.verifier.size().unwrap_or(0);
+            let blob = self.session.blob();
+            blob.commit(start, end, size, self.verifier.size_proven()).map_err(conflict)?;
+        }
+        Ok(())
+    }
+}
+
+/// Takes bytes from the front of a queue that has as many.
+fn take(queue: &mut VecDeque<Bytes>, mut out: &mut [u8]) {
+    while !out.is_empty() {
+        let Some(front) = queue.front_mut() else { return };
+        let now = front.len().min(out.len());
+        let (head, rest) = out.split_at_mut(now);
+        head.copy_from_slice(&front[..now]);
+        front.advance(now);
+        out = rest;
+        if front.is_empty() {
+            queue.pop_front();
+        }
+    }
+}
+
+fn take_to(queue: &mut VecDeque<Bytes>, out: &mut Vec<u8>, mut len: usize) {
+    debug_assert!(len <= GROUP);
+    while len > 0 {
+        let Some(front) = queue.front_mut() else { return };
+        let now = front.len().min(len);
+        out.extend_from_slice(&front[..now]);
+        front.advance(now);
+        len -= now;
+        if front.is_empty() {
+            queue.pop_front();
+        }
+    }
+}
