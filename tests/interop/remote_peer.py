@@ -40,6 +40,8 @@ class RemotePeer:
         self.id = ""
         self.addrs: list[str] = []
         self.alpns: dict[str, str] = bind["alpns"]
+        self.patience = REQUEST_SECONDS
+        """Seconds that an answer may take."""
 
     @property
     def pid(self) -> int:
@@ -94,7 +96,7 @@ class RemotePeer:
         """Blocks, with the whole event loop, until `count` empty answers lie in the pipe."""
         assert self._process is not None and self._process.stdout is not None
         pipe = self._process._transport.get_pipe_transport(1).get_extra_info("pipe")  # type: ignore[attr-defined]
-        until = time.monotonic() + REQUEST_SECONDS
+        until = time.monotonic() + self.patience
         waiting = bytearray(4)
         while time.monotonic() < until:
             fcntl.ioctl(pipe, termios.FIONREAD, waiting)
@@ -124,7 +126,7 @@ class RemotePeer:
         self._process.stdin.write(line.encode() + b"\n")
         with suppress(ConnectionError):
             await self._process.stdin.drain()
-        answer = await asyncio.wait_for(waiting, REQUEST_SECONDS)
+        answer = await asyncio.wait_for(waiting, self.patience)
         if "error" in answer:
             raise PeerError(answer["error"])
         ok: dict[str, Any] = answer["ok"]
