@@ -51,7 +51,7 @@ async def test_they_take_our_early_data(iroh_peer: Callable[..., Any], door: str
     """Whether their application looks at them early or not."""
     async with introduced(iroh_peer, we_dial=True) as (endpoint, peer):
         await peer("door", mode=door)
-        ours = await endpoint.connect(address(peer), alpn=ALPN, early_data=True)
+        ours: Any = await endpoint.connect(address(peer), alpn=ALPN, early_data=True)
         assert ours.is_early
         stream = await ours.open_bi()
         await stream.write(EARLY)
