@@ -132,7 +132,12 @@ impl Ready {
     }
 
     pub fn arm_now(&mut self) {
-        self.armed = Some(Instant::now());
+        let now = Instant::now();
+        // It has fired already, and stays readable until it is looked at.
+        if self.armed.is_some_and(|armed| armed <= now) {
+            return;
+        }
+        self.armed = Some(now);
         self.set(Duration::ZERO);
     }
 
