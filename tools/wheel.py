@@ -71,7 +71,8 @@ def check_contents(wheel: Path, sdist: Path) -> None:
 def main() -> None:
     shutil.rmtree(DIST, ignore_errors=True)
     run(*MATURIN, "build", "--release", "--locked", "--quiet", "--out", DIST)
-    run(*MATURIN, "sdist", "--out", DIST)
+    # Without the path it looks for a workspace at the root first, and complains.
+    run(*MATURIN, "sdist", "--manifest-path", "rust/py/Cargo.toml", "--out", DIST)
     wheel, sdist = only("*.whl"), only("*.tar.gz")
     check_contents(wheel, sdist)
     with tempfile.TemporaryDirectory() as scratch:
