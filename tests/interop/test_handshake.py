@@ -238,6 +238,9 @@ async def test_an_address_where_somebody_else_lives_is_struck_off(
         for _ in range(10):
             async with endpoint.connect(address(peer, other.addrs), alpn=ALPN, timeout=5) as ours:
                 assert bytes(ours.remote_id).hex() == peer.id
+        # They would wait for those that we have left in the middle of a handshake.
+        await other.kill()
+        await peer.kill()
 
 
 async def test_nobody_answers(make_peer: Callable[..., Any]) -> None:
@@ -292,6 +295,7 @@ async def test_they_ignore(make_peer: Callable[..., Any]) -> None:
         short = TransportConfig(idle_timeout=1)
         with pytest.raises(ConnectTimeoutError):
             await endpoint.connect(address(peer), alpn=ALPN, transport=short)
+        await peer.kill()
 
 
 async def test_we_ignore(make_peer: Callable[..., Any]) -> None:

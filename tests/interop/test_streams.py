@@ -79,6 +79,7 @@ async def test_a_stream_carries_a_conversation(make_peer: Callable[..., Any], me
         }
 
 
+@pytest.mark.loops
 async def test_more_streams_than_may_be_open_at_once(make_peer: Callable[..., Any]) -> None:
     # Who answers everything hands out no connections to dial with.
     async with meeting(True)(make_peer, alpns={ALPN.decode(): "echo"}) as link:
@@ -232,6 +233,7 @@ async def test_bulk_from_them(make_peer: Callable[..., Any], meet: Meet) -> None
         await writing
 
 
+@pytest.mark.loops
 async def test_both_ways_at_once(make_peer: Callable[..., Any]) -> None:
     async with meeting(True)(make_peer, alpns={ALPN.decode(): "echo"}) as link:
         size = 4 * MIB
