@@ -26,7 +26,7 @@ LIMIT = WINDOW + (24 << 20)
 
 AMOUNTS = [pytest.param(18_000_000, 3, id="18 MB")]
 if os.environ.get("AIOIROH_LONG"):
-    AMOUNTS.append(pytest.param(100_000_000, 60, id="100 MB"))
+    AMOUNTS.append(pytest.param(100_000_000, 60, id="100 MB", marks=pytest.mark.slow))
 
 
 def resident() -> int:
