@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -209,12 +209,12 @@ def test_a_disk_that_fills_up_meanwhile(tmp_path: Path, sending: Sending, start:
     with mounted(tmp_path / "small", "size=440m") as small, sending(tmp_path / "big") as sender:
         receiver = start("receive", *LOOPBACK, sender.ticket, "-o", small / "there", "--json")
         receiver.event("progress")
-        with (small / "ballast").open("wb") as ballast:
-            try:
-                while True:
-                    ballast.write(bytes(1 << 20))
-            except OSError:
+        # It waits meanwhile: on a fast machine it would be done first.
+        receiver.signal(signal.SIGSTOP)
+        with (small / "ballast").open("wb", buffering=0) as ballast, suppress(OSError):
+            while ballast.write(bytes(1 << 20)):
                 pass
+        receiver.signal(signal.SIGCONT)
         receiver.wait(1)
         assert "no space left" in receiver.err
         assert [path.name for path in small.iterdir()] == ["ballast"]
