@@ -213,7 +213,9 @@ impl Inbound {
         let news = !gate.items.is_empty() && work.idle()
             || gate.end.is_some() && work.end.is_none()
             || gate.finished && !work.finished;
-        let more = !gate.over && (gate.queued >= gate.waits_for || news);
+        // After the end no bytes come that could make a turn worthwhile; the slice may have stopped short of it.
+        let ended = work.end.is_some() && (!work.idle() || work.finished);
+        let more = !gate.over && (gate.queued >= gate.waits_for || news || ended);
         gate.item = work.current.as_ref().map_or(work.next_item, |current| current.item);
         gate.scheduled = more;
         match more {

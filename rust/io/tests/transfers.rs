@@ -250,6 +250,25 @@ fn what_verified_before_a_failure_is_kept() {
     }
 }
 
+/// A slice that ends just before the stream does: what is left is too little to be worth a turn, but nothing follows.
+#[test]
+fn the_end_is_seen_wherever_a_slice_stops() {
+    let data = blob(3_000_000);
+    let hash = outboard::of_bytes(&data).0;
+    let good = encoded(&data, &ChunkRanges::all());
+    for worker in workers() {
+        // A slice takes 1 MiB, in whole leaves, and the pairs between them.
+        for len in (1_040_000..1_130_000).step_by(7_000) {
+            let target = Arc::new(Blob::memory(hash, 1 << 40));
+            let mut feeder = Feeder::new(&worker, u64::MAX);
+            feeder.feed(&good[..len], 50_000);
+            feeder.sink.end(StreamEnd::Finished);
+            feeder.expect(ChunkRanges::all(), &target);
+            assert_eq!(errors(&feeder.end(StreamEnd::Finished)), [(0, "truncated", Detail::None)], "{len}");
+        }
+    }
+}
+
 #[test]
 fn an_error_stops_the_stream() {
     let data = blob(40_000);
