@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aioiroh.blobs import beneath
-from aioiroh.blobs.beneath import Root
 from aioiroh.blobs.errors import UnsafeNameError
-from aioiroh.blobs.names import check_names, fold, name_from_parts, problem, split_name
+from aioiroh.blobs.folders import beneath
+from aioiroh.blobs.folders.beneath import Root
+from aioiroh.blobs.folders.names import check_names, fold, name_from_parts, problem, split_name
 
 SAFE = [
     "a",

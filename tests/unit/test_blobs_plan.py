@@ -6,8 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aioiroh.blobs import plan
-from aioiroh.blobs.ends import from_report, from_reset
 from aioiroh.blobs.errors import (
     BlobTooLargeError,
     NotAvailableError,
@@ -19,9 +17,11 @@ from aioiroh.blobs.errors import (
 from aioiroh.blobs.hash import BlobFormat, Hash, HashAndFormat
 from aioiroh.blobs.hashseq import HashSeq
 from aioiroh.blobs.messages import GetManyRequest, GetRequest, encode_request
-from aioiroh.blobs.plan import Item, Response, missing, wanted_ranges
 from aioiroh.blobs.ranges import ChunkRanges
 from aioiroh.blobs.rangeseq import ChunkRangesSeq
+from aioiroh.blobs.transfer import plan
+from aioiroh.blobs.transfer.ends import from_report, from_reset
+from aioiroh.blobs.transfer.plan import Item, Response, missing, wanted_ranges
 from aioiroh.errors import StreamResetError
 
 ALL = ChunkRanges.all()

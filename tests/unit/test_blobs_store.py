@@ -23,8 +23,8 @@ from aioiroh.blobs import (
     HashSeq,
     MemoryStore,
 )
-from aioiroh.blobs.exporting import export_collection
-from aioiroh.blobs.worker import DiskWorker
+from aioiroh.blobs.folders.exporting import export_collection
+from aioiroh.blobs.store.worker import DiskWorker
 from aioiroh.errors import BusyError, DecodeError
 
 Stores = Callable[[], AbstractAsyncContextManager[MemoryStore | FileStore]]

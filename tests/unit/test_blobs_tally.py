@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from aioiroh.blobs.getting.tally import Progress, Tally
 from aioiroh.blobs.ranges import ChunkRanges
 from aioiroh.blobs.rangeseq import ChunkRangesSeq
-from aioiroh.blobs.store import BlobState, BlobStatus
-from aioiroh.blobs.tally import Progress, Tally
+from aioiroh.blobs.store.interface import BlobState, BlobStatus
 
 MISSING = BlobStatus.missing()
 

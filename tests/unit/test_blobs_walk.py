@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aioiroh.blobs.errors import UnsafeNameError
-from aioiroh.blobs.importing import find_files
+from aioiroh.blobs.folders.importing import find_files
 
 
 async def names(*paths: str | Path) -> list[str]:

@@ -2,16 +2,6 @@
 
 from __future__ import annotations
 
-from .access import (
-    IncomingRequest,
-    TransferAborted,
-    TransferCompleted,
-    TransferEvent,
-    TransferProgress,
-    TransferStarted,
-    TransferStats,
-    Verdict,
-)
 from .collection import Collection
 from .errors import (
     BlobsError,
@@ -26,13 +16,13 @@ from .errors import (
     UnsafeNameError,
     VerificationError,
 )
-from .exporting import check_export, export_collection, load_collection
-from .files import FileStore
-from .get import Got, Transfer, get, get_bytes
+from .folders.exporting import check_export, export_collection, load_collection
+from .folders.importing import Imported, ImportProgress, import_paths
+from .getting.get import Got, Transfer, get, get_bytes
+from .getting.sizes import Sizes, get_size, get_sizes
+from .getting.tally import Progress
 from .hash import BlobFormat, Hash, HashAndFormat
 from .hashseq import HashSeq
-from .importing import Imported, ImportProgress, import_paths
-from .memory import MemoryStore
 from .messages import (
     ALPN,
     ErrorCode,
@@ -42,12 +32,22 @@ from .messages import (
     PushRequest,
     RequestKind,
 )
-from .provider import Limits, Provider
 from .ranges import ChunkRanges
 from .rangeseq import ChunkRangesSeq
-from .sizes import Sizes, get_size, get_sizes
-from .store import Added, BlobReader, BlobState, BlobStatus, BlobWriter, Store
-from .tally import Progress
+from .serving.access import (
+    IncomingRequest,
+    TransferAborted,
+    TransferCompleted,
+    TransferEvent,
+    TransferProgress,
+    TransferStarted,
+    TransferStats,
+    Verdict,
+)
+from .serving.provider import Limits, Provider
+from .store.files import FileStore
+from .store.interface import Added, BlobReader, BlobState, BlobStatus, BlobWriter, Store
+from .store.memory import MemoryStore
 from .ticket import BlobTicket
 
 __all__ = [

@@ -28,7 +28,7 @@ MAX_METADATA_SIZE: Final = 128 * 1024 * 1024
 class Collection:
     """An ordered list of `(name, hash)`. Immutable.
 
-    Names are any text; see `aioiroh.blobs.names` before one becomes a path.
+    Names are any text; see `aioiroh.blobs.folders.names` before one becomes a path.
     """
 
     __slots__ = ("_entries",)

@@ -16,7 +16,7 @@ from typing import Any
 
 from aioiroh import _native
 
-from .hash import Hash
+from ..hash import Hash
 
 __all__ = ["DiskWorker", "HashedFile"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .hash import HASH_SIZE
-from .rangeseq import ChunkRangesSeq
-from .store import BlobStatus
+from ..hash import HASH_SIZE
+from ..rangeseq import ChunkRangesSeq
+from ..store.interface import BlobStatus
 
 __all__ = ["Progress", "Tally"]
 

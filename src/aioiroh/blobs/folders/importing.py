@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from .collection import Collection
-from .hash import BlobFormat
+from ..collection import Collection
+from ..hash import BlobFormat
 from .names import name_from_parts
 
 if TYPE_CHECKING:
-    from .store import Added, Store
+    from ..store.interface import Added, Store
 
 __all__ = ["FoundFile", "ImportProgress", "Imported", "find_files", "import_paths"]
 

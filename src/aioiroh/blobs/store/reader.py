@@ -7,8 +7,8 @@ import os
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from .errors import IncompleteBlobError, NotFoundError
-from .hash import Hash
+from ..errors import IncompleteBlobError, NotFoundError
+from ..hash import Hash
 
 if TYPE_CHECKING:
     from aioiroh._native import Blob

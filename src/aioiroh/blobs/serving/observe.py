@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from aioiroh.aio import Tasks
 
-from .hash import Hash
-from .messages import ObserveItem
-from .ranges import ChunkRanges
+from ..hash import Hash
+from ..messages import ObserveItem
+from ..ranges import ChunkRanges
 
 if TYPE_CHECKING:
     from aioiroh.quic.sending import SendStream
 
-    from .store import Store
+    from ..store.interface import Store
 
 __all__ = ["answer_observe"]
 

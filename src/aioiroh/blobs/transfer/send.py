@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Final
 from aioiroh import _native
 from aioiroh.errors import DecodeError
 
-from .errors import BlobTooLargeError, IncompleteBlobError, NotFoundError
-from .messages import ErrorCode, GetManyRequest, GetRequest
+from ..errors import BlobTooLargeError, IncompleteBlobError, NotFoundError
+from ..messages import ErrorCode, GetManyRequest, GetRequest
+from ..ranges import ChunkRanges, chunk_count
+from ..store.interface import BlobStatus
+from ..store.sequences import read_hash_seq
 from .plan import Item, Response
-from .ranges import ChunkRanges, chunk_count
-from .receive import read_hash_seq
-from .store import BlobStatus
 
 if TYPE_CHECKING:
     from aioiroh.quic.sending import SendStream
 
-    from .store import Store
+    from ..store.interface import Store
 
 __all__ = ["Departure", "Outcome", "can_serve", "send"]
 

@@ -12,6 +12,15 @@ from typing import TYPE_CHECKING, Final
 
 from aioiroh.errors import DecodeError, IncompleteReadError, ReadLimitError
 
+from ..messages import (
+    ErrorCode,
+    GetManyRequest,
+    GetRequest,
+    ObserveRequest,
+    PushRequest,
+    RequestKind,
+)
+from ..transfer.send import Departure, Outcome, send
 from .access import (
     Authorize,
     IncomingRequest,
@@ -24,24 +33,15 @@ from .access import (
     TransferStats,
     Verdict,
 )
-from .messages import (
-    ErrorCode,
-    GetManyRequest,
-    GetRequest,
-    ObserveRequest,
-    PushRequest,
-    RequestKind,
-)
 from .observe import answer_observe
 from .requests import read_request
-from .send import Departure, Outcome, send
 
 if TYPE_CHECKING:
     from aioiroh.keys import EndpointId
     from aioiroh.quic.connection import Connection
     from aioiroh.quic.streams import BiStream
 
-    from .store import Store
+    from ..store.interface import Store
 
 __all__ = ["Limits", "Provider"]
 

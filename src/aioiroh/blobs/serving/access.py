@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from .hash import Hash
-from .messages import ErrorCode, Request, RequestKind
+from ..hash import Hash
+from ..messages import ErrorCode, Request, RequestKind
 
 if TYPE_CHECKING:
     from aioiroh.keys import EndpointId

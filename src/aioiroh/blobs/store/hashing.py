@@ -9,7 +9,7 @@ from typing import Final
 
 from aioiroh.aio import fan_out
 
-from .store import OnHashed
+from .interface import OnHashed
 from .worker import DiskWorker, HashedFile
 
 __all__ = ["hash_paths"]

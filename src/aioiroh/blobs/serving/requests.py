@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aioiroh.errors import DecodeError
 
-from .messages import MAX_REQUEST_SIZE, Request, RequestKind, decode_body, decode_kind
+from ..messages import MAX_REQUEST_SIZE, Request, RequestKind, decode_body, decode_kind
 
 if TYPE_CHECKING:
     from aioiroh.quic.receiving import RecvStream

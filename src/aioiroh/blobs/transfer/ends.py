@@ -6,7 +6,7 @@ from typing import Any
 
 from aioiroh.errors import StreamResetError
 
-from .errors import (
+from ..errors import (
     BlobsError,
     BlobTooLargeError,
     NotAvailableError,
@@ -15,8 +15,8 @@ from .errors import (
     ProviderRefusedError,
     VerificationError,
 )
-from .hash import Hash
-from .messages import ErrorCode
+from ..hash import Hash
+from ..messages import ErrorCode
 
 __all__ = ["from_report", "from_reset"]
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from aioiroh import _native
 from aioiroh.errors import IncompleteReadError, StreamResetError
 
-from .ends import from_reset
-from .errors import BlobTooLargeError, NotAvailableError, ProviderError, VerificationError
-from .hash import HASH_SIZE, Hash
-from .hashseq import MAX_HASH_SEQ_SIZE, HashSeq
-from .messages import GetRequest, encode_request
-from .ranges import CHUNK_SIZE, GROUP_SIZE, ChunkRanges, chunk_count
-from .rangeseq import ChunkRangesSeq
+from ..errors import BlobTooLargeError, NotAvailableError, ProviderError, VerificationError
+from ..hash import HASH_SIZE, Hash
+from ..hashseq import MAX_HASH_SEQ_SIZE, HashSeq
+from ..messages import GetRequest, encode_request
+from ..ranges import CHUNK_SIZE, GROUP_SIZE, ChunkRanges, chunk_count
+from ..rangeseq import ChunkRangesSeq
+from ..transfer.ends import from_reset
 
 if TYPE_CHECKING:
     from aioiroh.quic.connection import Connection

@@ -17,13 +17,13 @@ from aioiroh import _native
 from aioiroh.aio import Watch
 from aioiroh.errors import DecodeError
 
-from .errors import BlobTooLargeError, IncompleteBlobError, NotFoundError
-from .hash import BlobFormat, Hash, HashAndFormat
+from ..errors import BlobTooLargeError, IncompleteBlobError, NotFoundError
+from ..hash import BlobFormat, Hash, HashAndFormat
+from ..hashseq import MAX_HASH_SEQ_SIZE, HashSeq
+from ..ranges import ChunkRanges, chunk_count
 from .hashing import hash_paths
-from .hashseq import MAX_HASH_SEQ_SIZE, HashSeq
-from .ranges import ChunkRanges, chunk_count
+from .interface import Added, BlobState, BlobStatus, OnHashed, Protect
 from .reader import PIECE, LocalReader, read_slowly
-from .store import Added, BlobState, BlobStatus, OnHashed, Protect
 from .tags import Tags, TempTag, TempTags
 from .worker import DiskWorker
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Final
 
-from .hash import BlobFormat, Hash, HashAndFormat
-from .hashseq import HashSeq
-from .messages import GetManyRequest, GetRequest
-from .ranges import ChunkRanges
-from .rangeseq import ChunkRangesSeq
+from ..hash import BlobFormat, Hash, HashAndFormat
+from ..hashseq import HashSeq
+from ..messages import GetManyRequest, GetRequest
+from ..ranges import ChunkRanges
+from ..rangeseq import ChunkRangesSeq
 
 __all__ = ["Item", "Response", "missing", "wanted_ranges"]
 

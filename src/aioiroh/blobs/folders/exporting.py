@@ -11,15 +11,15 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ..collection import MAX_METADATA_SIZE, Collection
+from ..errors import ExportConflictError, IncompleteBlobError
+from ..hash import Hash
+from ..store.sequences import read_hash_seq
 from .beneath import Root
-from .collection import MAX_METADATA_SIZE, Collection
-from .errors import ExportConflictError, IncompleteBlobError
-from .hash import Hash
 from .names import Parts, check_names
-from .receive import read_hash_seq
 
 if TYPE_CHECKING:
-    from .store import Store
+    from ..store.interface import Store
 
 __all__ = ["check_export", "export_collection", "load_collection"]
 

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import weakref
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from aioiroh import _native
 
+from ..hash import Hash
+from ..hashseq import HashSeq
+from ..store.sequences import read_hash_seq
 from .ends import from_report
-from .errors import IncompleteBlobError
-from .hash import Hash
-from .hashseq import MAX_HASH_SEQ_SIZE, HashSeq
 from .plan import Item, Response
 
 if TYPE_CHECKING:
     from aioiroh.quic.receiving import RecvStream
 
-    from .store import BlobWriter, Store
+    from ..store.interface import BlobWriter, Store
 
 __all__ = ["Arrival", "receive"]
 
@@ -198,22 +197,3 @@ class _Intake:
 
 STOPPED: Final = frozenset(("reset", "lost", "missing_header", "missing_item", "truncated"))
 """Reports after which the stream has nothing left to stop."""
-
-
-_HASH_SEQS: weakref.WeakValueDictionary[Hash, HashSeq] = weakref.WeakValueDictionary()
-"""Those in use, so that a hundred requests for a large one keep it in memory once."""
-
-
-async def read_hash_seq(store: Store, hash: Hash) -> HashSeq:
-    """The hash sequence in a store.
-
-    NotFoundError or IncompleteBlobError: it is not all there. DecodeError: it is none.
-    BlobTooLargeError: it is over 32 MiB.
-    """
-    if not (await store.status(hash)).is_complete:
-        raise IncompleteBlobError(f"the hash sequence {hash} is not complete; ask for all of it")
-    sequence = _HASH_SEQS.get(hash)
-    if sequence is None:
-        sequence = HashSeq.from_bytes(await store.read_bytes(hash, limit=MAX_HASH_SEQ_SIZE))
-        _HASH_SEQS[hash] = sequence
-    return sequence

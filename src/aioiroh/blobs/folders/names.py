@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Final
 
-from .errors import UnsafeName, UnsafeNameError
+from ..errors import UnsafeName, UnsafeNameError
 
 __all__ = ["check_names", "fold", "name_from_parts", "problem", "split_name"]
 

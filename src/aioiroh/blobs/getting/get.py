@@ -11,24 +11,25 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from aioiroh.aio import Watch
 
-from .errors import NotAvailableError
-from .hash import BlobFormat, Hash, HashAndFormat
-from .hashseq import HashSeq
-from .memory import MemoryStore
-from .messages import ALPN, GetRequest, encode_request
-from .plan import Response, missing, wanted_ranges
-from .rangeseq import ChunkRangesSeq
-from .receive import Arrival, read_hash_seq, receive
+from ..errors import NotAvailableError
+from ..hash import BlobFormat, Hash, HashAndFormat
+from ..hashseq import HashSeq
+from ..messages import ALPN, GetRequest, encode_request
+from ..rangeseq import ChunkRangesSeq
+from ..store.memory import MemoryStore
+from ..store.sequences import read_hash_seq
+from ..ticket import BlobTicket
+from ..transfer.plan import Response, missing, wanted_ranges
+from ..transfer.receive import Arrival, receive
 from .sizes import get_sizes
 from .tally import Progress, Tally
-from .ticket import BlobTicket
 
 if TYPE_CHECKING:
     from aioiroh.address import Dialable
     from aioiroh.endpoint import Endpoint
     from aioiroh.quic.connection import Connection
 
-    from .store import Store
+    from ..store.interface import Store
 
 __all__ = ["Got", "Transfer", "get", "get_bytes"]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from aioiroh import _native
 
-from .errors import IncompleteBlobError, NotFoundError
-from .hash import Hash
+from ..errors import IncompleteBlobError, NotFoundError
+from ..hash import Hash
 from .local import Entry, LocalStore, write_file
 
 __all__ = ["MemoryStore"]

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from .hash import BlobFormat, Hash, HashAndFormat
-from .ranges import ChunkRanges
+from ..hash import BlobFormat, Hash, HashAndFormat
+from ..ranges import ChunkRanges
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from .hash import HashAndFormat
+from ..hash import HashAndFormat
 
 __all__ = ["Tags", "TempTag", "TempTags"]
 

@@ -15,10 +15,10 @@ from typing import Final, Self
 from aioiroh import _native
 from aioiroh.errors import BusyError
 
-from .errors import IncompleteBlobError, NotFoundError
-from .hash import Hash
+from ..errors import IncompleteBlobError, NotFoundError
+from ..hash import Hash
+from ..ranges import GROUP_SIZE
 from .local import Entry, LocalStore, write_file
-from .ranges import GROUP_SIZE
 
 try:
     import fcntl

@@ -1,0 +1,1 @@
+"""The getter: asking a provider, taking its answer into a store, progress."""

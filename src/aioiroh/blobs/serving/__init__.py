@@ -1,0 +1,1 @@
+"""The provider: who may ask for what, and the answers."""

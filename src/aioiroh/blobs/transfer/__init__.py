@@ -1,0 +1,1 @@
+"""What both directions share: which items an answer holds, and moving them between streams and stores."""
