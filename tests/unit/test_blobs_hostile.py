@@ -140,7 +140,7 @@ async def test_endless_trailing_bytes_end(quic_pair: Pairs) -> None:
 async def test_a_stream_that_does_not_end(
     quic_pair: Pairs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aioiroh.blobs.receive.END_GRACE", 0.2)
+    monkeypatch.setattr("aioiroh.blobs.transfer.receive.END_GRACE", 0.2)
 
     async def serve(stream: BiStream) -> None:
         await stream.read_all(limit=1 << 21)
