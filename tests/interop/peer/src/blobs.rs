@@ -30,7 +30,7 @@ use crate::request::{Request, hex};
 
 #[derive(Clone)]
 pub struct Blobs {
-    store: Store,
+    pub store: Store,
     pub protocol: BlobsProtocol,
 }
 

@@ -6,6 +6,7 @@
 //! lookup or anything but the addresses it is told.
 
 mod bench;
+mod bench_blobs;
 mod blobs;
 mod failure;
 mod peer;
@@ -94,6 +95,9 @@ async fn act(peer: Arc<Peer>, request: Request) -> Result<Value, Failure> {
         return result;
     }
     if let Some(result) = bench::act(&peer, &action, &request).await {
+        return result;
+    }
+    if let Some(result) = bench_blobs::act(&peer, &action, &request).await {
         return result;
     }
     Err(Failure::text("request", format!("unknown action {action}")))
