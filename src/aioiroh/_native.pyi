@@ -387,6 +387,10 @@ class BlobReceiver:
     def finish(self) -> None:
         """No more will be expected: the end of the stream should follow."""
 
+    def allow(self, bytes: int) -> int:
+        """Lets it take so many bytes more; gives how many are left. From the first call on it takes
+        no more than were allowed, and flow control holds the peer."""
+
     def poll(self) -> list[tuple[Any, ...]]:
         """("size", i, claimed), ("progress", i, verified bytes), ("done", i), ("error", i, kind,
         detail), ("end", trailing bytes); i counts the expected items. Kinds and details:

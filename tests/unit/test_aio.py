@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from aioiroh.aio import Backoff, Tasks, Watch, fan_out
+from aioiroh.aio import Backoff, Job, Tasks, TokenBucket, Watch, fan_out
 from aioiroh.errors import AioirohError, EndpointClosedError
 
 loops = pytest.mark.loops
@@ -327,6 +327,111 @@ def test_backoff_rejects_nonsense(bad):
         Backoff(*bad, random=random.random)
     with pytest.raises(ValueError):
         Backoff(1, 2, jitter=1.5, random=random.random)
+
+
+# --- Job ------------------------------------------------------------------------------------------
+
+
+class Counting(Job[str, int]):
+    def __init__(self, gate=None, error=None):
+        super().__init__("counting", 0)
+        self.gate, self.error = gate, error
+
+    async def _run(self):
+        for number in range(1, 4):
+            self._progress.set(number)
+            await asyncio.sleep(0)
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        return "done"
+
+
+@loops
+async def test_a_job_has_an_outcome_and_progress():
+    job = Counting()
+    assert job.progress == 0
+    assert [n async for n in job] == [0, 1, 2, 3]
+    assert await job == await job == "done"
+    failing = Counting(error=OSError("full"))
+    with pytest.raises(OSError, match="full"):
+        async for _ in failing:
+            pass
+    async with Counting(error=OSError("full")):
+        await turns(10)
+
+
+@loops
+async def test_who_waits_for_a_job_and_is_cancelled_cancels_it():
+    async def iterate(job):
+        async for _ in job:
+            pass
+
+    async def wait(job):
+        await job
+
+    for use in (iterate, wait):
+        job = Counting(asyncio.Event())
+        user = asyncio.create_task(use(job))
+        await turns(10)
+        assert job.progress == 3 and not job.start().done()
+        user.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await user
+        assert job.start().cancelled()
+
+
+@loops
+async def test_leaving_the_block_of_a_job_cancels_it_and_leaving_the_iteration_does_not():
+    async with Counting(asyncio.Event()) as job:
+        async for n in job:
+            if n == 2:
+                break
+        await turns()
+        assert not job.start().done()
+    assert job.start().cancelled()
+
+
+# --- TokenBucket ----------------------------------------------------------------------------------
+
+
+def test_a_bucket_fills_at_its_rate_and_not_over():
+    bucket = TokenBucket(10.0, 5.0, now=100.0)
+    assert bucket.level(100.0) == 5.0
+    bucket.take(100.0, 5)
+    assert bucket.delay(100.0) == 0.0
+    assert bucket.delay(100.0, 2) == pytest.approx(0.2)
+    assert bucket.level(100.2) == pytest.approx(2.0)
+    assert bucket.level(1000.0) == 5.0
+
+
+def test_a_bucket_remembers_debts_and_takes_back():
+    bucket = TokenBucket(10.0, 5.0, now=0.0)
+    bucket.take(0.0, 25)
+    assert bucket.level(0.0) == -20.0
+    assert bucket.delay(0.0) == pytest.approx(2.0)
+    assert bucket.delay(1.0, 5) == pytest.approx(1.5)
+    bucket.take(1.0, -100)
+    assert bucket.level(1.0) == 5.0
+
+
+def test_more_than_a_bucket_holds_is_not_waited_for():
+    bucket = TokenBucket(1.0, 2.0, now=0.0)
+    bucket.take(0.0, 2)
+    assert bucket.delay(0.0, 1000) == pytest.approx(2.0)
+
+
+def test_a_clock_that_stands_gives_nothing():
+    bucket = TokenBucket(1.0, 1.0, now=5.0)
+    bucket.take(5.0, 1)
+    assert bucket.level(4.0) == bucket.level(5.0) == 0.0
+
+
+@pytest.mark.parametrize("bad", [(0.0, 1.0), (1.0, 0.0), (-1.0, 1.0)])
+def test_a_bucket_refuses_nonsense(bad):
+    with pytest.raises(ValueError, match="positive"):
+        TokenBucket(*bad, now=0.0)
 
 
 # --- fan_out --------------------------------------------------------------------------------------

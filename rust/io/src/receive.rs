@@ -46,6 +46,8 @@ struct Gate {
     // Bytes that were pushed and are not dealt with, here and in the work.
     queued: usize,
     blocked: bool,
+    // Bytes that it may still take; none: as many as come.
+    allowance: Option<u64>,
     end: Option<StreamEnd>,
 
     items: VecDeque<Item>,
@@ -119,6 +121,17 @@ impl Receiver {
             gate.small = true;
         }
         self.0.advance(gate, true);
+    }
+
+    /// Lets it take so many bytes more. From the first call on it takes no more than were allowed, and the stream is
+    /// not drained meanwhile. Gives what is left.
+    pub fn allow(&self, bytes: u64) -> u64 {
+        let mut gate = self.0.gate.lock();
+        let left = gate.allowance.unwrap_or(0).saturating_add(bytes);
+        gate.allowance = Some(left);
+        drop(gate);
+        self.0.wake();
+        left
     }
 
     pub fn poll(&self) -> Vec<Report> {
@@ -230,7 +243,7 @@ impl Inbound {
     fn wake(&self) {
         let mut guard = self.gate.lock();
         let gate = &mut *guard;
-        let has_room = gate.blocked && gate.queued <= self.limit_now() / 2;
+        let has_room = gate.blocked && gate.allowance != Some(0) && gate.queued <= self.limit_now() / 2;
         let ring = gate.bell.ring(has_room || gate.stop.is_some(), &mut gate.reports);
         drop(guard);
         ring.go(&self.worker, self.id);
@@ -299,6 +312,7 @@ impl Sink {
             self.pushed.clear();
             return;
         }
+        gate.allowance = gate.allowance.map(|left| left.saturating_sub(len as u64));
         gate.queued += len;
         self.inbound.worker.queued.fetch_add(len, Ordering::Relaxed);
         gate.queue.append(&mut self.pushed);
@@ -320,7 +334,8 @@ impl StreamSink for Sink {
             // The rest is thrown away, if it comes at all.
             return TRANSFER_LIMIT;
         }
-        let room = self.inbound.limit_now().saturating_sub(gate.queued);
+        let allowed = gate.allowance.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
+        let room = self.inbound.limit_now().saturating_sub(gate.queued).min(allowed);
         gate.blocked = room == 0;
         room
     }

@@ -348,6 +348,37 @@ fn bytes_wait_for_items_and_hold_the_peer() {
 }
 
 #[test]
+fn no_more_is_taken_than_was_allowed() {
+    for worker in workers() {
+        let data = blob(300_000);
+        let bytes = encoded(&data, &ChunkRanges::all());
+        let target = Arc::new(Blob::memory(outboard::of_bytes(&data).0, 1 << 40));
+        let mut feeder = Feeder::new(&worker, u64::MAX);
+        feeder.expect(ChunkRanges::all(), &target);
+        assert_eq!(feeder.receiver.allow(0), 0);
+        assert_eq!(feeder.sink.capacity(), 0);
+        let mut pushed = 0;
+        while pushed < bytes.len() {
+            assert_eq!(feeder.receiver.allow(4_000), 4_000);
+            assert_eq!(feeder.receiver.allow(3_000), 7_000);
+            // The peer goes on as soon as it may.
+            feeder.wakes.recv_timeout(LONG).unwrap();
+            let room = feeder.sink.capacity();
+            assert_eq!(room, 7_000);
+            let now = room.min(bytes.len() - pushed);
+            feeder.sink.push(Bytes::copy_from_slice(&bytes[pushed..pushed + now]));
+            feeder.look();
+            assert_eq!(feeder.sink.capacity(), room - now);
+            pushed += now;
+            feeder.wakes.try_iter().for_each(drop);
+        }
+        feeder.receiver.finish();
+        assert_eq!(feeder.end(StreamEnd::Finished).last(), Some(&Report::End { trailing: 0 }));
+        assert!(target.is_complete());
+    }
+}
+
+#[test]
 fn empty_queries_take_no_bytes_and_trailing_bytes_are_counted() {
     for worker in workers() {
         let data = blob(20_000);

@@ -385,6 +385,10 @@ impl BlobReceiver {
         self.0.finish();
     }
 
+    fn allow(&self, bytes: u64) -> u64 {
+        self.0.allow(bytes)
+    }
+
     fn poll<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         reports(py, self.0.poll())
     }

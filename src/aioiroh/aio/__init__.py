@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from aioiroh.aio.backoff import Backoff
+from aioiroh.aio.bucket import TokenBucket
 from aioiroh.aio.fan_out import fan_out
+from aioiroh.aio.job import Job
 from aioiroh.aio.pending import Pending
 from aioiroh.aio.tasks import Tasks
 from aioiroh.aio.watch import Watch
 
-__all__ = ["Backoff", "Pending", "Tasks", "Watch", "fan_out"]
+__all__ = ["Backoff", "Job", "Pending", "Tasks", "TokenBucket", "Watch", "fan_out"]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
-from aioiroh.aio import Watch
+from aioiroh.aio import Job
 
 from ..errors import NotAvailableError
 from ..hash import BlobFormat, Hash, HashAndFormat
@@ -119,7 +117,7 @@ class _Source:
             yield connection
 
 
-class Transfer:
+class Transfer(Job[Got, Progress]):
     """A get in progress. Starts when awaited or iterated.
 
     `await transfer` gives `Got`; `async for progress in transfer` gives the latest `Progress` after
@@ -142,65 +140,14 @@ class Transfer:
         max_blob_size: int,
     ) -> None:
         """Not for direct use; see `get`."""
+        self._tally = Tally()
+        super().__init__(f"get {content.hash.short()}", self._tally.progress())
         self.content = content
         self._source = source
         self._wanted = wanted
         self._store = store
         self._totals = totals
         self._max_blob_size = max_blob_size
-        self._tally = Tally()
-        self._progress = Watch(self._tally.progress())
-        self._task: asyncio.Task[Got] | None = None
-
-    @property
-    def progress(self) -> Progress:
-        """How far it is."""
-        return self._progress.value
-
-    def cancel(self) -> None:
-        """Stops it; whoever awaits it gets CancelledError."""
-        if self._task is not None:
-            self._task.cancel()
-
-    def __await__(self) -> Generator[Any, None, Got]:
-        return self._start().__await__()
-
-    async def __aiter__(self) -> AsyncIterator[Progress]:
-        task = self._start()
-        try:
-            async for progress in self._progress:
-                yield progress
-        except asyncio.CancelledError:
-            task.cancel()
-            await asyncio.wait([task])
-            raise
-        await task
-
-    async def __aenter__(self) -> Self:
-        self._start()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        task = self._start()
-        if not task.done():
-            task.cancel()
-            await asyncio.wait([task])
-        elif not task.cancelled():
-            task.exception()  # whoever did not ask does not want to hear of it
-
-    def _start(self) -> asyncio.Task[Got]:
-        if self._task is None:
-            # The owner of the task is this object: whoever holds it sees the end.
-            self._task = asyncio.get_running_loop().create_task(
-                self._run(), name=f"get {self.content.hash.short()}"
-            )
-            self._task.add_done_callback(lambda _: self._progress.close())
-        return self._task
 
     # --- the work ---------------------------------------------------------------------------------
 
