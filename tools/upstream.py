@@ -49,7 +49,8 @@ def _compiler() -> bytes:
 
 def _peer_sources() -> bytes:
     digest = hashlib.sha256()
-    for path in sorted([*PEER.glob("src/**/*.rs"), PEER / "Cargo.toml", PEER / "Cargo.lock"]):
+    paths = [*PEER.glob("src/**/*.rs"), *PEER.glob("**/Cargo.toml"), PEER / "Cargo.lock"]
+    for path in sorted(paths):
         digest.update(path.relative_to(PEER).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.digest()
 
@@ -76,7 +77,7 @@ class Program:
     def folder(self) -> Path:
         what = "-".join(filter(None, (self.name, CRATES.get(self.name))))
         digest = hashlib.sha256(_compiler() + repr(FAST_PROFILE).encode())
-        if self.name == "iroh-peer":
+        if self.name not in CRATES:
             digest.update(_peer_sources())
         return cache() / "upstream" / f"{what}-{self.profile}-{digest.hexdigest()[:12]}"
 
@@ -104,7 +105,8 @@ class Program:
                 subprocess.run(command, check=True, env=env)
             else:
                 # The profile of the same name is written down in the peer's own Cargo.toml.
-                subprocess.run(["cargo", "build", *flags], check=True, env=env, cwd=PEER)
+                command = ["cargo", "build", "--package", self.name, *flags]
+                subprocess.run(command, check=True, env=env, cwd=PEER)
                 self.path.parent.mkdir(exist_ok=True)
                 built = target / self.profile / self.name
                 shutil.copy2(built, self.path.with_suffix(".new"))
@@ -112,11 +114,12 @@ class Program:
             print(f"{self.name} ({self.profile}) built in {time.monotonic() - started:.0f} s")
 
 
-NAMES = ("iroh-peer", *CRATES)
+NAMES = ("iroh-peer", "iroh-peer-103", *CRATES)
+"""The second is the first over the iroh-blobs before (0.103): the same sources, the same iroh."""
 
 
 def program(name: str, *, release: bool = False) -> Program:
-    """The program called `name` ("iroh-peer", "sendme" or "b3sum"), whether built or not."""
+    """The program called `name` (one of NAMES), whether built or not."""
     if name not in NAMES:
         raise ValueError(f"no such program: {name}; there are {', '.join(NAMES)}")
     return Program(name, release)
@@ -128,8 +131,9 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--release", action="store_true", help="optimised, for measurements")
     arguments = parser.parse_intermixed_args()
-    # The tests have no use for a program that only hashes.
-    default = NAMES if arguments.release else [name for name in NAMES if name != "b3sum"]
+    # What is only tested against, and what is only measured against.
+    unused = "iroh-peer-103" if arguments.release else "b3sum"
+    default = [name for name in NAMES if name != unused]
     for name in arguments.names or default:
         chosen = program(name, release=arguments.release)
         if arguments.action == "build":

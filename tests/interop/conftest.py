@@ -46,15 +46,28 @@ def sendme(require: Callable[[object, str], None]) -> Path:
     return _program("sendme", require)
 
 
-@pytest.fixture
-def iroh_peer(require: Callable[[object, str], None]) -> Callable[..., RemotePeer]:
-    """Makes a peer over upstream's crates: `iroh_peer(alpns={…}, addr=…, secret=…, transport={…}, runtime=…)`."""
-    path = _program("iroh-peer", require)
+def _over_crates(name: str, require: Callable[[object, str], None]) -> Callable[..., RemotePeer]:
+    path = _program(name, require)
 
     def make(*, addr: str = "127.0.0.1:0", runtime: str = "current", **bind: Any) -> RemotePeer:
         return RemotePeer([str(path), "--runtime", runtime], _binding(addr, bind))
 
     return make
+
+
+@pytest.fixture
+def iroh_peer(require: Callable[[object, str], None]) -> Callable[..., RemotePeer]:
+    """Makes a peer over upstream's crates: `iroh_peer(alpns={…}, addr=…, secret=…, transport={…}, runtime=…)`."""
+    return _over_crates("iroh-peer", require)
+
+
+@pytest.fixture(params=["0.104", "0.103"])
+def blobs_peer(
+    request: pytest.FixtureRequest, require: Callable[[object, str], None]
+) -> Callable[..., RemotePeer]:
+    """`iroh_peer` over each of the two versions of iroh-blobs that we promise to work with."""
+    name = "iroh-peer" if request.param == "0.104" else "iroh-peer-103"
+    return _over_crates(name, require)
 
 
 @pytest.fixture

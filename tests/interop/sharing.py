@@ -68,11 +68,11 @@ class FromThem:
 
 
 @asynccontextmanager
-async def from_them(iroh_peer: Callable[..., Any], **store: Any) -> AsyncIterator[FromThem]:
+async def from_them(blobs_peer: Callable[..., Any], **store: Any) -> AsyncIterator[FromThem]:
     """An upstream provider and our connection to it. `store`: arguments of its request `store`."""
     async with (
         Endpoint.bind(bind=LOOPBACK) as endpoint,
-        iroh_peer(alpns={ALPN: "blobs"}) as peer,
+        blobs_peer(alpns={ALPN: "blobs"}) as peer,
     ):
         await peer("store", **store)
         async with endpoint.connect(address(peer), alpn=blobs.ALPN) as connection:
@@ -98,14 +98,14 @@ class ToThem:
 
 @asynccontextmanager
 async def to_them(
-    iroh_peer: Callable[..., Any], handler: Any = None, **options: Any
+    blobs_peer: Callable[..., Any], handler: Any = None, **options: Any
 ) -> AsyncIterator[ToThem]:
     """Our provider (or `handler` in its place) and an upstream getter. `options` are a provider's."""
     async with (
         MemoryStore() as store,
         Endpoint.bind(bind=LOOPBACK) as endpoint,
         Router(endpoint, {blobs.ALPN: handler or Provider(store, **options)}),
-        iroh_peer(alpns={ALPN: "blobs"}) as peer,
+        blobs_peer(alpns={ALPN: "blobs"}) as peer,
     ):
         await peer("store")
         known = await peer("connect", alpn=ALPN, **where(endpoint))

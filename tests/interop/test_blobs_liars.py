@@ -87,10 +87,10 @@ def lying(answer: bytes) -> Callable[[Connection], Any]:
 
 
 @pytest.mark.parametrize(("answer", "kept"), {**LIES, **CUTS}.values(), ids=[*LIES, *CUTS])
-async def test_they_notice(iroh_peer: Callable[..., Any], answer: bytes, kept: int) -> None:
+async def test_they_notice(blobs_peer: Callable[..., Any], answer: bytes, kept: int) -> None:
     """Upstream's getter says so and keeps no wrong byte: it is the measure for ours."""
     hash = Hash.of(DATA)
-    async with to_them(iroh_peer, lying(answer)) as link:
+    async with to_them(blobs_peer, lying(answer)) as link:
         with pytest.raises(PeerError):
             await link.they("get", hash, ranges=[[0]])
         state = await link.peer("blob_state", hash=hex_of(hash))
@@ -131,14 +131,14 @@ async def get_from_liar(answer: bytes, kept: int, error: type[Exception]) -> Non
             assert handle.read(0, kept * GROUP) == DATA[: kept * GROUP]
 
 
-async def test_an_honest_upstream_mends_what_a_liar_left(iroh_peer: Callable[..., Any]) -> None:
+async def test_an_honest_upstream_mends_what_a_liar_left(blobs_peer: Callable[..., Any]) -> None:
     hash = Hash.of(DATA)
     answer, kept = LIES["a bit in the sixth group"]
     async with (
         Endpoint.bind(bind=LOOPBACK) as liar,
         Router(liar, {blobs.ALPN: lying(answer)}),
         Endpoint.bind(bind=LOOPBACK) as client,
-        iroh_peer(alpns={ALPN: "blobs"}) as honest,
+        blobs_peer(alpns={ALPN: "blobs"}) as honest,
         MemoryStore() as store,
     ):
         await honest("store")
@@ -150,7 +150,7 @@ async def test_an_honest_upstream_mends_what_a_liar_left(iroh_peer: Callable[...
         assert await store.read_bytes(hash, limit=len(DATA)) == DATA
 
 
-async def test_a_wrong_child(iroh_peer: Callable[..., Any]) -> None:
+async def test_a_wrong_child(blobs_peer: Callable[..., Any]) -> None:
     """The root is right, one of its children is another blob: both getters keep the ones before."""
     children = [pattern(1000), pattern(2000), pattern(3000)]
     root = bytes(HashSeq(map(Hash.of, children)))
@@ -161,7 +161,7 @@ async def test_a_wrong_child(iroh_peer: Callable[..., Any]) -> None:
         Endpoint.bind(bind=LOOPBACK) as server,
         Router(server, {blobs.ALPN: lying(answer)}),
         Endpoint.bind(bind=LOOPBACK) as client,
-        iroh_peer() as peer,
+        blobs_peer() as peer,
         MemoryStore() as store,
     ):
         with pytest.raises(VerificationError):

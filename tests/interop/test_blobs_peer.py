@@ -29,8 +29,8 @@ from meeting import address, pattern
 from sharing import BIG, QUERIES, SIZES, FromThem, from_them, hash_of, hex_of, one_blob, to_them
 
 
-async def test_whole_blobs(iroh_peer: Callable[..., Any]) -> None:
-    async with from_them(iroh_peer) as link, MemoryStore() as store:
+async def test_whole_blobs(blobs_peer: Callable[..., Any]) -> None:
+    async with from_them(blobs_peer) as link, MemoryStore() as store:
         for size in SIZES:
             hash = await link.they_add(size)
             assert hash == Hash.of(pattern(size))
@@ -41,9 +41,9 @@ async def test_whole_blobs(iroh_peer: Callable[..., Any]) -> None:
             assert (await blobs.get(link.connection, hash, into=store)).received == 0
 
 
-async def test_into_files(iroh_peer: Callable[..., Any], tmp_path: Path) -> None:
+async def test_into_files(blobs_peer: Callable[..., Any], tmp_path: Path) -> None:
     async with (
-        from_them(iroh_peer, path=str(tmp_path / "theirs")) as link,
+        from_them(blobs_peer, path=str(tmp_path / "theirs")) as link,
         await FileStore.open(tmp_path / "ours") as store,
     ):
         for size in SIZES:
@@ -52,16 +52,16 @@ async def test_into_files(iroh_peer: Callable[..., Any], tmp_path: Path) -> None
             assert await store.read_bytes(hash, limit=size) == pattern(size)
 
 
-async def test_many_at_once(iroh_peer: Callable[..., Any]) -> None:
-    async with from_them(iroh_peer) as link, MemoryStore() as store:
+async def test_many_at_once(blobs_peer: Callable[..., Any]) -> None:
+    async with from_them(blobs_peer) as link, MemoryStore() as store:
         hashes = [await link.they_add(20_000 + 100 * i) for i in range(50)]
         await asyncio.gather(*(blobs.get(link.connection, hash, into=store) for hash in hashes))
         for i, hash in enumerate(hashes):
             assert await store.read_bytes(hash, limit=1 << 20) == pattern(20_000 + 100 * i)
 
 
-async def test_a_ticket_of_theirs(iroh_peer: Callable[..., Any]) -> None:
-    async with from_them(iroh_peer) as link, MemoryStore() as store:
+async def test_a_ticket_of_theirs(blobs_peer: Callable[..., Any]) -> None:
+    async with from_them(blobs_peer) as link, MemoryStore() as store:
         hash = await link.they_add(BIG)
         ticket = (await link.peer("blob_ticket", hash=hex_of(hash)))["ticket"]
         got = await blobs.get(link.endpoint, ticket, into=store)
@@ -73,8 +73,8 @@ async def test_a_ticket_of_theirs(iroh_peer: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES.keys())
-async def test_ranges(iroh_peer: Callable[..., Any], query: tuple[int, ...]) -> None:
-    async with from_them(iroh_peer) as link:
+async def test_ranges(blobs_peer: Callable[..., Any], query: tuple[int, ...]) -> None:
+    async with from_them(blobs_peer) as link:
         for size in (BIG, 17_408, 1025, 1, 0):
             async with MemoryStore() as store:
                 await check_ranges(link, store, size, query)
@@ -109,8 +109,8 @@ async def check_ranges(
     assert await store.read_bytes(hash, limit=size) == data
 
 
-async def test_sizes(iroh_peer: Callable[..., Any]) -> None:
-    async with from_them(iroh_peer) as link:
+async def test_sizes(blobs_peer: Callable[..., Any]) -> None:
+    async with from_them(blobs_peer) as link:
         for size in SIZES:
             assert await blobs.get_size(link.connection, await link.they_add(size)) == size
 
@@ -124,8 +124,8 @@ async def they_add_sequence(link: FromThem, sizes: tuple[int, ...]) -> tuple[Has
     return hash_of(added), children
 
 
-async def test_hash_sequences(iroh_peer: Callable[..., Any]) -> None:
-    async with from_them(iroh_peer) as link, MemoryStore() as store:
+async def test_hash_sequences(blobs_peer: Callable[..., Any]) -> None:
+    async with from_them(blobs_peer) as link, MemoryStore() as store:
         for sizes in ((), (0,), SIZES, (5,) * 4, tuple(range(300))):
             root, children = await they_add_sequence(link, sizes)
             content = HashAndFormat(root, BlobFormat.HASH_SEQ)
@@ -138,8 +138,8 @@ async def test_hash_sequences(iroh_peer: Callable[..., Any]) -> None:
             assert found.sizes == sizes
 
 
-async def test_a_sequence_larger_than_a_group(iroh_peer: Callable[..., Any]) -> None:
-    async with from_them(iroh_peer) as link, MemoryStore() as store:
+async def test_a_sequence_larger_than_a_group(blobs_peer: Callable[..., Any]) -> None:
+    async with from_them(blobs_peer) as link, MemoryStore() as store:
         root, children = await they_add_sequence(link, tuple(range(1, 1200)))
         content = HashAndFormat(root, BlobFormat.HASH_SEQ)
         got = await blobs.get(link.connection, content, into=store, totals=True)
@@ -158,11 +158,11 @@ SEQUENCE_QUERIES = {
 
 @pytest.mark.parametrize("entries", SEQUENCE_QUERIES.values(), ids=SEQUENCE_QUERIES.keys())
 async def test_ranges_of_sequences(
-    iroh_peer: Callable[..., Any], entries: tuple[tuple[int, tuple[int, ...]], ...]
+    blobs_peer: Callable[..., Any], entries: tuple[tuple[int, tuple[int, ...]], ...]
 ) -> None:
     sizes = (0, 1000, 5000, 50_000, 100_000, 16_384, 16_385, 40_000)
     ranges = ChunkRangesSeq((index, ChunkRanges(query)) for index, query in entries)
-    async with from_them(iroh_peer) as link, MemoryStore() as store:
+    async with from_them(blobs_peer) as link, MemoryStore() as store:
         root, children = await they_add_sequence(link, sizes)
         content = HashAndFormat(root, BlobFormat.HASH_SEQ)
         got = await blobs.get(link.connection, content, into=store, ranges=ranges)
@@ -178,9 +178,9 @@ async def test_ranges_of_sequences(
         assert got.received + rest.received == 32 * len(sizes) + sum(sizes)
 
 
-async def test_collections(iroh_peer: Callable[..., Any]) -> None:
+async def test_collections(blobs_peer: Callable[..., Any]) -> None:
     names = ["a", "b/c", "größe.txt", "日本語/🎈", ""]
-    async with from_them(iroh_peer) as link, MemoryStore() as store:
+    async with from_them(blobs_peer) as link, MemoryStore() as store:
         hashes = [await link.they_add(1000 * i) for i in range(len(names))]
         added = await link.peer(
             "blob_add_collection", names=names, hashes=[hex_of(hash) for hash in hashes]
@@ -198,9 +198,9 @@ async def test_collections(iroh_peer: Callable[..., Any]) -> None:
 # --- what is not there, and what is not allowed ---------------------------------------------------
 
 
-async def test_a_blob_they_do_not_have(iroh_peer: Callable[..., Any]) -> None:
+async def test_a_blob_they_do_not_have(blobs_peer: Callable[..., Any]) -> None:
     missing = Hash.of(b"nobody has this")
-    async with from_them(iroh_peer) as link, MemoryStore() as store:
+    async with from_them(blobs_peer) as link, MemoryStore() as store:
         with pytest.raises(NotAvailableError):
             await blobs.get(link.connection, missing, into=store)
         with pytest.raises(NotAvailableError):
@@ -214,8 +214,8 @@ async def test_a_blob_they_do_not_have(iroh_peer: Callable[..., Any]) -> None:
         assert await blobs.get_bytes(link.connection, hash, limit=5) == pattern(5)
 
 
-async def test_a_sequence_of_which_they_lack_a_child(iroh_peer: Callable[..., Any]) -> None:
-    async with from_them(iroh_peer) as link, MemoryStore() as store:
+async def test_a_sequence_of_which_they_lack_a_child(blobs_peer: Callable[..., Any]) -> None:
+    async with from_them(blobs_peer) as link, MemoryStore() as store:
         here = [await link.they_add(size) for size in (30_000, 40_000)]
         hashes = [here[0], Hash.of(b"nobody has this"), here[1]]
         added = await link.peer("blob_add_hash_seq", hashes=[hex_of(hash) for hash in hashes])
@@ -237,9 +237,9 @@ async def test_a_sequence_of_which_they_lack_a_child(iroh_peer: Callable[..., An
             await blobs.get_sizes(link.connection, content.hash)
 
 
-async def test_a_blob_of_which_they_have_a_part(iroh_peer: Callable[..., Any]) -> None:
+async def test_a_blob_of_which_they_have_a_part(blobs_peer: Callable[..., Any]) -> None:
     """The peer got a part from our provider, and now provides it."""
-    async with to_them(iroh_peer) as link:
+    async with to_them(blobs_peer) as link:
         hash = (await link.store.add_bytes(pattern(BIG))).hash
         await link.they("get", hash, ranges=[[16, 64, 1024]])
         assert (await link.peer("blob_state", hash=hex_of(hash)))["status"] == "partial"
@@ -260,9 +260,9 @@ async def test_a_blob_of_which_they_have_a_part(iroh_peer: Callable[..., Any]) -
             assert handle.read(20 << 10, 30 << 10) == pattern(30 << 10, 20 << 10)
 
 
-async def test_an_odd_sequence(iroh_peer: Callable[..., Any]) -> None:
+async def test_an_odd_sequence(blobs_peer: Callable[..., Any]) -> None:
     """33 bytes are no list of hashes."""
-    async with from_them(iroh_peer) as link, MemoryStore() as store:
+    async with from_them(blobs_peer) as link, MemoryStore() as store:
         hash = await link.they_add(33)
         with pytest.raises((NotAvailableError, ValueError)):
             await blobs.get(link.connection, HashAndFormat(hash, BlobFormat.HASH_SEQ), into=store)
@@ -272,9 +272,9 @@ async def test_an_odd_sequence(iroh_peer: Callable[..., Any]) -> None:
     ("deny", "error"), [("permission", ProviderRefusedError), ("limit", ProviderBusyError)]
 )
 async def test_they_refuse(
-    iroh_peer: Callable[..., Any], deny: str, error: type[Exception]
+    blobs_peer: Callable[..., Any], deny: str, error: type[Exception]
 ) -> None:
-    async with from_them(iroh_peer, deny=deny) as link, MemoryStore() as store:
+    async with from_them(blobs_peer, deny=deny) as link, MemoryStore() as store:
         hash = await link.they_add(5)
         with pytest.raises(error):
             await blobs.get(link.connection, hash, into=store)
@@ -282,8 +282,8 @@ async def test_they_refuse(
             await blobs.get_size(link.connection, hash)
 
 
-async def test_they_go_away_in_the_middle(iroh_peer: Callable[..., Any]) -> None:
-    async with from_them(iroh_peer) as link, MemoryStore() as store:
+async def test_they_go_away_in_the_middle(blobs_peer: Callable[..., Any]) -> None:
+    async with from_them(blobs_peer) as link, MemoryStore() as store:
         hash = await link.they_add(50 << 20)
         transfer = blobs.get(link.connection, hash, into=store)
         with pytest.raises(ConnectionError):
@@ -293,9 +293,9 @@ async def test_they_go_away_in_the_middle(iroh_peer: Callable[..., Any]) -> None
         assert (await store.status(hash)).state is BlobState.PARTIAL
 
 
-async def test_a_cancelled_get_goes_on_where_it_was(iroh_peer: Callable[..., Any]) -> None:
+async def test_a_cancelled_get_goes_on_where_it_was(blobs_peer: Callable[..., Any]) -> None:
     size = 30 << 20
-    async with from_them(iroh_peer) as link, MemoryStore() as store:
+    async with from_them(blobs_peer) as link, MemoryStore() as store:
         hash = await link.they_add(size)
         async with blobs.get(link.connection, hash, into=store) as transfer:
             async for progress in transfer:

@@ -32,8 +32,8 @@ from sharing import ALPN, BIG, QUERIES, SIZES, hash_of, hex_of, one_blob, to_the
 PERMISSION, LIMIT, INTERNAL = 1, 2, 3
 
 
-async def test_whole_blobs(iroh_peer: Callable[..., Any]) -> None:
-    async with to_them(iroh_peer) as link:
+async def test_whole_blobs(blobs_peer: Callable[..., Any]) -> None:
+    async with to_them(blobs_peer) as link:
         for size in SIZES:
             hash = (await link.store.add_bytes(pattern(size))).hash
             told = await link.they("get", hash, ranges=[[0]])
@@ -42,13 +42,13 @@ async def test_whole_blobs(iroh_peer: Callable[..., Any]) -> None:
             assert (state["status"], state["size"]) == ("complete", size)
 
 
-async def test_from_files(iroh_peer: Callable[..., Any], tmp_path: Path) -> None:
+async def test_from_files(blobs_peer: Callable[..., Any], tmp_path: Path) -> None:
     """To a store on disk, and to a file, byte for byte."""
     async with (
         await FileStore.open(tmp_path / "ours") as store,
         Endpoint.bind(bind=LOOPBACK) as endpoint,
         Router(endpoint, {blobs.ALPN: Provider(store)}),
-        iroh_peer() as peer,
+        blobs_peer() as peer,
     ):
         await peer("store", path=str(tmp_path / "theirs"))
         for size in SIZES:
@@ -60,8 +60,8 @@ async def test_from_files(iroh_peer: Callable[..., Any], tmp_path: Path) -> None
             assert target.read_bytes() == pattern(size)
 
 
-async def test_many_at_once(iroh_peer: Callable[..., Any]) -> None:
-    async with to_them(iroh_peer) as link:
+async def test_many_at_once(blobs_peer: Callable[..., Any]) -> None:
+    async with to_them(blobs_peer) as link:
         hashes = [(await link.store.add_bytes(pattern(20_000 + i))).hash for i in range(150)]
         await asyncio.gather(*(link.they("get", hash, ranges=[[0]]) for hash in hashes))
         for hash in hashes:
@@ -69,8 +69,8 @@ async def test_many_at_once(iroh_peer: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES.keys())
-async def test_ranges(iroh_peer: Callable[..., Any], query: tuple[int, ...]) -> None:
-    async with to_them(iroh_peer) as link:
+async def test_ranges(blobs_peer: Callable[..., Any], query: tuple[int, ...]) -> None:
+    async with to_them(blobs_peer) as link:
         for size in (BIG, 17_408, 1025, 1, 0):
             hash = (await link.store.add_bytes(pattern(size))).hash
             chunks = max(1, -(-size // 1024))
@@ -88,8 +88,8 @@ async def test_ranges(iroh_peer: Callable[..., Any], query: tuple[int, ...]) -> 
             assert (state["status"], state["size"]) == ("complete", size)
 
 
-async def test_sizes(iroh_peer: Callable[..., Any]) -> None:
-    async with to_them(iroh_peer) as link:
+async def test_sizes(blobs_peer: Callable[..., Any]) -> None:
+    async with to_them(blobs_peer) as link:
         children = []
         for size in SIZES:
             hash = (await link.store.add_bytes(pattern(size))).hash
@@ -99,8 +99,8 @@ async def test_sizes(iroh_peer: Callable[..., Any]) -> None:
         assert (await link.they("sizes", root.hash))["sizes"] == list(SIZES)
 
 
-async def test_hash_sequences(iroh_peer: Callable[..., Any]) -> None:
-    async with to_them(iroh_peer) as link:
+async def test_hash_sequences(blobs_peer: Callable[..., Any]) -> None:
+    async with to_them(blobs_peer) as link:
         for sizes in ((), (0,), SIZES, (5,) * 4, tuple(range(600))):
             children = [(await link.store.add_bytes(pattern(size))).hash for size in sizes]
             root = await link.store.add_bytes(bytes(HashSeq(children)), BlobFormat.HASH_SEQ)
@@ -130,10 +130,10 @@ SEQUENCE_QUERIES: dict[str, tuple[list[list[int]], bool]] = {
     ("lists", "endless"), SEQUENCE_QUERIES.values(), ids=SEQUENCE_QUERIES.keys()
 )
 async def test_ranges_of_sequences(
-    iroh_peer: Callable[..., Any], lists: list[list[int]], endless: bool
+    blobs_peer: Callable[..., Any], lists: list[list[int]], endless: bool
 ) -> None:
     sizes = (0, 1000, 5000, 50_000, 100_000, 16_384, 16_385, 40_000)
-    async with to_them(iroh_peer) as link:
+    async with to_them(blobs_peer) as link:
         children = [(await link.store.add_bytes(pattern(size))).hash for size in sizes]
         root = await link.store.add_bytes(bytes(HashSeq(children)), BlobFormat.HASH_SEQ)
         told = await link.they("get", root.hash, ranges=lists, open=endless)
@@ -148,9 +148,9 @@ async def test_ranges_of_sequences(
         assert told["payload"] == expected
 
 
-async def test_collections(iroh_peer: Callable[..., Any]) -> None:
+async def test_collections(blobs_peer: Callable[..., Any]) -> None:
     names = ("a", "b/c", "größe.txt", "日本語/🎈", "")
-    async with to_them(iroh_peer) as link:
+    async with to_them(blobs_peer) as link:
         hashes = [(await link.store.add_bytes(pattern(1000 * i))).hash for i in range(5)]
         sequence, metadata = Collection(zip(names, hashes, strict=True)).to_parts()
         await link.store.add_bytes(metadata)
@@ -161,8 +161,8 @@ async def test_collections(iroh_peer: Callable[..., Any]) -> None:
         assert theirs == {"names": list(names), "hashes": [hex_of(hash) for hash in hashes]}
 
 
-async def test_get_many(iroh_peer: Callable[..., Any]) -> None:
-    async with to_them(iroh_peer) as link:
+async def test_get_many(blobs_peer: Callable[..., Any]) -> None:
+    async with to_them(blobs_peer) as link:
         hashes = [(await link.store.add_bytes(pattern(size))).hash for size in SIZES]
         told = await link.peer("blob_get_many", conn=link.conn, hashes=list(map(hex_of, hashes)))
         assert told["payload"] == sum(SIZES)
@@ -179,9 +179,9 @@ async def refusal(asking: Any) -> PeerError:
     return refused.value
 
 
-async def test_a_blob_we_do_not_have(iroh_peer: Callable[..., Any]) -> None:
+async def test_a_blob_we_do_not_have(blobs_peer: Callable[..., Any]) -> None:
     missing = Hash.of(b"nobody has this")
-    async with to_them(iroh_peer) as link:
+    async with to_them(blobs_peer) as link:
         for ranges, endless in (
             ([[0]], False),
             ([[0]], True),
@@ -199,9 +199,9 @@ async def test_a_blob_we_do_not_have(iroh_peer: Callable[..., Any]) -> None:
         assert (await link.they("get", hash, ranges=[[0]]))["payload"] == 5
 
 
-async def test_a_sequence_of_which_we_lack_a_child(iroh_peer: Callable[..., Any]) -> None:
+async def test_a_sequence_of_which_we_lack_a_child(blobs_peer: Callable[..., Any]) -> None:
     """What comes before the gap arrives for sure: the stream ends there, and is not reset."""
-    async with to_them(iroh_peer) as link:
+    async with to_them(blobs_peer) as link:
         here = [(await link.store.add_bytes(pattern(size))).hash for size in (30_000, 40_000)]
         hashes = [here[0], Hash.of(b"nobody has this"), here[1]]
         root = await link.store.add_bytes(bytes(HashSeq(hashes)), BlobFormat.HASH_SEQ)
@@ -218,14 +218,14 @@ async def test_a_sequence_of_which_we_lack_a_child(iroh_peer: Callable[..., Any]
         assert (error.kind, error.code) == ("stream_reset", INTERNAL), error.details
 
 
-async def test_a_blob_of_which_we_have_a_part(iroh_peer: Callable[..., Any]) -> None:
+async def test_a_blob_of_which_we_have_a_part(blobs_peer: Callable[..., Any]) -> None:
     """Who asks for more than is here gets nothing, at once; who asks for what is here gets that."""
-    async with to_them(iroh_peer) as link:
+    async with to_them(blobs_peer) as link:
         added = await link.peer("blob_add", pattern=BIG)
         hash = hash_of(added)
         async with link.endpoint.connect(address(link.peer), alpn=blobs.ALPN) as back:
             await blobs.get(back, hash, into=link.store, ranges=one_blob((16, 64, 1024)))
-        async with iroh_peer() as third:
+        async with blobs_peer() as third:
             await third("store")
             known = await third("connect", alpn=ALPN, **where(link.endpoint))
 
@@ -244,22 +244,22 @@ async def test_a_blob_of_which_we_have_a_part(iroh_peer: Callable[..., Any]) -> 
             assert told["size"] == BIG
 
 
-async def test_an_odd_sequence(iroh_peer: Callable[..., Any]) -> None:
-    async with to_them(iroh_peer) as link:
+async def test_an_odd_sequence(blobs_peer: Callable[..., Any]) -> None:
+    async with to_them(blobs_peer) as link:
         hash = (await link.store.add_bytes(pattern(33))).hash
         await refusal(link.they("get", hash, ranges=[[0]], open=True))
         assert (await link.they("get", hash, ranges=[[0]]))["payload"] == 33
 
 
 @pytest.mark.parametrize(("verdict", "code"), [(Verdict.DENY, PERMISSION), (Verdict.LATER, LIMIT)])
-async def test_we_refuse(iroh_peer: Callable[..., Any], verdict: Verdict, code: int) -> None:
+async def test_we_refuse(blobs_peer: Callable[..., Any], verdict: Verdict, code: int) -> None:
     asked = []
 
     def authorize(request: blobs.IncomingRequest) -> Verdict:
         asked.append(request)
         return verdict
 
-    async with to_them(iroh_peer, authorize=authorize) as link:
+    async with to_them(blobs_peer, authorize=authorize) as link:
         hash = (await link.store.add_bytes(b"hello")).hash
         error = await refusal(link.they("get", hash, ranges=[[0]]))
         assert (error.kind, error.code) == ("stream_reset", code), error.details
@@ -268,9 +268,9 @@ async def test_we_refuse(iroh_peer: Callable[..., Any], verdict: Verdict, code: 
         assert request.kind is RequestKind.GET
 
 
-async def test_observing(iroh_peer: Callable[..., Any]) -> None:
+async def test_observing(blobs_peer: Callable[..., Any]) -> None:
     served = {RequestKind.GET, RequestKind.OBSERVE}
-    async with to_them(iroh_peer, serve=served) as link:
+    async with to_them(blobs_peer, serve=served) as link:
         for size in SIZES:
             hash = (await link.store.add_bytes(pattern(size))).hash
             (state,) = (await link.they("observe", hash))["states"]
@@ -284,15 +284,15 @@ async def test_observing(iroh_peer: Callable[..., Any]) -> None:
         assert error.code == PERMISSION
 
 
-async def test_observing_is_refused_by_default(iroh_peer: Callable[..., Any]) -> None:
-    async with to_them(iroh_peer) as link:
+async def test_observing_is_refused_by_default(blobs_peer: Callable[..., Any]) -> None:
+    async with to_them(blobs_peer) as link:
         hash = (await link.store.add_bytes(b"hello")).hash
         error = await refusal(link.they("observe", hash))
         assert error.code == PERMISSION, error.details
 
 
-async def test_pushes_are_never_taken(iroh_peer: Callable[..., Any]) -> None:
-    async with to_them(iroh_peer) as link:
+async def test_pushes_are_never_taken(blobs_peer: Callable[..., Any]) -> None:
+    async with to_them(blobs_peer) as link:
         for size in (5, 10 << 20):
             hash = hash_of(await link.peer("blob_add", pattern=size))
             # There is no answer to a push: a small one may be gone before it is refused.
@@ -308,7 +308,7 @@ async def test_pushes_are_never_taken(iroh_peer: Callable[..., Any]) -> None:
         assert (await link.they("get", hash, ranges=[[0]]))["payload"] == 5
 
 
-async def test_too_many_requests(iroh_peer: Callable[..., Any]) -> None:
+async def test_too_many_requests(blobs_peer: Callable[..., Any]) -> None:
     limits = Limits(requests=1)
     release = asyncio.Event()
 
@@ -316,7 +316,7 @@ async def test_too_many_requests(iroh_peer: Callable[..., Any]) -> None:
         await release.wait()
         return True
 
-    async with to_them(iroh_peer, authorize=authorize, limits=limits) as link:
+    async with to_them(blobs_peer, authorize=authorize, limits=limits) as link:
         hash = (await link.store.add_bytes(b"hello")).hash
         first = asyncio.create_task(link.they("get", hash, ranges=[[0]]))
         await asyncio.sleep(0.2)
@@ -326,7 +326,7 @@ async def test_too_many_requests(iroh_peer: Callable[..., Any]) -> None:
         assert (await first)["payload"] == 5
 
 
-async def test_a_getter_that_dies(iroh_peer: Callable[..., Any]) -> None:
+async def test_a_getter_that_dies(blobs_peer: Callable[..., Any]) -> None:
     events: list[Any] = []
 
     async def until(reached: Callable[[Any], bool]) -> Any:
@@ -335,7 +335,7 @@ async def test_a_getter_that_dies(iroh_peer: Callable[..., Any]) -> None:
                 await asyncio.sleep(0.005)
         return events[-1]
 
-    async with to_them(iroh_peer, on_transfer=events.append) as link:
+    async with to_them(blobs_peer, on_transfer=events.append) as link:
         hash = (await link.store.add_bytes(pattern(5))).hash
         await link.they("get", hash, ranges=[[0]])
         completed = await until(lambda event: isinstance(event, TransferCompleted))
