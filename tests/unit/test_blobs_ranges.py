@@ -68,6 +68,16 @@ def decode_seq(data: bytes) -> ChunkRangesSeq:
 # --- one set --------------------------------------------------------------------------------------
 
 
+@given(ranges | wild, st.integers(0, UNIVERSE))
+def test_split(chunks: ChunkRanges, count: int) -> None:
+    first, rest = chunks.split(count)
+    assert first | rest == chunks and first.isdisjoint(rest)
+    if rest:
+        assert not first.is_infinite
+        assert sum(end - start for start, end in first.spans() if end is not None) == count
+        assert not first or max(first.boundaries) <= min(rest.boundaries)
+
+
 @given(ranges, ranges)
 def test_algebra_is_that_of_sets(a: ChunkRanges, b: ChunkRanges) -> None:
     everything = set(range(UNIVERSE))

@@ -162,6 +162,16 @@ class ChunkRanges:
     def isdisjoint(self, other: ChunkRanges) -> bool:
         return not self & other
 
+    def split(self, count: int) -> tuple[ChunkRanges, ChunkRanges]:
+        """The first `count` chunks, and the rest."""
+        for start, end in self.spans():
+            length = (MAX_CHUNK if end is None else end) - start
+            if count < length:
+                first = ChunkRanges.chunks(0, start + count)
+                return self & first, self - first
+            count -= length
+        return self, _EMPTY
+
     # --- with a blob of known size ---------------------------------------------------------------
 
     def select(self, size: int) -> ChunkRanges:

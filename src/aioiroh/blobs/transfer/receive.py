@@ -40,6 +40,7 @@ class Arrival:
 
 
 OnArrival = Callable[[Arrival], None]
+Paced = Callable[[_native.BlobReceiver], contextlib.AbstractContextManager[object]]
 
 
 async def receive(
@@ -49,15 +50,17 @@ async def receive(
     *,
     max_size: int,
     on_arrival: OnArrival,
+    paced: Paced = lambda receiver: contextlib.nullcontext(),
 ) -> bool:
     """Takes everything that `response` names from the stream.
 
     False if it stopped because part of what is still to come is here already: ask again for what is
-    missing then. `on_arrival` hears of every change. Whatever was verified stays in the store, also if this
+    missing then. `on_arrival` hears of every change; `paced` gives a context in which the native
+    receiver is kept to a rate. Whatever was verified stays in the store, also if this
     fails or is cancelled. Raises as `ends` says, OSError if the store cannot be written,
     DecodeError if children are asked for and the root is no hash sequence.
     """
-    intake = _Intake(recv, response, store, max_size, on_arrival)
+    intake = _Intake(recv, response, store, max_size, on_arrival, paced)
     async with intake.attached():
         try:
             await intake.run()
@@ -80,12 +83,14 @@ class _Intake:
         store: Store,
         max_size: int,
         on_arrival: OnArrival,
+        paced: Paced,
     ) -> None:
         self._recv = recv
         self._response = response
         self._store = store
         self._max_size = max_size
         self._on_arrival = on_arrival
+        self._paced = paced
         self._receiver = _native.BlobReceiver(store.worker.native, max_size=max_size)
         self._open: dict[int, tuple[Arrival, BlobWriter]] = {}
         self._count = 0
@@ -97,7 +102,10 @@ class _Intake:
     async def attached(self) -> AsyncIterator[None]:
         """Within, the native receiver reads the stream."""
         self._recv.attach(self._receiver, self._wake.set)
-        with self._store.worker.reports(self._receiver, self._wake.set):
+        with (
+            self._store.worker.reports(self._receiver, self._wake.set),
+            self._paced(self._receiver),
+        ):
             try:
                 yield
             finally:
