@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from benchmarks.ours import CHUNK, spread
+from benchmarks.our_blobs import spread
+from benchmarks.ours import CHUNK
 
 Request = dict[str, Any]
 

@@ -12,15 +12,13 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import aioiroh
 from aioiroh import BiStream, Connection, Endpoint, EndpointAddr, EndpointId, IpAddr, Router
-from aioiroh.blobs import BlobTicket, FileStore, Hash, HashAndFormat, Provider, get
+from aioiroh.blobs import Provider
+from benchmarks.our_blobs import OurBlobs, Request, spread
 
-Request = dict[str, Any]
 CHUNK = 1 << 20
 
 
@@ -68,27 +66,13 @@ class Gaps:
         return sorted(self.gaps)[int(len(self.gaps) * 0.99)] if self.gaps else 0.0
 
 
-async def spread(count: int, in_flight: int, one: Callable[[], Awaitable[None]]) -> float:
-    """Runs `one` `count` times, `in_flight` at a time; gives the seconds it took."""
-
-    async def work(share: int) -> None:
-        for _ in range(share):
-            await one()
-
-    started = time.perf_counter()
-    shares = [count // in_flight + (worker < count % in_flight) for worker in range(in_flight)]
-    await asyncio.gather(*map(work, shares))
-    return time.perf_counter() - started
-
-
-class Ours:
+class Ours(OurBlobs):
     """One endpoint and what is asked of it."""
 
     def __init__(self) -> None:
-        self.endpoint: Endpoint | None = None
+        super().__init__()
         self.router: Router | None = None
-        self.conns: dict[int, Connection] = {}
-        self.store: FileStore | None = None
+        self._watching: tuple[Gaps, asyncio.Task[None]] | None = None
 
     async def do_bind(self, request: Request) -> dict[str, Any]:
         host, _, port = request["addrs"][0].rpartition(":")
@@ -121,8 +105,6 @@ class Ours:
 
     async def do_bench_bulk(self, request: Request) -> dict[str, Any]:
         connection, length = self.conns[request["conn"]], request["bytes"]
-        gaps = Gaps()
-        watching = asyncio.ensure_future(gaps.watch()) if request.get("gaps") else None
         started = time.perf_counter()
         async with connection.open_bi() as stream:
             if request.get("down"):
@@ -136,10 +118,7 @@ class Ours:
                 await pump(stream, length)
                 await stream.finish()
                 moved = int.from_bytes(await stream.recv.read_exactly(8), "little")
-        seconds = time.perf_counter() - started
-        if watching is not None:
-            watching.cancel()
-        return {"seconds": seconds, "bytes": moved, "gap_p99": gaps.p99()}
+        return {"seconds": time.perf_counter() - started, "bytes": moved}
 
     async def do_bench_requests(self, request: Request) -> dict[str, Any]:
         connection = self.conns[request["conn"]]
@@ -174,39 +153,22 @@ class Ours:
 
         return {"seconds": await spread(request["count"], request.get("in_flight", 1), one)}
 
-    # --- blobs
-
-    async def do_store(self, request: Request) -> dict[str, Any]:
-        self.store = await FileStore.open(request["path"])
-        return {}
-
-    async def do_blob_add(self, request: Request) -> dict[str, Any]:
-        assert self.store is not None
-        added = await self.store.add_file(Path(request["path"]))
-        self.store.tags.set(b"source", HashAndFormat(added.hash))
-        return {"hash": str(added.hash)}
-
-    async def do_blob_ticket(self, request: Request) -> dict[str, Any]:
-        assert self.endpoint is not None
-        slot = self.endpoint.bound_sockets[0]
-        addr = EndpointAddr(self.endpoint.id, [IpAddr.from_pair((slot.host, slot.port))])
-        return {"ticket": str(BlobTicket(addr, HashAndFormat(Hash.parse(request["hash"]))))}
-
-    async def do_blob_fetch(self, request: Request) -> dict[str, Any]:
-        assert self.endpoint is not None and self.store is not None
-        gaps = Gaps()
-        watching = asyncio.ensure_future(gaps.watch()) if request.get("gaps") else None
-        started = time.perf_counter()
-        await get(self.endpoint, request["ticket"], into=self.store)
-        seconds = time.perf_counter() - started
-        if watching is not None:
-            watching.cancel()
-        return {"seconds": seconds, **({"gap_p99": gaps.p99()} if watching else {})}
-
     async def do_step_times(self, _request: Request) -> dict[str, Any]:
         """How often a native step took less than 2**n microseconds, since the last time."""
         assert self.endpoint is not None
         return {"classes": self.endpoint._driver.engine.stats()["step_micros"]}
+
+    async def do_watch_gaps(self, _request: Request) -> dict[str, Any]:
+        """From now until `gaps` the loop's gaps are sampled, which costs speed."""
+        gaps = Gaps()
+        self._watching = gaps, asyncio.ensure_future(gaps.watch())
+        return {}
+
+    async def do_gaps(self, _request: Request) -> dict[str, Any]:
+        assert self._watching is not None
+        gaps, watching = self._watching
+        watching.cancel()
+        return {"p99": gaps.p99()}
 
     async def do_collect(self, _request: Request) -> dict[str, Any]:
         gc.collect()

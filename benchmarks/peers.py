@@ -10,19 +10,24 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
-ROOT = Path(__file__).resolve().parent.parent
-
-sys.path.insert(0, str(ROOT / "tools"))
 import upstream
 
+ROOT = Path(__file__).resolve().parent.parent
 ALPN = "bench"
 
 
 class PeerFailed(Exception):
     """A measured program answered with an error."""
+
+
+def memory(pid: int, which: str) -> int:
+    """A line of the process's memory status, in bytes; OSError if it has ended."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(which + ":"):
+            return int(line.split()[1]) * 1024
+    raise ProcessLookupError(f"process {pid} has ended")
 
 
 class Process:
@@ -33,6 +38,8 @@ class Process:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, cwd=ROOT
         )
         self._next = 0
+        self.where: dict[str, Any] = {}
+        """What `connect` of another process needs, once it is known."""
 
     @property
     def pid(self) -> int:
@@ -56,10 +63,11 @@ class Process:
 
     def rss(self) -> int:
         """Resident memory, in bytes."""
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) * 1024
-        raise PeerFailed("no VmRSS")
+        return memory(self.pid, "VmRSS")
+
+    def peak(self) -> int:
+        """The most resident memory so far, in bytes."""
+        return memory(self.pid, "VmHWM")
 
     def cpu(self) -> float:
         """Processor time used so far, in seconds."""
@@ -67,13 +75,20 @@ class Process:
         return (int(fields[11]) + int(fields[12])) / 100
 
     def close(self) -> None:
-        assert self._process.stdin is not None
+        assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
         try:
             self._process.wait(5)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._process.stdout.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
 
 
 class Pair:
@@ -91,12 +106,7 @@ class Pair:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.client.close()
         self.server.close()
 

@@ -6,25 +6,23 @@ import platform
 import random
 import statistics
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmarks.measures import Measure
+import upstream
 
-Rounds = Mapping[str, Mapping[str, Sequence[float]]]
-"""Measure → kind → one number per round."""
+if TYPE_CHECKING:
+    from benchmarks.endpoints import Found
+    from benchmarks.measures import Measure
 
 
 _METHOD = """\
-Written by `make bench`. Both peers run on one machine, over loopback, each in a process of its own.
-Median of {count} interleaved rounds; ratios are ours to theirs, round by round, with the 95 % interval of
-their median. Native is iroh 1.4.1 (release build, the faster of its two runtimes), the wheel is upstream's
-Python package."""
-
-_MACHINE = """\
-{system}, Python {python}, iroh wheel {wheel}, aioquic {aioquic}. A bare UDP round trip between two processes
-took {floor:.0f} µs ({low:.0f}–{high:.0f}) in the same minutes."""
+Written by `make bench`. Both peers run on one machine, each in a process of its own, over loopback in a
+network namespace where nothing else exists. Medians of interleaved rounds; ratios are ours to theirs, round by
+round, with the 95 % interval of their median. Native is iroh 1.4.1 with iroh-blobs 0.104 (release build, the
+faster of its two runtimes), the wheel is upstream's Python package. What did not end in its time says so."""
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -47,48 +45,48 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
-def native(measure: Measure, rounds: Rounds) -> str:
-    """The faster of upstream's two runtimes."""
+def render(found: Found, parts: Sequence[str]) -> str:
+    """The text of README.md: the main table, and the lines of the others."""
+    lines = ["# Benchmarks", "", _METHOD, "", _machine(found.floors), ""]
+    if found.measures:
+        lines += [
+            f"Connections, {len(found.floors)} rounds:",
+            "",
+            "| measure | aioiroh | with uvloop | native | wheel | aioquic | ours : native | ours : wheel | reach |",
+            "|---|---|---|---|---|---|---|---|---|",
+            *(_row(measure, found.values[measure.key]) for measure in found.measures),
+            "",
+        ]
+    return "\n".join([*lines, *parts])
+
+
+def _row(measure: Measure, values: dict[str, list[float]]) -> str:
+    """One measure. A kind that did not end in its time has no number."""
     pick = max if measure.better == "more" else min
-    return pick(
-        ("rust", "rust-multi"), key=lambda kind: statistics.median(rounds[measure.key][kind])
+    medians = {kind: statistics.median(numbers) for kind, numbers in values.items()}
+    rust = [kind for kind in ("rust", "rust-multi") if kind in medians]
+    native = pick(rust, key=medians.__getitem__) if rust else "rust"
+    cells = [f"{measure.title} ({measure.unit})"]
+    for kind in ("aioiroh", "uvloop", native, "wheel", "aioquic"):
+        cells.append(number(medians[kind]) if kind in medians else "–")
+    for kind in (native, "wheel"):
+        compared = "aioiroh" in values and kind in values
+        cells.append(ratio(values["aioiroh"], values[kind]) if compared else "–")
+    return "| " + " | ".join([*cells, measure.reach]) + " |"
+
+
+def _machine(floors: Sequence[float]) -> str:
+    system = f"{platform.system()} {platform.release()}, {_cpu()}"
+    versions = ", ".join(
+        f"{name} {version(name)}" for name in ("iroh", "aioquic", "magic-wormhole")
     )
-
-
-def render(
-    measures: Sequence[Measure], rounds: Rounds, floors: Sequence[float], extra: Sequence[str]
-) -> str:
-    """The text of README.md."""
-    count = max(len(values) for kinds in rounds.values() for values in kinds.values())
-    lines = [
-        "# Benchmarks",
-        "",
-        _METHOD.format(count=count),
-        "",
-        _MACHINE.format(
-            system=f"{platform.system()} {platform.release()}, {_cpu()}",
-            python=platform.python_version(),
-            wheel=version("iroh"),
-            aioquic=version("aioquic"),
-            floor=statistics.median(floors),
-            low=min(floors),
-            high=max(floors),
-        ),
-        "",
-        "| measure | aioiroh | with uvloop | native | wheel | aioquic | ours : native | ours : wheel | reach |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for measure in measures:
-        kinds = rounds[measure.key]
-        best = native(measure, rounds)
-        cells = [f"{measure.title} ({measure.unit})"]
-        for kind in ("aioiroh", "uvloop", best, "wheel", "aioquic"):
-            cells.append(number(statistics.median(kinds[kind])) if kind in kinds else "–")
-        cells.append(ratio(kinds["aioiroh"], kinds[best]))
-        cells.append(ratio(kinds["aioiroh"], kinds["wheel"]))
-        cells.append(measure.reach)
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", *extra, ""])
+    text = f"{system}, Python {platform.python_version()}; {versions}, sendme {upstream.CRATES['sendme']}."
+    if floors:
+        text += (
+            f"\nA bare UDP round trip between two processes took {statistics.median(floors):.0f} µs "
+            f"({min(floors):.0f}–{max(floors):.0f}) in the same minutes."
+        )
+    return text
 
 
 def _cpu() -> str:

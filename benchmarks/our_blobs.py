@@ -1,0 +1,101 @@
+"""Our end of the measurements with blobs; see `ours.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from aioiroh import Connection, Endpoint, EndpointAddr, IpAddr
+from aioiroh.blobs import (
+    BlobFormat,
+    BlobTicket,
+    ChunkRanges,
+    ChunkRangesSeq,
+    FileStore,
+    Hash,
+    HashAndFormat,
+    HashSeq,
+    get,
+    get_bytes,
+)
+
+Request = dict[str, Any]
+
+
+async def spread(count: int, in_flight: int, one: Callable[[], Awaitable[None]]) -> float:
+    """Runs `one` `count` times, `in_flight` at a time; gives the seconds it took."""
+
+    async def work(share: int) -> None:
+        for _ in range(share):
+            await one()
+
+    started = time.perf_counter()
+    shares = [count // in_flight + (worker < count % in_flight) for worker in range(in_flight)]
+    await asyncio.gather(*map(work, shares))
+    return time.perf_counter() - started
+
+
+class OurBlobs:
+    """One store and what is asked of it."""
+
+    def __init__(self) -> None:
+        self.endpoint: Endpoint | None = None
+        self.conns: dict[int, Connection] = {}
+        self.store: FileStore | None = None
+
+    async def do_store(self, request: Request) -> dict[str, Any]:
+        self.store = await FileStore.open(request["path"])
+        return {}
+
+    async def do_blob_add(self, request: Request) -> dict[str, Any]:
+        assert self.store is not None
+        started = time.perf_counter()
+        added = await self.store.add_file(Path(request["path"]))
+        seconds = time.perf_counter() - started
+        self.store.tags.set(b"source", HashAndFormat(added.hash))
+        return {"hash": str(added.hash), "seconds": seconds}
+
+    async def do_bench_small_blobs(self, request: Request) -> dict[str, Any]:
+        """`count` different blobs of `size` bytes, and the hash sequence of all of them."""
+        assert self.store is not None
+        size = request["size"]
+        added = [
+            await self.store.add_bytes((index.to_bytes(8, "little") * (size // 8 + 1))[:size])
+            for index in range(request["count"])
+        ]
+        sequence = HashSeq([blob.hash for blob in added])
+        root = await self.store.add_bytes(bytes(sequence), BlobFormat.HASH_SEQ)
+        self.store.tags.set(b"small", HashAndFormat(root.hash, BlobFormat.HASH_SEQ))
+        return {"hash": str(root.hash)}
+
+    async def do_blob_ticket(self, request: Request) -> dict[str, Any]:
+        assert self.endpoint is not None
+        slot = self.endpoint.bound_sockets[0]
+        addr = EndpointAddr(self.endpoint.id, [IpAddr.from_pair((slot.host, slot.port))])
+        format = BlobFormat.HASH_SEQ if request.get("hash_seq") else BlobFormat.RAW
+        return {"ticket": str(BlobTicket(addr, Hash.parse(request["hash"]), format))}
+
+    async def do_blob_fetch(self, request: Request) -> dict[str, Any]:
+        """Everything that a ticket names, or the bytes in `ranges` (pairs) of one blob."""
+        assert self.endpoint is not None and self.store is not None
+        ranges = None
+        if "ranges" in request:
+            wanted = ChunkRanges.empty()
+            for start, end in request["ranges"]:
+                wanted |= ChunkRanges.bytes(start, end)
+            ranges = ChunkRangesSeq.blob(wanted)
+        started = time.perf_counter()
+        got = await get(self.endpoint, request["ticket"], into=self.store, ranges=ranges)
+        return {"seconds": time.perf_counter() - started, "bytes": got.received}
+
+    async def do_bench_gets(self, request: Request) -> dict[str, Any]:
+        """One blob again and again over one connection; it is verified, and kept in memory."""
+        connection, hash = self.conns[request["conn"]], Hash.parse(request["hash"])
+
+        async def one() -> None:
+            await get_bytes(connection, hash, limit=1 << 20)
+
+        return {"seconds": await spread(request["count"], request["in_flight"], one)}
