@@ -297,6 +297,10 @@ class Blob:
         """Empty, in memory, to be received into."""
 
     @staticmethod
+    def discard(hash: bytes, max_size: int) -> Blob:
+        """To receive what nobody wants to keep: verified, and thrown away."""
+
+    @staticmethod
     def create(
         hash: bytes, data_path: _Path, outboard_path: _Path | None, *, max_size: int
     ) -> Blob:
@@ -391,6 +395,10 @@ class BlobReceiver:
         """Lets it take so many bytes more; gives how many are left. From the first call on it takes
         no more than were allowed, and flow control holds the peer."""
 
+    @property
+    def received(self) -> int:
+        """Bytes that have come on the stream so far."""
+
     def poll(self) -> list[tuple[Any, ...]]:
         """("size", i, claimed), ("progress", i, verified bytes), ("done", i), ("error", i, kind,
         detail), ("end", trailing bytes); i counts the expected items. Kinds and details:
@@ -420,7 +428,15 @@ class BlobSender:
     def reset(self, code: int) -> None:
         """Resets the stream at once."""
 
+    def allow(self, bytes: int) -> int:
+        """Lets it send so many bytes more; gives how many are left. From the first call on it sends
+        no more than were allowed, and reports when they are spent and more wait."""
+
+    @property
+    def sent(self) -> int:
+        """Bytes handed to the stream so far."""
+
     def poll(self) -> list[tuple[Any, ...]]:
-        """("started", i, size), ("progress", i, end offset), ("done", i), ("error", i, kind,
-        detail), ("end", 0); i counts the pushed responses. Kinds and details: changed (first chunk,
+        """("started", i, size), ("progress", i, end offset), ("done", i), ("spent",), ("error", i,
+        kind, detail), ("end", 0); i counts the pushed responses. Kinds and details: changed (first chunk,
         end chunk) or None; missing, lost: None; io: (errno, text); stopped: code."""

@@ -19,6 +19,8 @@ pub(crate) enum Store {
     Bytes(Bytes),
     Memory(Mutex<Sparse>),
     File(FileSlot),
+    /// Nothing is kept.
+    Nowhere,
 }
 
 /// A blob that transfers and the application share.
@@ -71,6 +73,12 @@ impl Blob {
     pub fn memory(hash: Hash, limit: u64) -> Self {
         let store = || Store::Memory(Mutex::default());
         Self::with(hash, limit, true, store(), store(), None, Some(ChunkRanges::empty()))
+    }
+
+    /// To receive what nobody wants to keep: verified, and thrown away.
+    pub fn discard(hash: Hash, limit: u64) -> Self {
+        let present = Some(ChunkRanges::empty());
+        Self::with(hash, limit, true, Store::Nowhere, Store::Nowhere, None, present)
     }
 
     /// An empty blob to fill, in files that are created or emptied at first use.
@@ -271,6 +279,7 @@ impl Store {
                 Ok(())
             }
             Self::File(slot) => slot.open_and_keep()?.read_exact_at(buffer, offset),
+            Self::Nowhere => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
 

@@ -45,6 +45,8 @@ struct Gate {
     queue: VecDeque<Bytes>,
     // Bytes that were pushed and are not dealt with, here and in the work.
     queued: usize,
+    // Bytes that were ever pushed.
+    received: u64,
     blocked: bool,
     // Bytes that it may still take; none: as many as come.
     allowance: Option<u64>,
@@ -132,6 +134,11 @@ impl Receiver {
         drop(gate);
         self.0.wake();
         left
+    }
+
+    /// Bytes that have come on the stream so far.
+    pub fn received(&self) -> u64 {
+        self.0.gate.lock().received
     }
 
     pub fn poll(&self) -> Vec<Report> {
@@ -314,6 +321,7 @@ impl Sink {
         }
         gate.allowance = gate.allowance.map(|left| left.saturating_sub(len as u64));
         gate.queued += len;
+        gate.received += len as u64;
         self.inbound.worker.queued.fetch_add(len, Ordering::Relaxed);
         gate.queue.append(&mut self.pushed);
         self.inbound.advance(gate, false);

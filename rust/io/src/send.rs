@@ -47,6 +47,10 @@ struct Gate {
     // Bytes ever encoded and ever handed to the engine, and what is to be reported when the latter gets that far.
     encoded: u64,
     sent: u64,
+    // Bytes that it may still hand over; none: as many as there are.
+    allowance: Option<u64>,
+    // The application knows that the allowance is spent.
+    spent: bool,
     marks: VecDeque<(u64, Report)>,
     // The engine was told that nothing is there.
     starved: bool,
@@ -108,6 +112,23 @@ impl Sender {
         gate.reset.get_or_insert(code);
         drop(gate);
         self.0.wake();
+    }
+
+    /// Lets it hand over so many bytes more. From the first call on it hands over no more than were allowed, and
+    /// reports when they are spent and more wait. Gives what is left.
+    pub fn allow(&self, bytes: u64) -> u64 {
+        let mut gate = self.0.gate.lock();
+        let left = gate.allowance.unwrap_or(0).saturating_add(bytes);
+        gate.allowance = Some(left);
+        gate.spent = false;
+        drop(gate);
+        self.0.wake();
+        left
+    }
+
+    /// Bytes handed to the engine so far.
+    pub fn sent(&self) -> u64 {
+        self.0.gate.lock().sent
     }
 
     pub fn poll(&self) -> Vec<Report> {
@@ -254,7 +275,7 @@ impl Outbound {
         let mut guard = self.gate.lock();
         let gate = &mut *guard;
         let ready = gate.starved
-            && (!gate.out.is_empty()
+            && (!gate.out.is_empty() && gate.allowance != Some(0)
                 || gate.reset.is_some()
                 || gate.failed
                 || gate.drained && gate.finished
@@ -335,13 +356,23 @@ impl StreamSource for Source {
                 outbound.discard(&mut gate);
                 return Next::Reset(code);
             }
+            let allowed =
+                gate.allowance.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
+            if allowed == 0 && !gate.out.is_empty() {
+                if !std::mem::replace(&mut gate.spent, true) {
+                    gate.reports.push(Report::Spent);
+                }
+                gate.starved = true;
+                return Next::Pending;
+            }
             if let Some(front) = gate.out.front_mut() {
-                let data = front.split_to(front.len().min(max));
+                let data = front.split_to(front.len().min(max).min(allowed));
                 if front.is_empty() {
                     gate.out.pop_front();
                 }
                 gate.out_len -= data.len();
                 gate.sent += data.len() as u64;
+                gate.allowance = gate.allowance.map(|left| left - data.len() as u64);
                 outbound.worker.queued.fetch_sub(data.len(), Ordering::Relaxed);
                 gate.pass_marks();
                 if !gate.small && !outbound.worker.is_inline() && outbound.claim(&mut gate) {

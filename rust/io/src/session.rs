@@ -56,6 +56,7 @@ fn write(store: &Store, file: &mut Option<Arc<File>>, offset: u64, data: &[u8]) 
             Ok(())
         }
         Store::File(slot) => opened(slot, file)?.write_all_at(data, offset),
+        Store::Nowhere => Ok(()),
     }
 }
 
@@ -77,6 +78,7 @@ impl Source for Session {
             }
             Store::Bytes(bytes) => copy(bytes, offset, buffer),
             Store::File(slot) => opened(slot, &mut self.data)?.read_exact_at(buffer, offset),
+            Store::Nowhere => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
 
@@ -104,6 +106,7 @@ impl Source for Session {
                 };
                 copy(&self.window, at as u64, &mut pair)?;
             }
+            Store::Nowhere => return Err(io::ErrorKind::UnexpectedEof.into()),
         }
         Ok(pair)
     }

@@ -379,6 +379,35 @@ fn no_more_is_taken_than_was_allowed() {
 }
 
 #[test]
+fn what_is_thrown_away_is_verified_all_the_same() {
+    for worker in workers() {
+        for size in [0, 5_000, 300_000] {
+            let data = blob(size);
+            let hash = outboard::of_bytes(&data).0;
+            let wanted = Arc::new(Blob::memory(hash, 1 << 40));
+            let mut feeder = Feeder::new(&worker, u64::MAX);
+            feeder.expect(ChunkRanges::all(), &Arc::new(Blob::discard(hash, 1 << 40)));
+            feeder.expect(ChunkRanges::all(), &wanted);
+            feeder.receiver.finish();
+            let bytes = encoded(&data, &ChunkRanges::all()).repeat(2);
+            feeder.feed(&bytes, 7_000);
+            let receiver = feeder.receiver.clone();
+            assert!(errors(&feeder.end(StreamEnd::Finished)).is_empty());
+            assert!(wanted.is_complete());
+            assert_eq!(receiver.received(), bytes.len() as u64);
+
+            let mut feeder = Feeder::new(&worker, u64::MAX);
+            feeder.expect(ChunkRanges::all(), &Arc::new(Blob::discard(hash, 1 << 40)));
+            feeder.receiver.finish();
+            let mut wrong = encoded(&data, &ChunkRanges::all());
+            *wrong.last_mut().unwrap() ^= 1;
+            feeder.feed(&wrong, 7_000);
+            assert_eq!(errors(&feeder.end(StreamEnd::Finished)).len(), 1);
+        }
+    }
+}
+
+#[test]
 fn empty_queries_take_no_bytes_and_trailing_bytes_are_counted() {
     for worker in workers() {
         let data = blob(20_000);
@@ -628,6 +657,48 @@ fn responses_leave_memory_and_files() {
                     );
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn no_more_is_sent_than_was_allowed() {
+    for worker in workers() {
+        let folder = Folder::new(&format!("allowed-{}", worker.fd()));
+        // Small enough to be encoded on demand, and too large for that.
+        for size in [20_000, 3_000_000] {
+            let data = blob(size);
+            let sender = Sender::new(&worker).unwrap();
+            assert_eq!(sender.allow(0), 0);
+            sender.push(Arc::new(file_blob(&folder, &data, true)), ChunkRanges::all());
+            sender.push(Arc::new(Blob::from_bytes(data.clone().into())), ChunkRanges::all());
+            sender.finish();
+            let mut source = sender.source().unwrap();
+            let (waker, wakes) = waker();
+            source.attach(waker);
+            let (mut bytes, mut left) = (Vec::new(), 0);
+            loop {
+                match source.next(3_000) {
+                    Next::Data(piece) => {
+                        left -= piece.len();
+                        bytes.extend_from_slice(&piece);
+                    }
+                    Next::Finish => break,
+                    Next::Pending if source.notify() && sender.poll().contains(&Report::Spent) => {
+                        assert_eq!(left, 0);
+                        // Said once, and not again until more was allowed.
+                        assert!(matches!(source.next(3_000), Next::Pending));
+                        assert!(!sender.poll().contains(&Report::Spent));
+                        assert_eq!(sender.allow(500_000), 500_000);
+                        left = 500_000;
+                        wakes.recv_timeout(LONG).unwrap();
+                    }
+                    Next::Pending => wakes.recv_timeout(LONG).unwrap(),
+                    Next::Reset(code) => panic!("{code}"),
+                }
+            }
+            assert_eq!(sender.sent(), bytes.len() as u64);
+            assert!(bytes == encoded(&data, &ChunkRanges::all()).repeat(2));
         }
     }
 }

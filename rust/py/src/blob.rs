@@ -161,6 +161,11 @@ impl Blob {
     }
 
     #[staticmethod]
+    fn discard(hash: &[u8], max_size: u64) -> PyResult<Self> {
+        Ok(Self(Arc::new(aioiroh_io::Blob::discard(hash32(hash)?, max_size))))
+    }
+
+    #[staticmethod]
     #[pyo3(signature = (hash, data_path, outboard_path, *, max_size))]
     fn create(
         hash: &[u8],
@@ -327,6 +332,7 @@ fn reports(py: Python<'_>, reports: Vec<Report>) -> PyResult<Bound<'_, PyList>> 
             Report::Size { item, size } => ("size", item, size).into_pyobject(py)?,
             Report::Progress { item, bytes } => ("progress", item, bytes).into_pyobject(py)?,
             Report::Done { item } => ("done", item).into_pyobject(py)?,
+            Report::Spent => ("spent",).into_pyobject(py)?,
             Report::Error { item, kind, detail } => {
                 let detail = match detail {
                     Detail::None => py.None(),
@@ -389,6 +395,11 @@ impl BlobReceiver {
         self.0.allow(bytes)
     }
 
+    #[getter]
+    fn received(&self) -> u64 {
+        self.0.received()
+    }
+
     fn poll<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         reports(py, self.0.poll())
     }
@@ -439,6 +450,15 @@ impl BlobSender {
 
     fn reset(&self, code: u64) {
         self.0.reset(code);
+    }
+
+    fn allow(&self, bytes: u64) -> u64 {
+        self.0.allow(bytes)
+    }
+
+    #[getter]
+    fn sent(&self) -> u64 {
+        self.0.sent()
     }
 
     fn poll<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
