@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+
+from . import options
 
 if TYPE_CHECKING:
     from aioiroh.blobs import BlobTicket
@@ -46,21 +47,6 @@ def app() -> None:
     """
 
 
-_bind = click.option(
-    "--bind",
-    multiple=True,
-    metavar="ADDR:PORT",
-    callback=lambda _context, _parameter, value: _addresses(value),
-    help="Use this local address; can be repeated. Port 0 is any. [default: all addresses]",
-)
-_json = click.option(
-    "--json", "as_json", is_flag=True, help="Write events to standard output, a JSON object a line."
-)
-_verbose = click.option(
-    "-v", "--verbose", count=True, help="List the files; -vv: also write a log."
-)
-
-
 @app.command(
     epilog="""\b
 Examples:
@@ -80,9 +66,9 @@ the same files the ticket stays the same, too."""
     type=click.Path(exists=True, path_type=Path),
 )
 @click.option("--once", is_flag=True, help="End when one receiver has got everything.")
-@_bind
-@_json
-@_verbose
+@options.bind
+@options.as_json
+@options.verbose
 def send(
     paths: tuple[Path, ...], once: bool, bind: tuple[str, ...], as_json: bool, verbose: int
 ) -> None:
@@ -95,9 +81,9 @@ def send(
     from .run import run
     from .send import SendOptions, send
 
-    options = SendOptions(paths, bind=bind, secret=_secret(), once=once, verbose=verbose)
+    wanted = SendOptions(paths, bind=bind, secret=options.secret(), once=once, verbose=verbose)
     run(
-        lambda display, interrupts: send(options, display, interrupts),
+        lambda display, interrupts: send(wanted, display, interrupts),
         choose_display(as_json=as_json, with_log=verbose >= 2),
         verbose=verbose,
     )
@@ -110,7 +96,7 @@ Examples:
   aioiroh receive blob… -o photos   into the folder photos, which is made if need be"""
 )
 @click.argument(
-    "ticket", metavar="TICKET", callback=lambda _context, _parameter, value: _ticket(value)
+    "ticket", metavar="TICKET", callback=lambda _context, _parameter, value: options.ticket(value)
 )
 @click.option(
     "-o",
@@ -130,9 +116,9 @@ Examples:
     show_default=True,
     help="Give up when the sender does not answer for so long.",
 )
-@_bind
-@_json
-@_verbose
+@options.bind
+@options.as_json
+@options.verbose
 def receive(
     ticket: BlobTicket,
     directory: Path,
@@ -151,47 +137,11 @@ def receive(
     from .receive import ReceiveOptions, receive
     from .run import run
 
-    options = ReceiveOptions(
+    wanted = ReceiveOptions(
         ticket, directory, overwrite=overwrite, bind=bind, timeout=timeout, verbose=verbose
     )
     run(
-        lambda display, _interrupts: receive(options, display),
+        lambda display, _interrupts: receive(wanted, display),
         choose_display(as_json=as_json, with_log=verbose >= 2),
         verbose=verbose,
     )
-
-
-# --- what is typed ------------------------------------------------------------------------------
-
-
-def _ticket(text: str) -> BlobTicket:
-    from aioiroh.blobs import BlobTicket
-    from aioiroh.errors import TicketParsingError
-
-    try:
-        return BlobTicket.parse(text.strip())
-    except TicketParsingError as error:
-        raise click.BadParameter(str(error)) from None
-
-
-def _addresses(texts: tuple[str, ...]) -> tuple[str, ...]:
-    from aioiroh.address import IpAddr
-    from aioiroh.errors import AddressParsingError
-
-    try:
-        return tuple(IpAddr.parse(text).text for text in texts)
-    except AddressParsingError as error:
-        raise click.BadParameter(str(error)) from None
-
-
-def _secret() -> Any:
-    from aioiroh.errors import KeyParsingError
-    from aioiroh.keys import SecretKey
-
-    text = os.environ.get("IROH_SECRET")
-    if not text:
-        return None
-    try:
-        return SecretKey.parse(text)
-    except KeyParsingError as error:
-        raise click.UsageError(f"IROH_SECRET: {error}") from None

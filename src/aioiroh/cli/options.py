@@ -1,0 +1,62 @@
+"""Options that several commands have, and what is typed for them as values."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from aioiroh.blobs import BlobTicket
+    from aioiroh.keys import SecretKey
+
+__all__ = ["addresses", "as_json", "bind", "secret", "ticket", "verbose"]
+
+bind = click.option(
+    "--bind",
+    multiple=True,
+    metavar="ADDR:PORT",
+    callback=lambda _context, _parameter, value: addresses(value),
+    help="Use this local address; can be repeated. Port 0 is any. [default: all addresses]",
+)
+as_json = click.option(
+    "--json", "as_json", is_flag=True, help="Write events to standard output, a JSON object a line."
+)
+verbose = click.option("-v", "--verbose", count=True, help="List the files; -vv: also write a log.")
+
+
+def ticket(text: str) -> BlobTicket:
+    """What was typed as a ticket."""
+    from aioiroh.blobs import BlobTicket
+    from aioiroh.errors import TicketParsingError
+
+    try:
+        return BlobTicket.parse(text.strip())
+    except TicketParsingError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def addresses(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """What was typed as addresses, in their usual form."""
+    from aioiroh.address import IpAddr
+    from aioiroh.errors import AddressParsingError
+
+    try:
+        return tuple(IpAddr.parse(text).text for text in texts)
+    except AddressParsingError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def secret() -> SecretKey | None:
+    """The key in the environment, if there is one."""
+    from aioiroh.errors import KeyParsingError
+    from aioiroh.keys import SecretKey
+
+    text = os.environ.get("IROH_SECRET")
+    if not text:
+        return None
+    try:
+        return SecretKey.parse(text)
+    except KeyParsingError as error:
+        raise click.UsageError(f"IROH_SECRET: {error}") from None
