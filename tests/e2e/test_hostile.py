@@ -68,18 +68,15 @@ def named(*names: str) -> Fill:
         ".",
         "",
         "a/",
-        "nul",
         "line\nbreak",
         "\x1b[2Jclear",
-        "a" * 256,
         "x/" * 200 + "x",
     ],
 )
-@pytest.mark.parametrize("options", [[], ["--overwrite"]])
-def test_dangerous_names(tmp_path: Path, receive: Receive, name: str, options: list[str]) -> None:
+def test_dangerous_names(tmp_path: Path, receive: Receive, name: str) -> None:
     target = tmp_path / "a" / "there"
     target.mkdir(parents=True)
-    done = attempt(receive, target, named("good", name), *options, code=5)
+    done = attempt(receive, target, named("good", name), "--overwrite", code=5)
     assert "cannot be files here" in done.err
     assert "\x1b" not in done.err
     assert tree(tmp_path) == {"a": None, "a/there": None}

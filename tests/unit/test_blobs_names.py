@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import unicodedata
 from pathlib import Path
@@ -12,8 +13,16 @@ from hypothesis import strategies as st
 
 from aioiroh.blobs.errors import UnsafeNameError
 from aioiroh.blobs.folders import beneath
-from aioiroh.blobs.folders.beneath import Root
-from aioiroh.blobs.folders.names import check_names, fold, name_from_parts, problem, split_name
+from aioiroh.blobs.folders.beneath import Found, Kind, Root
+from aioiroh.blobs.folders.names import (
+    Demands,
+    fitting,
+    fold,
+    name_from_parts,
+    problem,
+    safe_paths,
+    spare_names,
+)
 
 SAFE = [
     "a",
@@ -24,9 +33,11 @@ SAFE = [
     "..a",
     "a b",
     "aux.c",
-    "con.txt",
+    "con",
+    "a/NUL/b",
     "xy:z",
     "🦀",
+    "x" * 256,
 ]
 HOSTILE = [
     "",
@@ -53,120 +64,172 @@ HOSTILE = [
     "a\x1b[2Jb",
     "a\x7f",
     "a\x85b",
-    "con",
-    "NUL",
-    "a/aux/b",
-    "COM1",
-    "lpt9",
-    "com¹",
-    "CONIN$",
-    "x" * 256,
-    "ä" * 128,
+    ".aioiroh-receive-0123456789/store",
+    "a/.aioiroh-x",
     "/".join(["d" * 200] * 30),
     "/".join("a" * 129),
     "\ud800",
 ]
-WINDOWS_ONLY = [
-    "a.",
-    "a ",
-    "a /b",
-    "aux.c",
-    "NUL.tar.gz",
-    "con .txt",
-    "ab:c",
-    "a?",
-    "a*",
-    "a|b",
-    "<",
-    '"',
-]
+EXACT = Demands(folded=False)
+WINDOWS = Demands(windows=True)
+
+
+def path_of(name: str, demands: Demands) -> str:
+    [parts] = safe_paths([name], demands)
+    return "/".join(parts)
 
 
 @pytest.mark.parametrize("name", SAFE)
 def test_safe(name: str) -> None:
-    assert problem(name, windows=False) is None
-    assert split_name(name, windows=False) == tuple(name.split("/"))
+    assert problem(name) is None
+
+
+@pytest.mark.parametrize("name", SAFE[:-1])
+@pytest.mark.parametrize("demands", [EXACT, Demands()])
+def test_safe_names_stay_as_they_are(name: str, demands: Demands) -> None:
+    assert path_of(name, demands) == name
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-@pytest.mark.parametrize("windows", [False, True])
-def test_hostile(name: str, windows: bool) -> None:
-    assert problem(name, windows=windows)
+@pytest.mark.parametrize("demands", [EXACT, WINDOWS])
+def test_hostile(name: str, demands: Demands) -> None:
+    assert problem(name)
     with pytest.raises(UnsafeNameError):
-        split_name(name, windows=windows)
-
-
-@pytest.mark.parametrize("name", WINDOWS_ONLY)
-def test_hostile_on_windows(name: str) -> None:
-    assert problem(name, windows=True)
-    assert problem(name, windows=False) is None
-
-
-tricky = st.text(st.sampled_from("ab./\\: \x00\n~CN") | st.characters(), max_size=12) | st.lists(
-    st.sampled_from(["..", ".", "", "a", "C:", "nul", "b"]), max_size=5
-).map("/".join)
-
-
-@given(tricky)
-def test_a_name_that_passes_stays_below(name: str) -> None:
-    if problem(name) is not None:
-        return
-    path = Path("/root/target", *split_name(name))
-    assert os.path.normpath(path) == str(path)
-    assert path.is_relative_to("/root/target") and path != Path("/root/target")
-    assert not any(unicodedata.category(c) == "Cc" for c in name)
+        safe_paths(["fine", name], demands)
 
 
 @pytest.mark.parametrize(
-    ("names", "folded", "fine"),
+    ("name", "expected"),
     [
-        (["a", "b", "c/a", "c/b"], True, True),
-        (["a", "a"], False, False),
-        (["a", "a/b"], False, False),
-        (["a/b", "a"], False, False),
-        (["a/b/c", "a/b"], False, False),
-        (["A", "a"], True, False),
-        (["A", "a"], False, True),
-        (["dir/x", "DIR/y"], True, False),
-        (["dir/x", "DIR/y"], False, True),
-        (["straße", "STRASSE"], True, False),
-        (["\u00e9", "e\u0301"], True, False),  # composed and decomposed
-        (["\u00e9", "e\u0301"], False, True),
-        (["ﬁle", "file"], True, False),  # ligature
-        (["A", "a/b"], True, False),
+        ("a.", "a_"),
+        ("a ", "a_"),
+        ("a. . ", "a____"),
+        ("a /b", "a_/b"),
+        ("aux.c", "aux_.c"),
+        ("NUL.tar.gz", "NUL_.tar.gz"),
+        ("con .txt", "con_ .txt"),
+        ("x/com¹", "x/com¹_"),
+        ("CONIN$", "CONIN$_"),
+        ("ab:c", "ab_c"),
+        ("a?", "a_"),
+        ('<"*|>', "_____"),
+        ("...", "___"),
+        ("cons", "cons"),
     ],
 )
-def test_collisions(names: list[str], folded: bool, fine: bool) -> None:
-    if fine:
-        assert check_names(names, folded=folded) == [tuple(n.split("/")) for n in names]
-    else:
-        with pytest.raises(UnsafeNameError, match="collides"):
-            check_names(names, folded=folded)
+def test_what_windows_cannot_hold_is_changed_there_and_only_there(name: str, expected: str) -> None:
+    assert path_of(name, WINDOWS) == expected
+    assert path_of(name, EXACT) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("x" * 256, "x" * 255),
+        ("x" * 300 + ".txt", "x" * 251 + ".txt"),
+        ("ä" * 128, "ä" * 127),
+        ("日" * 100 + ".tar.gz", "日" * 82 + ".tar.gz"),
+    ],
+)
+def test_long_names_are_cut(name: str, expected: str) -> None:
+    assert path_of(f"a/{name}", EXACT) == f"a/{expected}"
+    assert safe_paths([name, name + "x"], EXACT)[1] != (expected,)
+
+
+tricky = st.text(
+    st.sampled_from("ab./\\: \x00\n~CNéE\u0301") | st.characters(), max_size=12
+) | st.lists(
+    st.sampled_from(
+        ["..", ".", "", "a", "A", "C:", "nul", "b", "b (1)", "B.", "b:", "b_", "é" * 200]
+    ),
+    max_size=5,
+).map("/".join)
+all_demands = st.builds(Demands, folded=st.booleans(), windows=st.booleans())
+
+
+@given(st.lists(tricky, max_size=8), all_demands)
+def test_paths_stay_below_and_apart(names: list[str], demands: Demands) -> None:
+    try:
+        paths = safe_paths(names, demands)
+    except UnsafeNameError as error:
+        assert error.names
+        return
+    assert len(paths) == len(names)
+    folded = [tuple(map(demands.key, parts)) for parts in paths]
+    files = set(folded)
+    assert len(files) == len(paths)
+    for key in files:
+        assert not any(key[:depth] in files for depth in range(1, len(key)))
+    for name, parts in zip(names, paths, strict=True):
+        path = Path("/root/target", *parts)
+        assert os.path.normpath(path) == str(path)
+        assert path.is_relative_to("/root/target") and path != Path("/root/target")
+        assert len(parts) == name.count("/") + 1
+        assert all(0 < len(part.encode()) <= 255 for part in parts)
+        assert not any(unicodedata.category(char) == "Cc" for part in parts for char in part)
+        if demands.windows:
+            assert all(part[-1] not in ". " and not set(part) & set('<>:"|?*') for part in parts)
+
+
+@given(st.lists(tricky.filter(lambda name: problem(name) is None), max_size=8, unique=True))
+def test_a_file_system_that_can_hold_everything_changes_nothing(names: list[str]) -> None:
+    short = [name for name in names if all(len(part.encode()) <= 255 for part in name.split("/"))]
+    try:
+        paths = safe_paths(short, EXACT)
+    except UnsafeNameError:
+        return
+    assert ["/".join(parts) for parts in paths] == short
+
+
+@pytest.mark.parametrize(
+    "names", [["a", "a"], ["a", "a/b"], ["a/b", "a"], ["a/b/c", "a/b"], ["b", "x/a", "x/a"]]
+)
+@pytest.mark.parametrize("demands", [EXACT, Demands()])
+def test_collisions(names: list[str], demands: Demands) -> None:
+    with pytest.raises(UnsafeNameError, match="collides"):
+        safe_paths(names, demands)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a", "b", "c/a", "c/b"], ["a", "b", "c/a", "c/b"]),
+        (["A.txt", "a.txt", "a (1).txt"], ["A.txt", "a (2).txt", "a (1).txt"]),
+        (["dir/x", "DIR/y", "DIR/x"], ["dir/x", "DIR (1)/y", "DIR (1)/x"]),
+        (["straße", "STRASSE"], ["straße", "STRASSE (1)"]),
+        (["\u00e9", "e\u0301"], ["\u00e9", "e\u0301 (1)"]),  # composed and decomposed
+        (["ﬁle", "file"], ["ﬁle", "file (1)"]),  # ligature
+        (["A", "a/b"], ["A", "a (1)/b"]),
+    ],
+)
+def test_spellings_of_one_name(names: list[str], expected: list[str]) -> None:
+    assert ["/".join(parts) for parts in safe_paths(names, Demands())] == expected
+    assert ["/".join(parts) for parts in safe_paths(names, EXACT)] == names
+
+
+def test_what_is_changed_makes_room_for_what_is_not() -> None:
+    assert safe_paths(["ab:", "ab_"], WINDOWS) == [("ab_ (1)",), ("ab_",)]
 
 
 def test_all_bad_names_are_listed() -> None:
     with pytest.raises(UnsafeNameError) as caught:
-        check_names(["fine", "../a", "b/", "fine"])
+        safe_paths(["fine", "../a", "b/", "fine"], EXACT)
     assert [bad.name for bad in caught.value.names] == ["../a", "b/", "fine"]
 
 
 @given(st.lists(st.sampled_from(["a", "A", "b", "a/b", "a/B", "A/b", "b/a", "a/b/c"]), max_size=5))
 def test_collisions_against_a_model(names: list[str]) -> None:
-    # Accepted exactly if writing all files under folded names works on a file system in memory
-    # and no directory is spelled in two ways.
+    # Accepted exactly if all of them can be written to a file system that keeps names apart.
     files: set[str] = set()
-    directories: dict[str, str] = {}
+    directories: set[str] = set()
     fine = True
     for name in names:
-        key = name.lower()
-        parents = [name[:i] for i, c in enumerate(name) if c == "/"]
-        fine &= key not in files and key not in directories
-        for parent in parents:
-            fine &= parent.lower() not in files
-            fine &= directories.setdefault(parent.lower(), parent) == parent
-        files.add(key)
+        parents = {name[:i] for i, c in enumerate(name) if c == "/"}
+        fine &= name not in files and name not in directories and not parents & files
+        files.add(name)
+        directories |= parents
     try:
-        check_names(names)
+        safe_paths(names, Demands())
         accepted = True
     except UnsafeNameError:
         accepted = False
@@ -176,13 +239,35 @@ def test_collisions_against_a_model(names: list[str]) -> None:
 def test_long_lists_are_checked_in_linear_time() -> None:
     deep = "/".join("d" * 1 for _ in range(120))
     names = [f"{deep}/{i}" for i in range(5000)]
-    assert len(check_names(names)) == 5000
+    assert len(safe_paths(names, Demands())) == 5000
 
 
 @given(st.text(max_size=8))
 def test_fold_is_stable(text: str) -> None:
     assert fold(fold(text)) == fold(text)
     assert fold(unicodedata.normalize("NFD", text)) == fold(unicodedata.normalize("NFC", text))
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        ("a", ["a (1)", "a (2)"]),
+        ("a.txt", ["a (1).txt", "a (2).txt"]),
+        ("a.tar.gz", ["a (1).tar.gz", "a (2).tar.gz"]),
+        (".bashrc", [".bashrc (1)", ".bashrc (2)"]),
+        ("v1. And so on", ["v1. And so on (1)", "v1. And so on (2)"]),
+        ("x" * 255, ["x" * 251 + " (1)", "x" * 251 + " (2)"]),
+    ],
+)
+def test_spare_names(part: str, expected: list[str]) -> None:
+    assert list(itertools.islice(spare_names(part), 2)) == expected
+
+
+@given(tricky.filter(lambda name: problem(name) is None and "/" not in name))
+def test_spare_names_can_be_stored(part: str) -> None:
+    for name in itertools.islice(spare_names(fitting(part, WINDOWS)), 3):
+        assert problem(name) is None
+        assert fitting(name, WINDOWS) == name != part
 
 
 def test_names_to_share() -> None:
@@ -211,13 +296,19 @@ def source(target: Path, content: bytes = b"new") -> Path:
     return path
 
 
+def kind(root: Root, *parts: str) -> Kind:
+    found = root.find(parts)
+    assert found is not None
+    return found.kind
+
+
 def test_place(target: Path) -> None:
     with Root(target) as root:
-        assert root.kind(("a", "b", "c")) is None
+        assert root.find(("a", "b", "c")) is None
         assert root.place(source(target), ("a", "b", "c")) == target / "a" / "b" / "c"
-        assert root.kind(("a", "b", "c")) == "file"
-        assert root.kind(("a",)) == "directory"
-        assert root.kind(("a", "b", "c", "d")) == "other"
+        assert root.find(("a", "b", "c")) == Found(Kind.FILE, 3, 3)
+        assert kind(root, "a") is Kind.DIRECTORY
+        assert root.find(("a", "b", "c", "d")) == Found(Kind.FILE, 3, 3)
     assert (target / "a/b/c").read_bytes() == b"new"
     assert not (target.parent / "source").exists()
 
@@ -240,8 +331,7 @@ def test_a_directory_that_is_a_link_is_not_entered(target: Path, overwrite: bool
             root.place(source(target), ("link", "x"), overwrite=overwrite)
         with pytest.raises(NotADirectoryError):
             root.place(source(target), ("link", "deep", "x"), overwrite=overwrite)
-        assert root.kind(("link", "x")) == "other"
-        assert root.kind(("link",)) == "other"
+        assert kind(root, "link", "x") is kind(root, "link") is Kind.OTHER
     assert list((target.parent / "outside").iterdir()) == []
 
 
@@ -260,7 +350,7 @@ def test_a_file_that_is_a_link_is_not_written_through(target: Path) -> None:
 def test_a_dangling_link_counts_as_something(target: Path) -> None:
     (target / "x").symlink_to(target / "nowhere")
     with Root(target) as root:
-        assert root.kind(("x",)) == "other"
+        assert kind(root, "x") is Kind.OTHER
         with pytest.raises(FileExistsError):
             root.place(source(target), ("x",))
 

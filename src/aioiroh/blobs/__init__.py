@@ -16,8 +16,16 @@ from .errors import (
     UnsafeNameError,
     VerificationError,
 )
-from .folders.exporting import check_export, export_collection, load_collection
+from .folders.exporting import (
+    ExportPlan,
+    export_collection,
+    export_files,
+    load_collection,
+    plan_export,
+)
 from .folders.importing import Imported, ImportProgress, import_paths
+from .folders.placing import Fate, OnConflict, Place
+from .folders.selecting import select
 from .getting.get import Got, Transfer, get, get_bytes
 from .getting.sizes import Sizes, get_size, get_sizes
 from .getting.tally import Progress
@@ -66,6 +74,8 @@ __all__ = [
     "Collection",
     "ErrorCode",
     "ExportConflictError",
+    "ExportPlan",
+    "Fate",
     "FileStore",
     "GetManyRequest",
     "GetRequest",
@@ -82,6 +92,8 @@ __all__ = [
     "NotAvailableError",
     "NotFoundError",
     "ObserveRequest",
+    "OnConflict",
+    "Place",
     "Progress",
     "Provider",
     "ProviderBusyError",
@@ -101,12 +113,14 @@ __all__ = [
     "UnsafeNameError",
     "Verdict",
     "VerificationError",
-    "check_export",
     "export_collection",
+    "export_files",
     "get",
     "get_bytes",
     "get_size",
     "get_sizes",
     "import_paths",
     "load_collection",
+    "plan_export",
+    "select",
 ]

@@ -92,12 +92,15 @@ def send(
 @app.command(
     epilog="""\b
 Examples:
-  aioiroh receive blob…             into this folder
-  aioiroh receive blob… -o photos   into the folder photos, which is made if need be"""
+  aioiroh receive blob…                    into this folder
+  aioiroh receive blob… -o photos          into the folder photos, which is made if need be
+  aioiroh receive blob… --only '*.jpg'     only these files
+  aioiroh receive blob… --rename           and keep what is there
+
+\b
+Interrupted? The same command goes on where it stopped."""
 )
-@click.argument(
-    "ticket", metavar="TICKET", callback=lambda _context, _parameter, value: options.ticket(value)
-)
+@options.ticket_argument
 @click.option(
     "-o",
     "--output",
@@ -107,22 +110,23 @@ Examples:
     type=click.Path(file_okay=False, path_type=Path),
     help="Put the files into this folder. [default: the current one]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace files that are in the way.")
+@options.only
 @click.option(
-    "--timeout",
-    metavar="SECONDS",
-    type=click.FloatRange(min=0, min_open=True),
-    default=30.0,
-    show_default=True,
-    help="Give up when the sender does not answer for so long.",
+    "--overwrite", "on_conflict", flag_value="overwrite", help="Replace files that are in the way."
 )
+@click.option(
+    "--rename", "on_conflict", flag_value="rename", help="Put files beside those, as 'name (1)'."
+)
+@click.option("--skip", "on_conflict", flag_value="skip", help="Leave such files out.")
+@options.timeout
 @options.bind
 @options.as_json
 @options.verbose
 def receive(
     ticket: BlobTicket,
     directory: Path,
-    overwrite: bool,
+    only: tuple[str, ...],
+    on_conflict: str | None,
     timeout: float,
     bind: tuple[str, ...],
     as_json: bool,
@@ -130,18 +134,60 @@ def receive(
 ) -> None:
     """Fetch what a ticket names.
 
-    Nothing is written over what is there already: if something is in the way, that is said before the
-    download begins. A file appears in its place when all of it has arrived and was verified.
+    Nothing is written over what is there already: if something else is in the way, that is said before
+    the download begins. Files that are there and right are not fetched again. A file appears in its
+    place when all of it has arrived and was verified.
     """
+    from aioiroh.blobs import OnConflict
+
+    from .contents import Sender
     from .display import choose_display
     from .receive import ReceiveOptions, receive
     from .run import run
 
     wanted = ReceiveOptions(
-        ticket, directory, overwrite=overwrite, bind=bind, timeout=timeout, verbose=verbose
+        Sender(ticket, bind, timeout),
+        directory,
+        on_conflict=OnConflict(on_conflict or "refuse"),
+        only=only,
+        verbose=verbose,
     )
     run(
         lambda display, _interrupts: receive(wanted, display),
+        choose_display(as_json=as_json, with_log=verbose >= 2),
+        verbose=verbose,
+    )
+
+
+@app.command(
+    "list",
+    epilog="""\b
+Examples:
+  aioiroh list blob…                       everything
+  aioiroh list blob… --only 'photos/2024'  what --only would fetch""",
+)
+@options.ticket_argument
+@options.only
+@options.timeout
+@options.bind
+@options.as_json
+@options.verbose
+def list_(
+    ticket: BlobTicket,
+    only: tuple[str, ...],
+    timeout: float,
+    bind: tuple[str, ...],
+    as_json: bool,
+    verbose: int,
+) -> None:
+    """List the files that a ticket names, without fetching them."""
+    from .contents import Sender
+    from .display import choose_display
+    from .listing import list_content
+    from .run import run
+
+    run(
+        lambda display, _: list_content(Sender(ticket, bind, timeout), only, verbose, display),
         choose_display(as_json=as_json, with_log=verbose >= 2),
         verbose=verbose,
     )

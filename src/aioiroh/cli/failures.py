@@ -92,13 +92,16 @@ def _conflict(error: ExportConflictError) -> str:
     shown = [f"  {path}" for path in error.paths[:MAX_LISTED]]
     if len(error.paths) > MAX_LISTED:
         shown.append(f"  and {len(error.paths) - MAX_LISTED:,} more")
-    advice = "move it away, replace it with --overwrite, or choose another folder with -o"
-    return "\n".join((f"something is in the way; {advice}:", *shown))
+    return "\n".join(("something else is in the way:", *shown, CONFLICT_ADVICE))
 
 
 MAX_LISTED: Final = 100
 """Paths that are listed; a person needs no more to see what is the matter."""
 
+CONFLICT_ADVICE: Final = (
+    "say what to do about it: --overwrite replaces it, --rename puts the new files beside it, "
+    "--skip leaves them out; or choose another folder with -o"
+)
 _ADVICE = {
     errno.ENOSPC: "free some space there, or choose another place",
     errno.EDQUOT: "your quota is used up; free some space, or choose another place",

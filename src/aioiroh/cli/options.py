@@ -11,7 +11,17 @@ if TYPE_CHECKING:
     from aioiroh.blobs import BlobTicket
     from aioiroh.keys import SecretKey
 
-__all__ = ["addresses", "as_json", "bind", "secret", "ticket", "verbose"]
+__all__ = [
+    "addresses",
+    "as_json",
+    "bind",
+    "only",
+    "secret",
+    "ticket",
+    "ticket_argument",
+    "timeout",
+    "verbose",
+]
 
 bind = click.option(
     "--bind",
@@ -22,6 +32,23 @@ bind = click.option(
 )
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="Write events to standard output, a JSON object a line."
+)
+only = click.option(
+    "--only",
+    multiple=True,
+    metavar="GLOB",
+    help="Only files that match, such as '*.jpg' or 'photos/2024'; can be repeated.",
+)
+ticket_argument = click.argument(
+    "ticket", metavar="TICKET", callback=lambda _context, _parameter, value: ticket(value)
+)
+timeout = click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Give up when the sender does not answer for so long.",
 )
 verbose = click.option("-v", "--verbose", count=True, help="List the files; -vv: also write a log.")
 

@@ -4,109 +4,227 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
-import stat
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
-from aioiroh import Endpoint
 from aioiroh.blobs import (
-    ALPN,
     BlobFormat,
-    BlobTicket,
-    ChunkRanges,
-    ChunkRangesSeq,
-    Collection,
-    ErrorCode,
-    FileStore,
-    Store,
-    check_export,
-    export_collection,
+    ExportPlan,
+    Fate,
+    OnConflict,
+    Place,
+    export_files,
     get,
-    get_size,
-    get_sizes,
-    load_collection,
+    plan_export,
 )
-from aioiroh.errors import BusyError
-from aioiroh.quic import Connection, TransportConfig
+from aioiroh.quic import Connection
 
 from . import amounts
+from .contents import Content, Sender, content_in, look
 from .display import Display
 from .failures import ExitCode, Failure
 from .stalling import give_up_when_silent
+from .workfolder import WorkFolder
 
 __all__ = ["ReceiveOptions", "receive"]
 
-KEEP_ALIVE = 5.0
-"""Seconds of silence after which a sign of life is asked for, as upstream does."""
+MAX_RENAMED: Final = 10
+"""Changed names that are spelled out; with -v all of them are."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReceiveOptions:
-    """What was typed. `timeout`: seconds without an answer after which the sender is given up."""
+    """What was typed."""
 
-    ticket: BlobTicket
+    sender: Sender
     directory: Path
-    overwrite: bool = False
-    bind: tuple[str, ...] = ()
-    timeout: float = 30.0
+    on_conflict: OnConflict = OnConflict.REFUSE
+    only: tuple[str, ...] = ()
     verbose: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """The files, the size of each, and `extra` bytes of what lists them."""
-
-    collection: Collection
-    sizes: tuple[int, ...]
-    extra: int
-
-    @property
-    def payload(self) -> int:
-        """Bytes of all files."""
-        return sum(self.sizes)
-
-    def __str__(self) -> str:
-        return f"{amounts.counted(len(self.sizes), 'file')}, {amounts.size(self.payload)}"
 
 
 async def receive(options: ReceiveOptions, display: Display) -> int:
     """Fetches the content of the ticket into the directory."""
-    placed: list[Path] = []
-    try:
-        async with contextlib.AsyncExitStack() as stack:
-            stack.enter_context(_directory(options.directory))
-            store = await stack.enter_async_context(await _open_store(options))
-            connection = await stack.enter_async_context(_connection(options, display))
-            begun = asyncio.get_running_loop().time()
-            async with give_up_when_silent(connection, options.timeout):
-                content = await _look(connection, store, options, display)
-                received = await _fetch(connection, store, content, options, display)
-            await _place(store, content, options, display, placed)
-            seconds = asyncio.get_running_loop().time() - begun
-    except BaseException as error:
-        if isinstance(error, asyncio.CancelledError) or placed:
-            what = f"only {amounts.counted(len(placed), 'file')}" if placed else "nothing"
-            display.note(f"Interrupted: {what} was put into {options.directory}.")
-        raise
-    rate = amounts.rate(received / seconds) if seconds else "at once"
-    display.note(f"Received {content} in {amounts.duration(seconds)} ({rate}), verified.")
-    for top in dict.fromkeys(name.split("/")[0] for name in content.collection.names):
-        display.result(str(options.directory / top))
-    display.event(
-        "done",
-        files=len(content.sizes),
-        bytes=content.payload,
-        received_bytes=received,
-        seconds=round(seconds, 3),
-        directory=str(options.directory),
-    )
-    return ExitCode.OK
+    return await _Receive(options, display).run()
 
 
-# --- getting ready ------------------------------------------------------------------------------
+@dataclass(slots=True)
+class _Receive:
+    """One call; keeps what there is to say at its end."""
+
+    options: ReceiveOptions
+    display: Display
+    content: Content | None = None
+    placed: list[Path] = field(default_factory=list)
+    received: int = 0
+    """Bytes that came over the network."""
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        with _directory(self.options.directory):
+            work = await WorkFolder.open(self.options.directory, self.options.sender.ticket)
+            begun = loop.time()
+            try:
+                plan = await self._fetch(work)
+                await self._place(work, plan)
+            except BaseException as error:
+                await self._leave(work, error)
+                raise
+            await work.remove()
+            self._report(plan, loop.time() - begun)
+        return ExitCode.OK
+
+    # --- fetching ---------------------------------------------------------------------------------
+
+    async def _fetch(self, work: WorkFolder) -> ExportPlan:
+        """Brings what is wanted and missing into the store, if it can be put where it belongs."""
+        sender = self.options.sender
+        content = await content_in(work.store, sender.ticket)
+        if content is not None:
+            self.display.note("All of it is here from an earlier time.")
+            return await self._plan(work, content)
+        async with sender.connected(self.display) as connection:
+            async with give_up_when_silent(connection, sender.timeout):
+                content = await look(connection, work.store, sender.ticket, self.display)
+            # Comparing with what is there may take longer than a sender may be silent.
+            plan = await self._plan(work, content)
+            async with give_up_when_silent(connection, sender.timeout):
+                await self._get(connection, work, content, plan)
+        return plan
+
+    async def _plan(self, work: WorkFolder, content: Content) -> ExportPlan:
+        """Where what is wanted goes. Tells what it is, and what of it is here."""
+        options, display = self.options, self.display
+        self.content = content
+        chosen = content.chosen(options.only)
+        display.note(f"The sender has {content.describe(range(len(content.sizes)))}.")
+        if options.only:
+            display.note(f"Wanted of these: {content.describe(chosen)}.")
+        display.event(
+            "content",
+            hash=str(options.sender.ticket.hash),
+            files=len(content.sizes),
+            bytes=content.payload,
+            wanted_files=len(chosen),
+            wanted_bytes=sum(content.sizes[index] for index in chosen),
+        )
+        with display.bar("comparing with what is there") as bar:
+            plan = await plan_export(
+                work.store,
+                content.collection,
+                content.sizes,
+                options.directory,
+                indexes=chosen,
+                on_conflict=options.on_conflict,
+                on_compared=bar.update,
+                staging=work.staging,
+            )
+        self._tell_fates(plan)
+        self._check_space(plan)
+        return plan
+
+    def _tell_fates(self, plan: ExportPlan) -> None:
+        display = self.display
+        assert self.content is not None
+        for fate, said in (
+            (Fate.SAME, "There already"),
+            (Fate.SKIP, "Left out, since something else is in their place"),
+            (Fate.REPLACE, "Replacing what is there"),
+        ):
+            indexes = [place.index for place in plan.places if place.fate is fate]
+            if indexes:
+                display.note(f"{said}: {self.content.describe(indexes)}.")
+        renamed = list(plan.renamed.items())
+        shown = renamed if self.options.verbose else renamed[:MAX_RENAMED]
+        if renamed:
+            lines = [f"  {name!r} becomes {other!r}" for name, other in shown]
+            if len(shown) < len(renamed):
+                lines.append(f"  and {len(renamed) - len(shown):,} more")
+            files = amounts.counted(len(renamed), "file gets", "files get")
+            why = "the file system cannot hold its own, or it is taken"
+            display.note("\n".join((f"{files} another name, where {why}:", *lines)))
+        for name, other in renamed:
+            display.event("renamed", name=name, to=other)
+        if self.options.verbose:
+            for name, hash in self.content.collection:
+                display.note(f"{hash} {name}")
+
+    def _check_space(self, plan: ExportPlan) -> None:
+        assert self.content is not None
+        size = sum(self.content.sizes[place.index] for place in plan.missing)
+        # The hashes that go with large files take 1/256 of their size.
+        needed = size + size // 256
+        free = shutil.disk_usage(plan.directory).free
+        if needed > free:
+            raise Failure(
+                f"not enough space in {self.options.directory}: {amounts.size(needed)} are needed "
+                f"and {amounts.size(free)} are free; free some, or choose another folder with -o"
+            )
+
+    async def _get(
+        self, connection: Connection, work: WorkFolder, content: Content, plan: ExportPlan
+    ) -> None:
+        """Downloads what is missing."""
+        ticket = self.options.sender.ticket
+        total = content.extra + sum(content.sizes[place.index] for place in plan.missing)
+        ranges = plan.ranges() if ticket.format is BlobFormat.HASH_SEQ else None
+        if not plan.missing:
+            return
+        with self.display.bar("receiving", "progress") as bar:
+            transfer = get(connection, ticket.content, into=work.store, ranges=ranges)
+            try:
+                async for progress in transfer:
+                    bar.update(progress.bytes, total)
+            finally:
+                self.received = transfer.progress.received
+
+    # --- placing ----------------------------------------------------------------------------------
+
+    async def _place(self, work: WorkFolder, plan: ExportPlan) -> None:
+        assert self.content is not None
+        names, sizes = self.content.collection.names, self.content.sizes
+        count = amounts.counted(len(plan.missing), "file")
+        with self.display.bar("putting files in place") as bar:
+
+            def on_file(place: Place, path: Path) -> None:
+                self.placed.append(path)
+                index = place.index
+                self.display.event("file", name=names[index], path=str(path), bytes=sizes[index])
+                bar.update(0, detail=f"{len(self.placed):,} of {count}")
+
+            await export_files(work.store, plan, on_file=on_file, staging=work.staging)
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    async def _leave(self, work: WorkFolder, error: BaseException) -> None:
+        """Says what there is after an error, and keeps what can be of use."""
+        await work.remove()
+        if not (self.placed or isinstance(error, asyncio.CancelledError)):
+            return
+        files = amounts.counted(len(self.placed), "file")
+        what = f"only {files}" if self.placed else "nothing"
+        self.display.note(f"Interrupted: {what} was put into {self.options.directory}.")
+
+    def _report(self, plan: ExportPlan, seconds: float) -> None:
+        assert self.content is not None
+        directory, content = self.options.directory, self.content
+        there = [place for place in plan.places if place.fate is not Fate.SKIP]
+        rate = amounts.rate(self.received / seconds) if seconds else "at once"
+        what = content.describe([place.index for place in plan.missing])
+        self.display.note(f"Received {what} in {amounts.duration(seconds)} ({rate}), verified.")
+        for top in dict.fromkeys(place.parts[0] for place in there):
+            self.display.result(str(directory / top))
+        self.display.event(
+            "done",
+            files=len(plan.missing),
+            bytes=sum(content.sizes[place.index] for place in plan.missing),
+            received_bytes=self.received,
+            seconds=round(seconds, 3),
+            directory=str(directory),
+        )
 
 
 @contextlib.contextmanager
@@ -125,136 +243,3 @@ def _directory(directory: Path) -> Iterator[None]:
             for path in made:
                 path.rmdir()
         raise
-
-
-async def _open_store(options: ReceiveOptions) -> FileStore:
-    """What arrives is kept in a hidden folder, from where each file moves to its place at once."""
-    folder = options.directory / f".aioiroh-receive-{options.ticket.hash.short()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    state = folder.lstat()
-    if not stat.S_ISDIR(state.st_mode) or (hasattr(os, "geteuid") and state.st_uid != os.geteuid()):
-        # In a folder that many may write, somebody could wait for what arrives.
-        raise Failure(f"{folder} is not ours; remove it, or choose another folder with -o")
-    try:
-        return await FileStore.open(folder)
-    except BusyError:
-        raise Failure(
-            f"another receive of the same content into {options.directory} is running; "
-            "wait for it, or choose another folder with -o",
-            ExitCode.CONFLICT,
-        ) from None
-
-
-@contextlib.asynccontextmanager
-async def _connection(options: ReceiveOptions, display: Display) -> AsyncIterator[Connection]:
-    """The connection to the sender, which learns by a code whether it was of use."""
-    ticket = options.ticket
-    transport = TransportConfig(
-        idle_timeout=options.timeout, keep_alive=min(KEEP_ALIVE, options.timeout / 3)
-    )
-    async with Endpoint.bind(bind=options.bind or None, transport=transport) as endpoint:
-        display.event("connecting", sender=str(ticket.addr.id), hash=str(ticket.hash))
-        with display.bar(f"connecting to {ticket.addr.id.short()}"):
-            connection = await endpoint.connect(ticket, alpn=ALPN, timeout=options.timeout)
-        async with connection:
-            try:
-                yield connection
-            except BaseException:
-                connection.close(ErrorCode.INTERNAL, b"not received")
-                raise
-
-
-# --- fetching -----------------------------------------------------------------------------------
-
-
-async def _look(
-    connection: Connection, store: Store, options: ReceiveOptions, display: Display
-) -> _Content:
-    """Learns what there is, and finds out whether it can be put where it is wanted."""
-    with display.bar("asking what there is"):
-        if options.ticket.format is BlobFormat.RAW:
-            content = await _look_at_blob(connection, options.ticket)
-        else:
-            content = await _look_at_collection(connection, store, options.ticket)
-    display.note(f"The sender has {content}.")
-    display.event(
-        "content",
-        hash=str(options.ticket.hash),
-        files=len(content.sizes),
-        bytes=content.payload,
-    )
-    await check_export(content.collection, options.directory, overwrite=options.overwrite)
-    _check_space(content, options.directory)
-    if options.verbose:
-        for name, hash in content.collection:
-            display.note(f"{hash} {name}")
-    return content
-
-
-async def _look_at_blob(connection: Connection, ticket: BlobTicket) -> _Content:
-    # It has no name but its hash.
-    size = await get_size(connection, ticket.hash)
-    return _Content(Collection([(str(ticket.hash), ticket.hash)]), (size,), 0)
-
-
-async def _look_at_collection(connection: Connection, store: Store, ticket: BlobTicket) -> _Content:
-    found = await get_sizes(connection, ticket.hash)
-    sequence = bytes(found.sequence)
-    await store.add_bytes(sequence, BlobFormat.HASH_SEQ)
-    everything = ChunkRanges.all()
-    names = ChunkRangesSeq.from_sets((everything, everything))
-    await get(connection, ticket.content, into=store, ranges=names)
-    collection = await load_collection(store, ticket.hash)
-    return _Content(collection, found.sizes[1:], len(sequence) + sum(found.sizes[:1]))
-
-
-def _check_space(content: _Content, directory: Path) -> None:
-    # The hashes that go with large files take 1/256 of their size.
-    needed = content.payload + content.payload // 256
-    free = shutil.disk_usage(directory).free
-    if needed > free:
-        raise Failure(
-            f"not enough space in {directory}: {amounts.size(needed)} are needed and "
-            f"{amounts.size(free)} are free; free some, or choose another folder with -o"
-        )
-
-
-async def _fetch(
-    connection: Connection,
-    store: Store,
-    content: _Content,
-    options: ReceiveOptions,
-    display: Display,
-) -> int:
-    """Downloads everything; gives the number of bytes that came."""
-    total = content.payload + content.extra
-    with display.bar("receiving", "progress") as bar:
-        transfer = get(connection, options.ticket.content, into=store)
-        async for progress in transfer:
-            bar.update(progress.bytes, total)
-        return (await transfer).received
-
-
-async def _place(
-    store: Store,
-    content: _Content,
-    options: ReceiveOptions,
-    display: Display,
-    placed: list[Path],
-) -> None:
-    """Puts the files in their places; `placed` has those that are."""
-    names, sizes = content.collection.names, content.sizes
-    with display.bar("putting files in place") as bar:
-
-        def on_file(index: int, path: Path) -> None:
-            placed.append(path)
-            display.event("file", name=names[index], path=str(path), bytes=sizes[index])
-            bar.update(0, detail=f"{len(placed):,} of {amounts.counted(len(names), 'file')}")
-
-        await export_collection(
-            store,
-            content.collection,
-            options.directory,
-            overwrite=options.overwrite,
-            on_file=on_file,
-        )

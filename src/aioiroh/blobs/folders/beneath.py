@@ -11,15 +11,37 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-__all__ = ["Root"]
+__all__ = ["Found", "Kind", "Root"]
 
 _RELATIVE = {os.open, os.mkdir, os.stat, os.rename, os.unlink, os.link} <= os.supports_dir_fd
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0) | os.O_RDONLY
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+
+
+class Kind(Enum):
+    """What is at a place."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+    OTHER = "other"
+    """Links, also those to files and directories, and devices."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is at a place, or in the middle of the way to it: then `depth`, the number of components
+    that lead to it, is less than those of the place, and it is no directory. `size` in bytes.
+    """
+
+    kind: Kind
+    size: int
+    depth: int
 
 
 class Root:
@@ -54,22 +76,19 @@ class Root:
     ) -> None:
         self.close()
 
-    def kind(self, parts: Sequence[str]) -> str | None:
-        """What is at a place: "file", "directory", "other" (links too), or None for nothing.
-
-        A file or link in the middle of the way counts as what is there.
-        """
+    def find(self, parts: Sequence[str]) -> Found | None:
+        """What is at a place or blocks the way to it; None for nothing."""
         with contextlib.ExitStack() as stack:
-            try:
-                where = self._enter(stack, parts[:-1], create=False)
-                mode = self._lstat(where, parts[-1])
-            except FileNotFoundError:
-                return None
-            except NotADirectoryError:
-                return "other"
-        if stat.S_ISDIR(mode):
-            return "directory"
-        return "file" if stat.S_ISREG(mode) else "other"
+            where: int | Path = self.path if self._handle is None else self._handle
+            for depth, part in enumerate(parts, 1):
+                try:
+                    state = self._lstat(where, part)
+                    if depth == len(parts) or not stat.S_ISDIR(state.st_mode):
+                        return Found(_kind(state), state.st_size, depth)
+                    where = self._step(stack, where, part)
+                except (FileNotFoundError, NotADirectoryError):
+                    return None  # gone, or another thing, since it was looked at
+        return None
 
     def place(self, source: Path, parts: Sequence[str], *, overwrite: bool = False) -> Path:
         """Moves the file at `source` (same file system) to its place, atomically.
@@ -92,41 +111,43 @@ class Root:
         self, stack: contextlib.ExitStack, parts: Sequence[str], *, create: bool
     ) -> int | Path:
         """The directory at `parts`: a descriptor that `stack` closes, or a checked path."""
-        if self._handle is None:
-            return self._enter_by_path(parts, create=create)
-        where = self._handle
-        for part in parts:
+        where: int | Path = self.path if self._handle is None else self._handle
+        for depth, part in enumerate(parts, 1):
             if create:
                 with contextlib.suppress(FileExistsError):
-                    os.mkdir(part, dir_fd=where)
+                    if isinstance(where, int):
+                        os.mkdir(part, dir_fd=where)
+                    else:
+                        os.mkdir(where / part)
             try:
-                below = os.open(part, _DIRECTORY | _NO_FOLLOW, dir_fd=where)
-            except OSError as error:
-                # A link is ELOOP or, with O_DIRECTORY, ENOTDIR, depending on the system.
-                if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                    raise _not_a_directory(self.path, parts, part) from None
-                raise
-            stack.callback(os.close, below)
-            where = below
-        return where
-
-    def _enter_by_path(self, parts: Sequence[str], *, create: bool) -> Path:
-        where = self.path
-        for part in parts:
-            where = where / part
-            if create:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(where)
-            mode = os.lstat(where).st_mode
-            if not stat.S_ISDIR(mode) or os.path.realpath(where) != str(where):
-                raise _not_a_directory(self.path, parts, part)
+                where = self._step(stack, where, part)
+            except NotADirectoryError:
+                raise _not_a_directory(self.path.joinpath(*parts[:depth])) from None
         return where
 
     @staticmethod
-    def _lstat(where: int | Path, name: str) -> int:
+    def _step(stack: contextlib.ExitStack, where: int | Path, part: str) -> int | Path:
+        """The directory `part` in `where`. NotADirectoryError if it is something else, or a link."""
+        if isinstance(where, Path):
+            below = where / part
+            if not stat.S_ISDIR(os.lstat(below).st_mode) or os.path.realpath(below) != str(below):
+                raise _not_a_directory(below)
+            return below
+        try:
+            handle = os.open(part, _DIRECTORY | _NO_FOLLOW, dir_fd=where)
+        except OSError as error:
+            # A link is ELOOP or, with O_DIRECTORY, ENOTDIR, depending on the system.
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise _not_a_directory(part) from None
+            raise
+        stack.callback(os.close, handle)
+        return handle
+
+    @staticmethod
+    def _lstat(where: int | Path, name: str) -> os.stat_result:
         if isinstance(where, int):
-            return os.stat(name, dir_fd=where, follow_symlinks=False).st_mode
-        return os.lstat(where / name).st_mode
+            return os.stat(name, dir_fd=where, follow_symlinks=False)
+        return os.lstat(where / name)
 
     @staticmethod
     def _rename(source: Path, where: int | Path, name: str) -> None:
@@ -162,6 +183,11 @@ class Root:
             os.close(os.open(where / name, flags, 0o600))
 
 
-def _not_a_directory(root: Path, parts: Sequence[str], at: str) -> NotADirectoryError:
-    where = root.joinpath(*parts[: list(parts).index(at) + 1])
+def _kind(state: os.stat_result) -> Kind:
+    if stat.S_ISDIR(state.st_mode):
+        return Kind.DIRECTORY
+    return Kind.FILE if stat.S_ISREG(state.st_mode) else Kind.OTHER
+
+
+def _not_a_directory(where: str | Path) -> NotADirectoryError:
     return NotADirectoryError(errno.ENOTDIR, "not a directory, or a link to one", str(where))

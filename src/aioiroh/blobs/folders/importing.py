@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..collection import Collection
 from ..hash import BlobFormat
-from .names import name_from_parts
+from .names import HIDDEN, name_from_parts
 
 if TYPE_CHECKING:
     from ..store.interface import Added, Store
@@ -92,6 +92,8 @@ def _walk(root: Path) -> Iterator[tuple[Path, tuple[str, ...], int]]:
         with os.scandir(where) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
+                    if entry.name.startswith(HIDDEN):
+                        continue  # what an interrupted receive has left
                     directories.append((entry.path, (*parts, entry.name)))
                 elif entry.is_file(follow_symlinks=False):
                     size = entry.stat(follow_symlinks=False).st_size

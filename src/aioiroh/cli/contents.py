@@ -1,0 +1,123 @@
+"""What a ticket stands for: its files and their sizes, asked for without fetching them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from aioiroh import Endpoint
+from aioiroh.blobs import (
+    ALPN,
+    BlobFormat,
+    BlobTicket,
+    ChunkRanges,
+    ChunkRangesSeq,
+    Collection,
+    ErrorCode,
+    IncompleteBlobError,
+    NotFoundError,
+    Store,
+    get,
+    get_size,
+    get_sizes,
+    load_collection,
+    select,
+)
+from aioiroh.quic import Connection, TransportConfig
+
+from . import amounts
+from .display import Display
+
+__all__ = ["Content", "Sender", "content_in", "look"]
+
+KEEP_ALIVE = 5.0
+"""Seconds of silence after which a sign of life is asked for, as upstream does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Whom to ask. `timeout`: seconds without an answer after which it is given up."""
+
+    ticket: BlobTicket
+    bind: tuple[str, ...] = ()
+    timeout: float = 30.0
+
+    @contextlib.asynccontextmanager
+    async def connected(self, display: Display) -> AsyncIterator[Connection]:
+        """The connection to the sender, which learns by a code whether it was of use."""
+        ticket = self.ticket
+        transport = TransportConfig(
+            idle_timeout=self.timeout, keep_alive=min(KEEP_ALIVE, self.timeout / 3)
+        )
+        async with Endpoint.bind(bind=self.bind or None, transport=transport) as endpoint:
+            display.event("connecting", sender=str(ticket.addr.id), hash=str(ticket.hash))
+            with display.bar(f"connecting to {ticket.addr.id.short()}"):
+                connection = await endpoint.connect(ticket, alpn=ALPN, timeout=self.timeout)
+            async with connection:
+                try:
+                    yield connection
+                except BaseException:
+                    connection.close(ErrorCode.INTERNAL, b"not received")
+                    raise
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The files, the size of each, and `extra` bytes of what lists them."""
+
+    collection: Collection
+    sizes: tuple[int, ...]
+    extra: int
+
+    @property
+    def payload(self) -> int:
+        """Bytes of all files."""
+        return sum(self.sizes)
+
+    def chosen(self, patterns: tuple[str, ...]) -> list[int]:
+        """Indexes of the files that patterns select; all without any. Raises ValueError."""
+        if not patterns:
+            return list(range(len(self.sizes)))
+        return select(self.collection.names, patterns)
+
+    def describe(self, indexes: Sequence[int]) -> str:
+        """`3 files, 1.2 MiB`."""
+        size = sum(self.sizes[index] for index in indexes)
+        return f"{amounts.counted(len(indexes), 'file')}, {amounts.size(size)}"
+
+
+async def look(
+    connection: Connection, store: Store, ticket: BlobTicket, display: Display
+) -> Content:
+    """Asks the sender what there is; what lists the files is kept in the store."""
+    with display.bar("asking what there is"):
+        if ticket.format is BlobFormat.RAW:
+            # It has no name but its hash.
+            size = await get_size(connection, ticket.hash)
+            return Content(Collection([(str(ticket.hash), ticket.hash)]), (size,), 0)
+        found = await get_sizes(connection, ticket.hash)
+        sequence = bytes(found.sequence)
+        await store.add_bytes(sequence, BlobFormat.HASH_SEQ)
+        everything = ChunkRanges.all()
+        names = ChunkRangesSeq.from_sets((everything, everything))
+        await get(connection, ticket.content, into=store, ranges=names)
+        collection = await load_collection(store, ticket.hash)
+        return Content(collection, found.sizes[1:], len(sequence) + sum(found.sizes[:1]))
+
+
+async def content_in(store: Store, ticket: BlobTicket) -> Content | None:
+    """What there is, if an earlier receive has brought all of it; None if not."""
+    if ticket.format is BlobFormat.RAW:
+        collection = Collection([(str(ticket.hash), ticket.hash)])
+    else:
+        try:
+            collection = await load_collection(store, ticket.hash)
+        except (NotFoundError, IncompleteBlobError):
+            return None
+    sizes = []
+    for status in await store.statuses(collection.hashes):
+        if not status.is_complete or status.size is None:
+            return None
+        sizes.append(status.size)
+    return Content(collection, tuple(sizes), 0)
