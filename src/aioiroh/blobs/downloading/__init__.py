@@ -1,0 +1,1 @@
+"""The downloader: one blob or hash sequence from several providers at once."""
