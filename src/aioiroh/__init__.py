@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from aioiroh import errors as errors
     from aioiroh import lookup as lookup
     from aioiroh import presets as presets
+    from aioiroh import sync as sync
     from aioiroh import testing as testing
     from aioiroh.address import CustomAddr as CustomAddr
     from aioiroh.address import Dialable as Dialable
@@ -177,7 +178,7 @@ _MODULES = {
 """Where the public names are defined."""
 
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
-_ROOMS = ("blobs", "errors", "lookup", "presets", "testing")
+_ROOMS = ("blobs", "errors", "lookup", "presets", "sync", "testing")
 """Rooms whose names are used through them: `aioiroh.blobs.get`."""
 
 __all__ = [*_HOMES, *_ROOMS]  # noqa: PLE0604 - they are strings

@@ -1,6 +1,7 @@
 """Pins the public surface: every name and signature stands in `public_names.txt`.
 
-A change there is a change for everybody who uses the package. To accept one:
+A change there is a change for everybody who uses the package. To accept one, and to write the type stubs
+of `aioiroh.sync` anew:
 
     python tests/unit/test_public_names.py
 """
@@ -132,6 +133,18 @@ def test_every_error_is_public():
     assert set(public) <= set(aioiroh.__all__)
 
 
+def test_the_blocking_stubs_are_up_to_date():
+    from sync_stub import stubs
+
+    for path, text in stubs().items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name}: see the top of this file"
+
+
 if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).parents[2] / "tools"))
+    from sync_stub import stubs
+
     PINNED.write_text(surface(), encoding="utf-8")
+    for stub, text in stubs().items():
+        stub.write_text(text, encoding="utf-8")
     sys.stdout.write(f"wrote {PINNED.name}\n")

@@ -1,0 +1,19 @@
+"""`aioiroh.lookup` for programs that block."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .namespace import names_of
+
+__all__, _get = names_of("aioiroh.lookup", skip=frozenset())
+
+
+def __getattr__(name: str) -> Any:
+    value = _get(name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
