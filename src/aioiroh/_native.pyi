@@ -268,6 +268,9 @@ class BaoError(ValueError):
 def blake3(data: Buffer) -> bytes:
     """BLAKE3 hash (32 bytes)."""
 
+def hash_many(buffers: Sequence[Buffer]) -> list[tuple[bytes, bytes]]:
+    """Hash and outboard of each of many blobs in memory."""
+
 @final
 class Blake3:
     """BLAKE3 of data that come in pieces."""
@@ -317,6 +320,25 @@ class Blob:
     ) -> Blob:
         """To be read and sent; all of it is there without `present`."""
 
+    @staticmethod
+    def inline(hash: bytes, data: Buffer, outboard: Buffer | None = None) -> Blob:
+        """Complete, in memory; not hashed again, but verified when it is sent, as everything. Up to 16
+        KiB have no outboard. ValueError: the outboard has not the length that it must have."""
+
+    @staticmethod
+    def resume(
+        hash: bytes,
+        data_path: _Path,
+        outboard_path: _Path,
+        *,
+        size: int | None,
+        present: Sequence[int],
+        max_size: int,
+    ) -> Blob:
+        """To be received into further: the files hold the chunks `present`, which are trusted, and are
+        never emptied. `size`: what was verified or claimed, None without chunks. Files are made only
+        if they need not be there; OSError if the data file is missing or shorter than the chunks."""
+
     @property
     def hash(self) -> bytes: ...
     @property
@@ -348,20 +370,41 @@ class Blob:
 class Worker:
     """The disk thread. With `inline` there is none, and each call does the work it causes."""
 
-    def __new__(cls, *, inline: bool = False) -> Worker: ...
+    def __new__(cls, *, inline: bool = False, journal: bool = False) -> Worker: ...
+    def journal(self) -> list[tuple[str, str, int, bytes]]:
+        """With `journal` (and `inline`): what native code did to files on this thread since the last
+        call, in order: (operation, path, offset, data); "create" (it was not there), "truncate" (it
+        was emptied), "write", "sync". For tests; it keeps all that is written. One for each thread."""
+
     def fileno(self) -> int:
         """Readable while `poll` has something."""
 
     def poll(self) -> list[tuple[int, str, Any]]:
         """(job, kind, value): "progress" bytes; "file" (index, hash, size, outboard); "file_error"
-        (index, errno, text); then once "done" (see the jobs) or "error" (errno, text). For a receiver
-        or sender that the engine has let go: (its id, "transfer", None), and it is to be polled."""
+        (index, errno, text); then once "done" (see the jobs) or "error" (errno, text, path or None).
+        For a receiver or sender that the engine has let go: (its id, "transfer", None); poll it."""
 
     def hash_file(self, path: _Path, outboard_path: _Path | None = None) -> int:
         """Job; done: (hash, size, outboard or None if it went to a file)."""
 
     def hash_files(self, paths: Sequence[_Path]) -> int:
         """Job for many small files: "file" or "file_error" for each in order; done: None."""
+
+    def import_file(self, source: _Path, target: _Path, outboard_path: _Path | None = None) -> int:
+        """Job; makes or overwrites the target with the same content, by reference where the system can,
+        and hashes it in the same pass; done as `hash_file`. Error EBUSY: the source was changed."""
+
+    def validate(
+        self,
+        hash: bytes,
+        data_path: _Path,
+        outboard: bytes | _Path,
+        size: int,
+        trusted: Sequence[int],
+    ) -> int:
+        """Job; reads the files of a blob; done: the chunks that verify, in whole groups of 16. Whole
+        groups of `trusted` are not read, and chunks of it in other groups are kept, too, but the
+        pairs above them must verify and the file must reach that far."""
 
     def copy_file(self, source: _Path, target: _Path) -> int:
         """Job; creates or overwrites the target; done: size."""
@@ -404,7 +447,7 @@ class BlobReceiver:
         detail), ("end", trailing bytes); i counts the expected items. Kinds and details:
         parent_mismatch, leaf_mismatch (first chunk, end chunk); size_limit (claimed, limit);
         size_conflict (claimed, verified); size_invalid, missing_header, missing_item, truncated,
-        lost: None; reset: code; io: (errno, text). Nothing follows an error or the end."""
+        lost: None; reset: code; io: (errno, text, path or None). Nothing follows an error or the end."""
 
 @final
 class BlobSender:
@@ -439,4 +482,4 @@ class BlobSender:
     def poll(self) -> list[tuple[Any, ...]]:
         """("started", i, size), ("progress", i, end offset), ("done", i), ("spent",), ("error", i,
         kind, detail), ("end", 0); i counts the pushed responses. Kinds and details: changed (first chunk,
-        end chunk) or None; missing, lost: None; io: (errno, text); stopped: code."""
+        end chunk) or None; missing, lost: None; io: (errno, text, path or None); stopped: code."""

@@ -177,7 +177,7 @@ def test_reports(report: str, kind: type[Exception]) -> None:
 
 
 def test_local_failures() -> None:
-    error = from_report(ROOT, "io", (28, "no space"))
+    error = from_report(ROOT, "io", (28, "no space", "/a/b"))
     assert isinstance(error, OSError) and error.errno == 28
     lost = ConnectionError("gone")
     assert from_report(ROOT, "lost", None, lost) is lost

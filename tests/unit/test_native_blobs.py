@@ -152,7 +152,65 @@ def test_a_response_gives_back_what_it_selects(size: int, boundaries: tuple[int,
     )
 
 
+def test_many_blobs_are_hashed_at_once() -> None:
+    buffers = [content(size) for size in (0, 1, 1024, 16_384, 16_385, 300_000)]
+    hashed = _native.hash_many([*buffers, bytearray(b"x"), memoryview(b"xyz")[1:2]])
+    for data, pair in zip([*buffers, b"x", b"y"], hashed, strict=True):
+        blob = Blob.from_bytes(data)
+        assert pair == (blob.hash, blob.outboard())
+    assert _native.hash_many([content(5_000_000)])[0][0] == _native.blake3(content(5_000_000))
+    assert _native.hash_many([]) == []
+    with pytest.raises((TypeError, BufferError)):
+        _native.hash_many([b"x", "text"])  # type: ignore[list-item]
+
+
 # --- blobs ----------------------------------------------------------------------------------------
+
+
+def test_an_inline_blob() -> None:
+    data = content(20_000)
+    [(digest, outboard)] = _native.hash_many([data])
+    blob = Blob.inline(digest, data, outboard)
+    assert (blob.size, blob.is_complete, blob.hash) == (20_000, True, digest)
+    assert blob.read(0, 20_000) == data
+    assert blob.outboard() == outboard
+    small = Blob.inline(_native.blake3(b"x"), bytearray(b"x"))
+    assert small.is_complete and small.read(0, 5) == b"x"
+    with pytest.raises(ValueError, match="must have 64 bytes"):
+        Blob.inline(digest, data)
+    with pytest.raises(ValueError, match="must have 0 bytes"):
+        Blob.inline(digest, b"x", outboard)
+
+
+def test_a_resumed_blob(tmp_path: Path, worker: Worker) -> None:
+    data = content(100_000)
+    digest = _native.blake3(data)
+    data_path, outboard_path = tmp_path / "data", tmp_path / "outboard"
+
+    def resume(size: int | None, present: tuple[int, ...]) -> Blob:
+        return Blob.resume(
+            digest, data_path, outboard_path, size=size, present=present, max_size=1 << 40
+        )
+
+    blank = resume(None, ())
+    assert (blank.size, blank.present, blank.is_complete) == (None, (), False)
+    assert not data_path.exists()
+    data_path.write_bytes(data[:32_768])
+    part = resume(100_000, (0, 32))
+    assert (part.size, part.size_verified, part.present) == (100_000, False, (0, 32))
+    assert part.read(100, 1000) == data[100:1100]
+    BlobReceiver(worker, max_size=1000).expect([(digest, ALL, part)])
+    assert resume(100_000, (0, 32, 97, 98)).size_verified
+    assert data_path.read_bytes() == data[:32_768]
+    with pytest.raises(OSError, match="shorter") as caught:
+        resume(100_000, (0, 40)).read(0, 1)
+    assert caught.value.filename == str(data_path)
+    data_path.unlink()
+    with pytest.raises(FileNotFoundError) as caught:
+        resume(100_000, (0, 32)).read(0, 1)
+    assert caught.value.filename == str(data_path)
+    with pytest.raises(ValueError, match="has a size"):
+        resume(None, (0, 1))
 
 
 def test_a_blob_from_bytes() -> None:
@@ -262,15 +320,78 @@ def test_copying_and_syncing(tmp_path: Path, worker: Worker) -> None:
     assert (tmp_path / "to").read_bytes() == data
     _, kind, value = collect(worker, worker.sync_files([tmp_path / "to", tmp_path]))
     assert (kind, value) == ("done", None)
-    missing = (errno.ENOENT, "No such file or directory")
-    starts: list[Callable[[], int]] = [
-        lambda: worker.copy_file(tmp_path / "nowhere", tmp_path / "to"),
-        lambda: worker.sync_files([tmp_path / "nowhere"]),
-        lambda: worker.hash_file(tmp_path / "nowhere"),
-        lambda: worker.hash_file(tmp_path / "from", tmp_path / "nowhere" / "outboard"),
+    nowhere = tmp_path / "nowhere"
+    starts: list[tuple[Path, Callable[[], int]]] = [
+        (nowhere, lambda: worker.copy_file(nowhere, tmp_path / "to")),
+        (nowhere, lambda: worker.sync_files([nowhere])),
+        (nowhere, lambda: worker.hash_file(nowhere)),
+        (nowhere / "outboard", lambda: worker.hash_file(tmp_path / "from", nowhere / "outboard")),
     ]
-    for start in starts:
+    for path, start in starts:
+        missing = (errno.ENOENT, "No such file or directory", str(path))
         assert collect(worker, start())[1:] == ("error", missing)
+
+
+def test_importing_a_file(tmp_path: Path, worker: Worker) -> None:
+    data = content(9_000_000)
+    source, target = tmp_path / "from", tmp_path / "to"
+    source.write_bytes(data)
+    expected = Blob.from_bytes(data)
+    _, kind, value = collect(worker, worker.import_file(source, target))
+    assert (kind, value) == ("done", (expected.hash, len(data), expected.outboard()))
+    assert target.read_bytes() == data
+    _, kind, value = collect(worker, worker.import_file(source, target, tmp_path / "outboard"))
+    assert (kind, value) == ("done", (expected.hash, len(data), None))
+    assert (tmp_path / "outboard").read_bytes() == expected.outboard()
+    _, kind, value = collect(worker, worker.import_file(tmp_path / "nowhere", target))
+    assert (kind, value[0], value[2]) == ("error", errno.ENOENT, str(tmp_path / "nowhere"))
+
+
+def test_validating_a_blob(tmp_path: Path, worker: Worker) -> None:
+    data = content(300_000)
+    blob = Blob.from_bytes(data)
+    path = tmp_path / "data"
+    path.write_bytes(data)
+    (tmp_path / "outboard").write_bytes(blob.outboard())
+
+    def present(outboard: Any, trusted: tuple[int, ...] = ()) -> Any:
+        job = worker.validate(blob.hash, path, outboard, len(data), trusted)
+        _, kind, value = collect(worker, job)
+        assert kind == "done"
+        return value
+
+    assert present(blob.outboard()) == present(tmp_path / "outboard") == (0, 293)
+    assert present(b"") == ()
+    path.write_bytes(data[:50_000] + b"!" + data[50_001:200_000])
+    assert present(blob.outboard()) == (0, 48, 64, 192)
+    assert present(blob.outboard(), (0, 64, 200, 300)) == (0, 192)
+    assert present(blob.outboard(), (50, 51, 250, 251)) == (0, 48, 50, 51, 64, 192)
+    path.unlink()
+    job = worker.validate(blob.hash, path, b"", len(data), ())
+    missing = (errno.ENOENT, "No such file or directory", str(path))
+    assert collect(worker, job)[1:] == ("error", missing)
+
+
+def test_the_journal(tmp_path: Path) -> None:
+    worker = Worker(inline=True, journal=True)
+    data = content(20_000)
+    source, target = str(tmp_path / "from"), str(tmp_path / "to")
+    Path(source).write_bytes(data)
+    collect(worker, worker.import_file(source, target))
+    collect(worker, worker.sync_files([target]))
+    create = ("create", target, 0, b"")
+    assert worker.journal() == [create, ("write", target, 0, data), ("sync", target, 0, b"")]
+    assert worker.journal() == []
+    collect(worker, worker.copy_file(source, target))
+    assert worker.journal() == [("truncate", target, 0, b""), ("write", target, 0, data)]
+    with pytest.raises(OSError, match="journal already"):
+        Worker(inline=True, journal=True)
+    with pytest.raises(ValueError, match="no journal"):
+        Worker(inline=True).journal()
+    with pytest.raises(ValueError, match="inline"):
+        Worker(journal=True)
+    del worker
+    Worker(inline=True, journal=True)
 
 
 def test_a_job_can_be_cancelled(tmp_path: Path) -> None:
@@ -279,15 +400,15 @@ def test_a_job_can_be_cancelled(tmp_path: Path) -> None:
     worker = Worker()
     job = worker.hash_file(tmp_path / "large")
     worker.cancel(job)
-    assert collect(worker, job)[1:] == ("error", (errno.ECANCELED, "Operation canceled"))
+    assert collect(worker, job)[1:] == ("error", (errno.ECANCELED, "Operation canceled", None))
     worker.cancel(job)
     worker.cancel(12345)
     job = worker.hash_file(tmp_path / "large")
     worker.close()
-    assert collect(worker, job)[1:] == ("error", (errno.ECANCELED, "Operation canceled"))
+    assert collect(worker, job)[1:] == ("error", (errno.ECANCELED, "Operation canceled", None))
     worker.close()
     job = worker.sync_files([tmp_path])
-    assert collect(worker, job)[1:] == ("error", (errno.ECANCELED, "Operation canceled"))
+    assert collect(worker, job)[1:] == ("error", (errno.ECANCELED, "Operation canceled", None))
 
 
 def test_jobs_take_turns(tmp_path: Path) -> None:

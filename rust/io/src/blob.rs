@@ -5,13 +5,12 @@ use std::path::PathBuf;
 
 use aioiroh_bao::hash::{EMPTY, Hash};
 use aioiroh_bao::ranges::Cover;
-use aioiroh_bao::tree::{CHUNK, chunks, outboard_len};
+use aioiroh_bao::tree::{CHUNK, GROUP, byte_range, chunks, outboard_len};
 use aioiroh_bao::{ChunkRanges, outboard};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use std::os::unix::fs::FileExt;
 
-use crate::file::FileSlot;
+use crate::file::{Begin, FileSlot};
 use crate::sparse::Sparse;
 
 /// Where bytes are kept.
@@ -81,14 +80,40 @@ impl Blob {
         Self::with(hash, limit, true, Store::Nowhere, Store::Nowhere, None, present)
     }
 
+    /// A complete blob in memory that was hashed before; None if the outboard has not the length that it must have.
+    pub fn inline(hash: Hash, data: Bytes, outboard: Bytes) -> Option<Self> {
+        let size = data.len() as u64;
+        (outboard.len() as u64 == outboard_len(size)).then(|| {
+            Self::with(hash, size, false, Store::Bytes(data), Store::Bytes(outboard), Some(size), None)
+        })
+    }
+
     /// An empty blob to fill, in files that are created or emptied at first use.
     pub fn create(hash: Hash, data: PathBuf, outboard: Option<PathBuf>, limit: u64) -> Self {
         let outboard = match outboard {
-            Some(path) => Store::File(FileSlot::new(path)),
+            Some(path) => Store::File(FileSlot::writable(path, Begin::Empty, 0)),
             None => Store::Memory(Mutex::default()),
         };
-        let data = Store::File(FileSlot::new(data));
+        let data = Store::File(FileSlot::writable(data, Begin::Empty, 0));
         Self::with(hash, limit, true, data, outboard, None, Some(ChunkRanges::empty()))
+    }
+
+    /// A blob to fill further, in files that hold the chunks `present` of it. `size` is a claim, unless the last chunk
+    /// is present; without one nothing is.
+    pub fn resume(
+        hash: Hash,
+        data: PathBuf,
+        outboard: PathBuf,
+        size: Option<u64>,
+        present: ChunkRanges,
+        limit: u64,
+    ) -> Self {
+        let (least, known) = size.map_or((0, 0), |size| (last_byte(&present, size), size));
+        // Files that hold something are not made again: what is missing then is an error.
+        let begin = |holds: bool| if holds { Begin::Existing } else { Begin::Missing };
+        let data = FileSlot::writable(data, begin(least > 0), least);
+        let outboard = FileSlot::writable(outboard, begin(least > 0 && known > GROUP as u64), 0);
+        Self::with(hash, limit, true, Store::File(data), Store::File(outboard), size, Some(present))
     }
 
     /// A blob to read whose data are in a file. Without `present` all of it is there.
@@ -101,9 +126,10 @@ impl Blob {
     ) -> Self {
         let outboard = match outboard {
             OutboardAt::Memory(bytes) => Store::Bytes(bytes),
-            OutboardAt::File(path) => Store::File(FileSlot::existing(path)),
+            OutboardAt::File(path) => Store::File(FileSlot::existing(path, 0)),
         };
-        let data = Store::File(FileSlot::existing(data));
+        let least = present.as_ref().map_or(size, |present| last_byte(present, size));
+        let data = Store::File(FileSlot::existing(data, least));
         Self::with(hash, size, false, data, outboard, Some(size), present)
     }
 
@@ -256,6 +282,11 @@ impl Blob {
         self.data.close();
         self.outboard.close();
     }
+}
+
+/// Where the last of these chunks ends in a blob of `size` bytes.
+fn last_byte(present: &ChunkRanges, size: u64) -> u64 {
+    present.iter().last().map_or(0, |range| byte_range(range.start, range.end, size).end)
 }
 
 /// Where the outboard of an existing blob is.

@@ -7,9 +7,12 @@
 mod bell;
 mod blob;
 mod buffer;
+mod copying;
 mod file;
+mod hashing;
 mod intake;
 mod job;
+mod journal;
 mod output;
 mod receive;
 mod report;
@@ -17,11 +20,13 @@ mod send;
 mod session;
 mod signal;
 mod sparse;
+mod validate;
 mod worker;
 
 pub use blob::{Blob, NotPresent, OutboardAt, SizeConflict};
 pub use intake::Item;
 pub use job::{Job, JobEvent};
+pub use journal::{Op, OpKind};
 pub use receive::{NotWritable, Receiver};
 pub use report::{Detail, Report, describe};
 pub use send::Sender;

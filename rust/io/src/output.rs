@@ -139,10 +139,8 @@ impl Current {
 fn failure(error: EncodeError<io::Error>) -> Failure {
     match error {
         EncodeError::Changed { lo, hi } => ("changed", Detail::Chunks { lo, hi }),
-        // A file that is shorter than the blob is a changed one.
-        EncodeError::Source(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            ("changed", Detail::None)
-        }
+        // What was given as the blob's content or outboard is not.
+        EncodeError::Source(error) if error.kind() == io::ErrorKind::InvalidData => ("changed", Detail::None),
         EncodeError::Source(error) => os(&error),
     }
 }

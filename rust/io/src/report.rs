@@ -1,10 +1,12 @@
 //! What a transfer tells the application.
 
 use std::io;
+use std::path::PathBuf;
 
 use aioiroh_bao::DecodeError;
 
 use crate::blob::SizeConflict;
+use crate::file::PathError;
 
 /// Items are numbered from 0 in the order in which they were given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,10 +58,11 @@ pub enum Detail {
         claimed: u64,
         other: u64,
     },
-    /// A failed system call: errno and what it means.
+    /// A failed system call: errno, what it means and the file.
     Os {
         errno: i32,
         text: String,
+        path: Option<PathBuf>,
     },
 }
 
@@ -67,22 +70,26 @@ pub enum Detail {
 pub type Failure = (&'static str, Detail);
 
 pub fn os(error: &io::Error) -> Failure {
-    let (errno, text) = describe(error);
-    ("io", Detail::Os { errno, text })
+    let (errno, text, path) = describe(error);
+    ("io", Detail::Os { errno, text, path })
 }
 
-/// Errno and text of an error; errors that are not the system's get the errno that is nearest.
-pub fn describe(error: &io::Error) -> (i32, String) {
+/// Errno, text and path of an error; errors that are not the system's get the errno that is nearest.
+pub fn describe(error: &io::Error) -> (i32, String, Option<PathBuf>) {
+    if let Some(PathError { path, source }) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        let (errno, text, _) = describe(source);
+        return (errno, text, Some(path.clone()));
+    }
     let text = error.to_string();
     match error.raw_os_error() {
-        Some(errno) => (errno, text.split(" (os error").next().unwrap_or(&text).to_owned()),
+        Some(errno) => (errno, text.split(" (os error").next().unwrap_or(&text).to_owned(), None),
         None => {
             let errno = match error.kind() {
                 io::ErrorKind::InvalidInput => libc::EINVAL,
                 io::ErrorKind::ResourceBusy => libc::EBUSY,
                 _ => libc::EIO,
             };
-            (errno, text)
+            (errno, text, None)
         }
     }
 }

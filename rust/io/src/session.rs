@@ -1,8 +1,6 @@
 //! A transfer's use of a blob: its files are open as long as the session lasts.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use aioiroh_bao::encode::Source;
@@ -10,15 +8,15 @@ use aioiroh_bao::hash::Pair;
 use aioiroh_bao::tree::PAIR;
 
 use crate::blob::{Blob, Store};
-use crate::file::FileSlot;
+use crate::file::{FileSlot, OpenFile};
 
 /// How much of an outboard file is read at once.
 const WINDOW: usize = 16 * 1024;
 
 pub struct Session {
     blob: Arc<Blob>,
-    data: Option<Arc<File>>,
-    outboard: Option<Arc<File>>,
+    data: Option<Arc<OpenFile>>,
+    outboard: Option<Arc<OpenFile>>,
     window: Vec<u8>,
     window_at: u64,
 }
@@ -38,6 +36,15 @@ impl Session {
         &self.blob
     }
 
+    /// Bytes that the data file has now.
+    pub fn data_len(&mut self) -> io::Result<u64> {
+        match &self.blob.data {
+            Store::File(slot) => Ok(opened(slot, &mut self.data)?.metadata()?.len()),
+            Store::Bytes(bytes) => Ok(bytes.len() as u64),
+            Store::Memory(_) | Store::Nowhere => Ok(self.blob.size().unwrap_or(0)),
+        }
+    }
+
     pub fn write_data(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
         write(&self.blob.data, &mut self.data, offset, data)
     }
@@ -48,7 +55,7 @@ impl Session {
     }
 }
 
-fn write(store: &Store, file: &mut Option<Arc<File>>, offset: u64, data: &[u8]) -> io::Result<()> {
+fn write(store: &Store, file: &mut Option<Arc<OpenFile>>, offset: u64, data: &[u8]) -> io::Result<()> {
     match store {
         Store::Bytes(_) => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
         Store::Memory(sparse) => {
@@ -60,7 +67,7 @@ fn write(store: &Store, file: &mut Option<Arc<File>>, offset: u64, data: &[u8]) 
     }
 }
 
-fn opened<'a>(slot: &FileSlot, file: &'a mut Option<Arc<File>>) -> io::Result<&'a File> {
+fn opened<'a>(slot: &FileSlot, file: &'a mut Option<Arc<OpenFile>>) -> io::Result<&'a OpenFile> {
     Ok(match file {
         Some(file) => file,
         none => none.insert(slot.open()?),
@@ -104,7 +111,9 @@ impl Source for Session {
                         0
                     }
                 };
-                copy(&self.window, at as u64, &mut pair)?;
+                if copy(&self.window, at as u64, &mut pair).is_err() {
+                    return Err(opened(slot, &mut self.outboard)?.too_short());
+                }
             }
             Store::Nowhere => return Err(io::ErrorKind::UnexpectedEof.into()),
         }
@@ -112,9 +121,10 @@ impl Source for Session {
     }
 }
 
+/// InvalidData: it does not reach that far.
 fn copy(from: &[u8], offset: u64, to: &mut [u8]) -> io::Result<()> {
     let start = usize::try_from(offset).unwrap_or(usize::MAX);
-    let bytes = from.get(start..start.saturating_add(to.len())).ok_or(io::ErrorKind::UnexpectedEof)?;
+    let bytes = from.get(start..start.saturating_add(to.len())).ok_or(io::ErrorKind::InvalidData)?;
     to.copy_from_slice(bytes);
     Ok(())
 }

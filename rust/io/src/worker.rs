@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use parking_lot::{Condvar, Mutex};
 
 use crate::job::{Job, JobEvent, JobTask};
+use crate::journal::{self, Op};
 use crate::signal::Signal;
 
 /// Bytes a transfer or job works on before the next one's turn.
@@ -74,11 +75,25 @@ pub struct Worker {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
     process: u32,
+    // Whether the journal of this thread is ours.
+    journal: bool,
 }
 
 impl Worker {
     /// An inline worker has no thread: everything is done by the call that makes it possible.
     pub fn new(inline: bool) -> io::Result<Self> {
+        Self::with(inline, false)
+    }
+
+    /// An inline worker that keeps a [journal](Self::journal), one for each thread, as long as it lives.
+    pub fn with_journal() -> io::Result<Self> {
+        if !journal::begin() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "this thread has a journal already"));
+        }
+        Self::with(true, true).inspect_err(|_| journal::end())
+    }
+
+    fn with(inline: bool, journal: bool) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             inline,
             run: Mutex::default(),
@@ -95,7 +110,7 @@ impl Worker {
             let shared = shared.clone();
             Some(std::thread::Builder::new().name("aioiroh-disk".into()).spawn(move || shared.work())?)
         };
-        Ok(Self { shared, thread: Mutex::new(thread), process: std::process::id() })
+        Ok(Self { shared, thread: Mutex::new(thread), process: std::process::id(), journal })
     }
 
     /// Readable when [`poll`](Self::poll) has something.
@@ -111,6 +126,12 @@ impl Worker {
             self.shared.submit(task);
         }
         events.into()
+    }
+
+    /// What native code did to files on this thread since the last call, in order: also what blobs do that are read,
+    /// written or made durable without this worker. None without a journal.
+    pub fn journal(&self) -> Option<Vec<Op>> {
+        self.journal.then(journal::take)
     }
 
     /// Starts a job; its events carry the number returned. Error EAGAIN: too many jobs.
@@ -166,6 +187,9 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
+        if self.journal {
+            journal::end();
+        }
         // After a fork the locks may be held by a thread that does not exist here.
         if self.process == std::process::id() {
             self.shared.close();

@@ -1,10 +1,12 @@
 //! Blobs, transfers and the disk worker as Python classes.
 
+use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use aioiroh_bao::{ChunkRanges, DecodeError, Decoder, Event as Decoded, encode, outboard};
+use aioiroh_bao::tree::outboard_len;
+use aioiroh_bao::{ChunkRanges, DecodeError, Decoder, Event as Decoded, Hash, encode, outboard};
 use aioiroh_core::stream::{StreamSink, StreamSource};
 use aioiroh_io::{Detail, Event, Item, Job, JobEvent, OutboardAt, Receiver, Report, Sender, describe};
 use bytes::Bytes;
@@ -37,8 +39,22 @@ fn ranges(boundaries: Vec<u64>) -> PyResult<ChunkRanges> {
         .ok_or_else(|| PyValueError::new_err("the boundaries of a set of chunks must increase strictly"))
 }
 
+/// The arguments of OSError: errno, text, file name.
+fn os_args(error: &std::io::Error) -> (i32, String, Option<OsString>) {
+    let (errno, text, path) = describe(error);
+    (errno, text, path.map(Into::into))
+}
+
 fn os_error(error: &std::io::Error) -> PyErr {
-    PyOSError::new_err(describe(error))
+    PyOSError::new_err(os_args(error))
+}
+
+/// An outboard: its bytes, or the path of a file.
+fn outboard_at(outboard: &Bound<'_, PyAny>) -> PyResult<OutboardAt> {
+    Ok(match outboard.cast::<PyBytes>() {
+        Ok(bytes) => OutboardAt::Memory(Bytes::copy_from_slice(bytes.as_bytes())),
+        Err(_) => OutboardAt::File(outboard.extract()?),
+    })
 }
 
 fn bao_error(py: Python<'_>, kind: &str, text: String) -> PyErr {
@@ -97,6 +113,20 @@ impl Blake3 {
             py.detach(|| drop(self.0.lock()));
         }
     }
+}
+
+/// Hash and outboard of each of many blobs in memory.
+#[pyfunction]
+fn hash_many<'py>(
+    py: Python<'py>,
+    buffers: Vec<Bound<'py, PyAny>>,
+) -> PyResult<Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)>> {
+    let all = buffers.iter().map(contents).collect::<PyResult<Vec<_>>>()?;
+    let hash = || all.iter().map(|bytes| outboard::of_bytes(bytes)).collect::<Vec<_>>();
+    let long = all.iter().map(|bytes| bytes.len()).sum::<usize>() > LONG;
+    let hashed = if long { py.detach(hash) } else { hash() };
+    let pair = |(hash, outboard): (Hash, Vec<u8>)| (PyBytes::new(py, &hash), PyBytes::new(py, &outboard));
+    Ok(hashed.into_iter().map(pair).collect())
 }
 
 /// The response for a query on a blob in memory.
@@ -186,12 +216,46 @@ impl Blob {
         outboard: &Bound<'_, PyAny>,
         present: Option<Vec<u64>>,
     ) -> PyResult<Self> {
-        let outboard = match outboard.cast::<PyBytes>() {
-            Ok(bytes) => OutboardAt::Memory(Bytes::copy_from_slice(bytes.as_bytes())),
-            Err(_) => OutboardAt::File(outboard.extract()?),
-        };
+        let outboard = outboard_at(outboard)?;
         let present = present.map(ranges).transpose()?;
         Ok(Self(Arc::new(aioiroh_io::Blob::open(hash32(hash)?, data_path, size, outboard, present))))
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (hash, data, outboard=None))]
+    fn inline(hash: &[u8], data: &Bound<'_, PyAny>, outboard: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let data = Bytes::from(contents(data)?.into_owned());
+        let outboard = match outboard {
+            Some(outboard) => Bytes::from(contents(outboard)?.into_owned()),
+            None => Bytes::new(),
+        };
+        let size = data.len();
+        let blob = aioiroh_io::Blob::inline(hash32(hash)?, data, outboard).ok_or_else(|| {
+            PyValueError::new_err(format!(
+                "the outboard of {size} bytes must have {} bytes",
+                outboard_len(size as u64)
+            ))
+        })?;
+        Ok(Self(Arc::new(blob)))
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (hash, data_path, outboard_path, *, size, present, max_size))]
+    fn resume(
+        hash: &[u8],
+        data_path: PathBuf,
+        outboard_path: PathBuf,
+        size: Option<u64>,
+        present: Vec<u64>,
+        max_size: u64,
+    ) -> PyResult<Self> {
+        let present = ranges(present)?;
+        if size.is_none() && !present.is_empty() {
+            return Err(PyValueError::new_err("a blob with chunks has a size; pass what was claimed"));
+        }
+        let (hash, limit) = (hash32(hash)?, max_size);
+        let blob = aioiroh_io::Blob::resume(hash, data_path, outboard_path, size, present, limit);
+        Ok(Self(Arc::new(blob)))
     }
 
     #[getter]
@@ -251,9 +315,25 @@ struct Worker(aioiroh_io::Worker);
 #[pymethods]
 impl Worker {
     #[new]
-    #[pyo3(signature = (*, inline=false))]
-    fn new(inline: bool) -> PyResult<Self> {
-        aioiroh_io::Worker::new(inline).map(Self).map_err(|error| os_error(&error))
+    #[pyo3(signature = (*, inline=false, journal=false))]
+    fn new(inline: bool, journal: bool) -> PyResult<Self> {
+        let worker = match (inline, journal) {
+            (_, false) => aioiroh_io::Worker::new(inline),
+            (true, true) => aioiroh_io::Worker::with_journal(),
+            (false, true) => return Err(PyValueError::new_err("only an inline worker keeps a journal")),
+        };
+        worker.map(Self).map_err(|error| os_error(&error))
+    }
+
+    fn journal<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let ops = self.0.journal().ok_or_else(|| {
+            PyValueError::new_err("this worker keeps no journal; make one with journal=True")
+        })?;
+        let ops = ops.iter().map(|op| {
+            let (kind, path) = (op.kind.name(), op.path.as_os_str());
+            (kind, path, op.offset, PyBytes::new(py, &op.data)).into_pyobject(py)
+        });
+        PyList::new(py, ops.collect::<PyResult<Vec<_>>>()?)
     }
 
     fn fileno(&self) -> RawFd {
@@ -272,6 +352,23 @@ impl Worker {
 
     fn hash_files(&self, paths: Vec<PathBuf>) -> PyResult<u64> {
         self.start(Job::HashFiles { paths })
+    }
+
+    #[pyo3(signature = (source, target, outboard_path=None))]
+    fn import_file(&self, source: PathBuf, target: PathBuf, outboard_path: Option<PathBuf>) -> PyResult<u64> {
+        self.start(Job::ImportFile { from: source, to: target, outboard: outboard_path })
+    }
+
+    fn validate(
+        &self,
+        hash: &[u8],
+        data_path: PathBuf,
+        outboard: &Bound<'_, PyAny>,
+        size: u64,
+        trusted: Vec<u64>,
+    ) -> PyResult<u64> {
+        let (hash, outboard, trusted) = (hash32(hash)?, outboard_at(outboard)?, ranges(trusted)?);
+        self.start(Job::Validate { hash, data: data_path, outboard, size, trusted })
     }
 
     fn copy_file(&self, source: PathBuf, target: PathBuf) -> PyResult<u64> {
@@ -308,15 +405,18 @@ fn worker_event(py: Python<'_>, event: Event) -> PyResult<Tuple> {
                     ("file", (index, bytes(&hash), size, bytes(&outboard)).into_py_any(py)?)
                 }
                 JobEvent::FileError { index, error } => {
-                    let (errno, text) = describe(&error);
+                    let (errno, text, _) = describe(&error);
                     ("file_error", (index, errno, text).into_py_any(py)?)
                 }
                 JobEvent::Hashed { hash, size, outboard } => {
                     ("done", (bytes(&hash), size, outboard.as_deref().map(bytes)).into_py_any(py)?)
                 }
+                JobEvent::Validated { present } => {
+                    ("done", PyTuple::new(py, present.boundaries())?.into_py_any(py)?)
+                }
                 JobEvent::Copied { size } => ("done", size.into_py_any(py)?),
                 JobEvent::Done => ("done", py.None()),
-                JobEvent::Error(error) => ("error", describe(&error).into_py_any(py)?),
+                JobEvent::Error(error) => ("error", os_args(&error).into_py_any(py)?),
             };
             (id, kind, value)
         }
@@ -339,7 +439,9 @@ fn reports(py: Python<'_>, reports: Vec<Report>) -> PyResult<Bound<'_, PyList>> 
                     Detail::Code(code) => code.into_py_any(py)?,
                     Detail::Chunks { lo, hi } => (lo, hi).into_py_any(py)?,
                     Detail::Size { claimed, other } => (claimed, other).into_py_any(py)?,
-                    Detail::Os { errno, text } => (errno, text).into_py_any(py)?,
+                    Detail::Os { errno, text, path } => {
+                        (errno, text, path.map(OsString::from)).into_py_any(py)?
+                    }
                 };
                 ("error", item, kind, detail).into_pyobject(py)?
             }
@@ -481,6 +583,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<BlobReceiver>()?;
     module.add_class::<BlobSender>()?;
     module.add_function(wrap_pyfunction!(hash_of, module)?)?;
+    module.add_function(wrap_pyfunction!(hash_many, module)?)?;
     module.add_function(wrap_pyfunction!(encode_blob, module)?)?;
     module.add_function(wrap_pyfunction!(decode_blob, module)?)
 }

@@ -1,4 +1,4 @@
-"""The native disk worker as asyncio sees it: jobs that hash, copy and sync files.
+"""The native disk worker as asyncio sees it: jobs that hash, import, validate, copy and sync files.
 
 There is one worker, and so one disk thread, for each event loop; stores share it. A loop that
 watches no descriptors (virtual time, a browser) gets an inline worker without a thread.
@@ -17,6 +17,7 @@ from typing import Any
 from aioiroh import _native
 
 from ..hash import Hash
+from ..ranges import ChunkRanges
 
 __all__ = ["DiskWorker", "HashedFile"]
 
@@ -38,6 +39,14 @@ class _Job:
     def __init__(self, on_event: Callable[[str, Any], None] | None) -> None:
         self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.on_event = on_event
+
+
+def _progress(on_progress: Callable[[int], None] | None) -> Callable[[str, Any], None]:
+    def on_event(kind: str, value: Any) -> None:
+        if kind == "progress" and on_progress is not None:
+            on_progress(value)
+
+    return on_event
 
 
 class DiskWorker:
@@ -116,15 +125,56 @@ class DiskWorker:
         `on_progress` gets the number of bytes hashed so far. Raises OSError.
         """
 
-        def on_event(kind: str, value: Any) -> None:
-            if kind == "progress" and on_progress is not None:
-                on_progress(value)
-
         outboard = None if outboard_path is None else str(outboard_path)
         job = self._native.hash_file(str(path), outboard)
-        digest, size, data = await self._finished(job, on_event, str(path))
+        return await self._hashed(job, path, outboard_path, on_progress)
+
+    async def import_file(
+        self,
+        source: Path,
+        target: Path,
+        outboard_path: Path | None = None,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> HashedFile:
+        """Makes a file with the content of another, and hashes it in the same pass.
+
+        By reference where the system can. What was at `target` is overwritten; a failure or a
+        cancellation leaves a part of it. Raises OSError; EBUSY: the source was changed meanwhile.
+        """
+        outboard = None if outboard_path is None else str(outboard_path)
+        job = self._native.import_file(str(source), str(target), outboard)
+        return await self._hashed(job, source, outboard_path, on_progress)
+
+    async def _hashed(
+        self,
+        job: int,
+        path: Path,
+        outboard_path: Path | None,
+        on_progress: Callable[[int], None] | None,
+    ) -> HashedFile:
+        digest, size, data = await self._finished(job, _progress(on_progress), str(path))
         where: bytes | Path = data if outboard_path is None else outboard_path
         return HashedFile(Hash(digest), size, where)
+
+    async def validate(
+        self,
+        hash: Hash,
+        data_path: Path,
+        outboard: bytes | Path,
+        size: int,
+        trusted: ChunkRanges | None = None,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> ChunkRanges:
+        """Which chunks of a blob's files are what its hash says, in whole groups.
+
+        Whole groups of `trusted` are not read, and chunks of it in other groups are kept, too; but the
+        hash pairs above them must verify and the file must reach that far. `size` may be a claim.
+        Raises OSError.
+        """
+        boundaries = () if trusted is None else trusted.boundaries
+        where = str(outboard) if isinstance(outboard, Path) else outboard
+        job = self._native.validate(bytes(hash), str(data_path), where, size, boundaries)
+        return ChunkRanges(await self._finished(job, _progress(on_progress), str(data_path)))
 
     async def hash_files(
         self,
@@ -170,7 +220,7 @@ class DiskWorker:
         try:
             return await state.done
         except OSError as error:
-            raise OSError(error.errno, error.strerror, path) from None
+            raise OSError(error.errno, error.strerror, error.filename or path) from None
         except asyncio.CancelledError:
             if self._jobs.pop(job, None) is not None:
                 self._native.cancel(job)

@@ -52,8 +52,8 @@ def from_report(hash: Hash, kind: str, detail: Any, lost: Exception | None = Non
     if kind == "reset":
         return from_reset(int(detail))
     if kind == "io":
-        number, text = detail
-        return OSError(number, f"blob {hash} could not be written: {text}")
+        number, text, path = detail
+        return OSError(number, f"blob {hash} could not be written: {text}", path)
     if kind == "lost":
         return lost or ProviderError("the connection ended; connect again")
     known = _REPORTS.get(kind)
