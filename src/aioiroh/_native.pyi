@@ -137,7 +137,10 @@ class Engine:
         """Seconds until the next timer; 0 when work waits, None without any."""
 
     def step(self, now: float | None = None) -> Sequence[_Event]:
-        """Receives, fires timers, sends. `now` counts only with a clock of one's own."""
+        """Receives and fires timers. Returns events without having sent, so that answers to them can
+        leave at once: call `flush` then. Without events it has sent. `now` counts only with a clock of
+        one's own.
+        """
 
     def flush(self, now: float | None = None) -> Sequence[_Event]:
         """Sends what calls have left to send."""

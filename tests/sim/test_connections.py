@@ -287,3 +287,31 @@ async def test_a_sleeping_reader_loses_nothing(network):
 async def test_a_pair_in_real_time():
     async with pair(link=Link(latency=0.001)) as (client, server):
         await exchange(client, server, PAYLOAD[:200_000])
+
+
+@simulated(seeds=2)
+async def test_a_request_costs_one_datagram_each_way(network):
+    """Tasks go on before the engine sends: acknowledgements leave with what they answer."""
+    async with pair(network, link=Link(latency=0.005)) as (client, server):
+
+        async def answer(stream):
+            await stream.write(await stream.read_all(limit=100))
+
+        serving = asyncio.create_task(server.serve(answer))
+
+        async def ask():
+            async with client.open_bi() as stream:
+                await stream.write(b"question")
+                await stream.finish()
+                assert await stream.read_all(limit=100) == b"question"
+
+        for _ in range(5):
+            await ask()
+        # Whatever the handshake still had to say has been said.
+        await asyncio.sleep(1)
+        await ask()
+        before = network.log.totals()["sent"]
+        for _ in range(50):
+            await ask()
+        assert network.log.totals()["sent"] - before == 100
+        serving.cancel()

@@ -37,11 +37,10 @@ async def test_a_read_cancelled_after_its_answer_came_keeps_it(quic_pair):
         await asyncio.sleep(0)
         await send.write(b"abcdef")
         await send.finish()
+        pair.client_node.driver._hear(pair.client_node.driver.engine.flush)
+        # Outside a turn of the driver, so that the answer is there and the task has not run since.
         while not recv._waiter.done():
-            await asyncio.sleep(0)
-            if reading.done():
-                break
-        # The answer is there and the task has not run since.
+            pair.server_node.driver._hear(pair.server_node.driver.engine.step)
         assert not reading.done()
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -182,8 +181,10 @@ async def test_cancelled_waiting_for_connections_loses_none(quic_pair, quic_conn
         dialled = pair.client_node.driver.connect(
             pair.server_node.address, pair.server_node.id, [b"test/1"]
         )
+        pair.client_node.driver._hear(pair.client_node.driver.engine.flush)
+        # Outside a turn of the driver, so that nobody who is woken has run since.
         while not pair.server_node.driver.incoming:
-            await asyncio.sleep(0)
+            pair.server_node.driver._hear(pair.server_node.driver.engine.step)
         first.cancel()
         async with asyncio.timeout(5):
             incoming = await second

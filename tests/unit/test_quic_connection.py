@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import logging
 
@@ -12,6 +13,7 @@ from aioiroh import _native
 from aioiroh.errors import (
     ApplicationClosedError,
     AuthenticationError,
+    BusyError,
     ConnectionTimeoutError,
     DatagramError,
     EndpointClosedError,
@@ -331,6 +333,66 @@ async def test_serve_cancels_its_handlers(quic_pair):
         assert sorted(ends) == [0, 4, 8]
         with pytest.raises(ValueError, match="limit"):
             await pair.server.serve(hang, limit=0)
+
+
+async def ask(connection, question=b"?"):
+    async with connection.open_bi() as stream:
+        await stream.write(question)
+        await stream.finish()
+        return await stream.read_all(limit=100)
+
+
+async def test_handlers_leave_nothing_behind_for_the_next(quic_pair):
+    mark = contextvars.ContextVar("mark", default="none")
+    async with quic_pair() as pair:
+        tasks = []
+
+        async def answer(stream):
+            tasks.append(asyncio.current_task())
+            question = await stream.read_all(limit=100)
+            await stream.write(mark.get().encode())
+            if question == b"mark":
+                mark.set("marked")
+            if question == b"cancel":
+                asyncio.current_task().cancel()
+
+        serving = asyncio.create_task(pair.server.serve(answer))
+        assert [await ask(pair.client) for _ in range(3)] == [b"none"] * 3
+        assert len(set(tasks)) == 1
+        assert await ask(pair.client, b"mark") == b"none"
+        assert await ask(pair.client) == b"none"
+        await ask(pair.client, b"cancel")
+        assert await ask(pair.client) == b"none"
+        assert len(set(tasks)) == 3
+        serving.cancel()
+
+
+async def test_slow_handlers_do_not_hold_up_others(quic_pair):
+    """Also when they come one after another, and when their tasks end."""
+    async with quic_pair() as pair:
+        release = asyncio.Event()
+        waiting = 0
+
+        async def answer(stream):
+            nonlocal waiting
+            if await stream.read_all(limit=100) == b"slow":
+                waiting += 1
+                await release.wait()
+            await stream.write(b"!")
+
+        serving = asyncio.create_task(pair.server.serve(answer, limit=21))
+        slow = [asyncio.create_task(ask(pair.client, b"slow")) for _ in range(20)]
+        while waiting < 20:
+            assert await ask(pair.client) == b"!"
+        assert await asyncio.gather(*(ask(pair.client) for _ in range(50))) == [b"!"] * 50
+        release.set()
+        assert await asyncio.gather(*slow) == [b"!"] * 20
+        # Few tasks stay to wait for more.
+        while sum(task.get_name().startswith("serve: ") for task in asyncio.all_tasks()) > 4:
+            await asyncio.sleep(0)
+        with pytest.raises(BusyError):
+            await pair.server.serve(answer)
+        serving.cancel()
 
 
 async def test_incoming_streams_end_with_the_connection(quic_pair):

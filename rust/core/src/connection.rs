@@ -29,6 +29,8 @@ pub struct Slot {
     pub(crate) streams: Streams,
     pub(crate) dirty: bool,
     pub(crate) closed: bool,
+    /// The handshake is complete, and the application has been told.
+    pub(crate) established: bool,
     pub(crate) held: bool,
     pub(crate) armed: Option<Instant>,
     early: bool,
@@ -46,6 +48,7 @@ impl Slot {
             streams: Streams::new(window),
             dirty: false,
             closed: false,
+            established: false,
             held: false,
             armed: None,
             early,
@@ -67,6 +70,16 @@ impl Slot {
         events.push(Event::Closed { conn: self.id, close });
     }
 
+    /// Hands on what the library has to tell, and serves the reads and native ends that it concerns.
+    pub(crate) fn tell(&mut self, now: Instant, events: &mut Vec<Event>) {
+        while let Some(event) = self.conn.poll() {
+            self.on_event(event, now, events);
+        }
+        if self.streams.pending() {
+            self.streams.serve(&mut self.conn, self.id, events);
+        }
+    }
+
     pub(crate) fn on_event(&mut self, event: Inner, now: Instant, events: &mut Vec<Event>) {
         let conn = self.id;
         match event {
@@ -78,6 +91,7 @@ impl Slot {
                 }
                 match identity(&self.conn) {
                     Some((peer, alpn)) => {
+                        self.established = true;
                         events.push(Event::Connected { conn, zero_rtt: self.early && !rejected, peer, alpn })
                     }
                     // TLS lets nobody through without a key and a protocol; if it did, we do not.

@@ -137,7 +137,8 @@ impl Sockets {
         Ok(local)
     }
 
-    /// Receives, fires timers and gives connections their turns.
+    /// Receives and fires timers. If that gives the application something to answer, connections have
+    /// their turns in the [`pump`](Self::pump) that must follow, else at once.
     pub fn step(&mut self, engine: &mut Engine, now: Instant) {
         let ready = self.ready.poll();
         let receive_until = Instant::now() + RECEIVE_BUDGET;
@@ -155,7 +156,11 @@ impl Sockets {
         }
         engine.collect_wakes();
         engine.expire(now);
-        self.pump(engine, now);
+        self.pump_until = Some(Instant::now() + PUMP_BUDGET);
+        engine.gather(now, self);
+        if !engine.has_events() {
+            self.pump(engine, now);
+        }
     }
 
     /// Gives connections that were called their turns.

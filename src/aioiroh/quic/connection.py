@@ -8,6 +8,7 @@ import warnings
 from asyncio import _get_running_loop
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
@@ -152,7 +153,7 @@ class Connection:
 
     async def _accept(self, direction: int) -> int:
         state = self.state
-        if _get_running_loop() is not state.loop:
+        if get_ident() != state.thread:
             state.driver.misused()
         while True:
             if state.driver.failed is not None:
@@ -175,8 +176,8 @@ class Connection:
     ) -> None:
         """Run `handler(stream)` for every bidirectional stream that the peer opens.
 
-        Each in a task and inside the stream's block, at most `limit` at once; further streams wait.
-        A handler that fails resets its stream and is logged. Returns when the connection ends
+        In tasks and inside the stream's block, at most `limit` at once; further streams wait. One task
+        may serve many streams, one after another: a handler must not let it be cancelled later. A handler that fails resets its stream and is logged. Returns when the connection ends
         (`close_reason` says why); handlers that still run are cancelled then.
         """
         await serve(self, handler, limit)

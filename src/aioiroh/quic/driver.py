@@ -1,9 +1,9 @@
 """Drives one native engine from one running event loop.
 
-The engine is a state machine with one pollable file descriptor. When that is readable the loop calls
-`step`, which receives, runs timers and sends; what the application asks for in between marks
-connections dirty, and one `flush` per turn of the loop sends it. Both return events, which a table
-dispatches.
+The engine is a state machine with one pollable file descriptor. When that is readable the driver has a
+turn: `step` receives, runs timers and returns events, which a table dispatches; tasks that waited for them
+go on (see `turn`); and `flush` sends what they said. What the application asks for at other times is
+flushed once in the next iteration of the loop.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import warnings
 from asyncio import _get_running_loop
 from collections.abc import Callable, Sequence
+from threading import get_ident
 from typing import Any, NoReturn
 from weakref import WeakSet
 
@@ -33,10 +34,14 @@ from aioiroh.quic.incoming import Incoming, IncomingQueue
 from aioiroh.quic.observer import Observer
 from aioiroh.quic.state import HANDLERS, ConnectionState
 from aioiroh.quic.transport import TransportConfig
+from aioiroh.quic.turn import Turns, Waiter
 
 __all__ = ["Driver"]
 
 logger = logging.getLogger("aioiroh.quic")
+
+_Call = Callable[[], Sequence[tuple[int, int, int, Any]]]
+"""A native call that returns events."""
 
 DRAIN_TIMEOUT = 3.0
 """Seconds that closing waits for peers to take note, at most."""
@@ -62,8 +67,11 @@ class Driver:
         max_incoming: int = MAX_INCOMING,
     ) -> None:
         self.loop = asyncio.get_running_loop()
+        self.thread = get_ident()
         self.engine = engine
+        self.turns = Turns(self.loop)
         self.scheduled = False
+        self._injected = False
         self.failed: EndpointFailedError | None = None
         self.closing = False
         self.observer: Observer | None = None
@@ -71,7 +79,7 @@ class Driver:
         self._shut = False
         self._connections: dict[int, ConnectionState] = {}
         self.incoming = IncomingQueue(self, max_incoming)
-        self._idle: list[asyncio.Future[None]] = []
+        self._idle: list[Waiter[None]] = []
         # Connections that were closed from here, whose peers may have missed it: while they drain,
         # whatever the peer sends is answered with the close. Others need not be waited for.
         self._parting: set[int] = set()
@@ -86,29 +94,47 @@ class Driver:
 
     def on_ready(self) -> None:
         """The engine has something to do: datagrams arrived or a timer is due."""
-        self._run(self.engine.step)
+        self._turn(self.engine.step)
 
     def touched(self) -> None:
-        """Something was asked of the engine: flush once in this turn of the loop."""
+        """Something was asked of the engine: flush once, at the end of this turn or soon."""
         if not self.scheduled:
+            self.check_loop()
             self.scheduled = True
-            self.loop.call_soon(self._flush)
+            if not self.turns.active:
+                self.loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self.scheduled = False
-        if self._shut:
-            return
-        while self._orphans:
-            with contextlib.suppress(_native.NativeError):
-                self._orphans.pop()()
-        self._run(self.engine.flush)
+        injected, self._injected = self._injected, False
+        self._turn(self.engine.step if injected else self.engine.flush)
 
-    def _run(self, turn: Callable[[], Sequence[tuple[int, int, int, Any]]]) -> None:
-        if self._shut:
-            return
+    def _turn(self, begin: _Call) -> None:
+        """A callback of the loop: what the engine says, what tasks make of it, what they answer."""
+        turns = self.turns
+        turns.active = True
         try:
+            if self._hear(begin) or self.scheduled:
+                turns.proceed()
+                self.scheduled = False
+                self._hear(self.engine.flush)
+            turns.proceed()
+        finally:
+            turns.active = False
+            if self.scheduled or turns.next:
+                self.loop.call_soon(self._flush)
+
+    def _hear(self, call: _Call) -> bool:
+        """Dispatch the events of one call; whether there were any."""
+        if self._shut:
+            return False
+        try:
+            while self._orphans:
+                with contextlib.suppress(_native.NativeError):
+                    self._orphans.pop()()
             connections = self._connections
-            for kind, conn, a, b in turn():
+            events = call()
+            for kind, conn, a, b in events:
                 if conn:
                     state = connections.get(conn)
                     if state is not None:
@@ -121,6 +147,8 @@ class Driver:
             self._fail(error)
             if isinstance(error, (KeyboardInterrupt, SystemExit)):
                 raise
+            return False
+        return bool(events)
 
     def _on_engine_event(self, kind: int, a: int, b: Any) -> None:
         match kind:
@@ -179,9 +207,8 @@ class Driver:
         self._connections.pop(state.native.id, None)
         self._parting.discard(state.native.id)
         if not self._parting:
-            for future in self._idle:
-                if not future.done():
-                    future.set_result(None)
+            for waiter in self._idle:
+                waiter.complete(None)
         if not self._connections:
             self._release()
 
@@ -305,6 +332,7 @@ class Driver:
         self.engine.inject(
             slot, source, data, destination=destination, segment_size=segment_size, ecn=ecn
         )
+        self._injected = True
         self.touched()
 
     def network_changed(self, local_ips: Sequence[str] | None = None) -> None:
@@ -325,6 +353,8 @@ class Driver:
 
     def check_loop(self) -> None:
         """Raise if this is the wrong loop, thread or process."""
+        if self.turns.active and get_ident() == self.thread:
+            return
         if _get_running_loop() is not self.loop:
             self.misused()
 
@@ -367,9 +397,8 @@ class Driver:
         for state in tuple(self._connections.values()):
             state.lose(reason)
         self.incoming.wake_all()
-        for future in self._idle:
-            if not future.done():
-                future.set_result(None)
+        for waiter in self._idle:
+            waiter.complete(None)
 
     # --- the end
 
@@ -391,15 +420,16 @@ class Driver:
                 for number, state in self._connections.items()
                 if state.alpn is not None and isinstance(state.lost, LocallyClosedError)
             }
-            self._flush()
+            # Inside a task: whoever is woken has to wait for the loop.
+            self._hear(self.engine.flush)
         try:
             if self._parting and not self._shut:
-                future: asyncio.Future[None] = self.loop.create_future()
-                self._idle.append(future)
+                waiter: Waiter[None] = Waiter(self.turns)
+                self._idle.append(waiter)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(timeout):
-                        await future
-                self._idle.remove(future)
+                        await waiter
+                self._idle.remove(waiter)
         finally:
             self._shutdown()
 

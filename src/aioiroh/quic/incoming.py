@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from aioiroh import _native
 from aioiroh.errors import ConnectionTimeoutError
+from aioiroh.quic.turn import Waiter
 
 if TYPE_CHECKING:
     from aioiroh.quic.connection import Connection
@@ -138,7 +138,7 @@ class IncomingQueue:
         self.taker: Callable[[Incoming], bool] | None = None
         """Gets each one at once, while events are dispatched; one that it does not take is queued."""
         self._queue: deque[Incoming] = deque()
-        self._takers: deque[asyncio.Future[None]] = deque()
+        self._takers: deque[Waiter[None]] = deque()
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -170,13 +170,13 @@ class IncomingQueue:
             self._driver.check()
             if self._queue:
                 return self._queue.popleft()
-            future: asyncio.Future[None] = self._driver.loop.create_future()
-            self._takers.append(future)
+            waiter: Waiter[None] = Waiter(self._driver.turns)
+            self._takers.append(waiter)
             try:
-                await future
+                await waiter
             except BaseException:
-                if future in self._takers:
-                    self._takers.remove(future)
+                if waiter in self._takers:
+                    self._takers.remove(waiter)
                 elif self._queue:
                     # Woken for one that is still there: somebody else shall have it.
                     self._wake()
@@ -194,9 +194,9 @@ class IncomingQueue:
 
     def _wake(self) -> None:
         while self._takers:
-            future = self._takers.popleft()
-            if not future.done():
-                future.set_result(None)
+            waiter = self._takers.popleft()
+            if not waiter.done():
+                waiter.complete(None)
                 return
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from asyncio import _get_running_loop
 from collections.abc import Callable, Generator
+from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -40,7 +40,7 @@ class Opening(Generic[S]):
 
     def __await__(self) -> Generator[Any, None, S]:
         state = self._connection.state
-        if _get_running_loop() is not state.loop:
+        if get_ident() != state.thread:
             state.driver.misused()
         while True:
             if state.lost is not None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from asyncio import _get_running_loop
 from collections.abc import Callable
+from threading import get_ident
 from typing import TYPE_CHECKING, Self
 
 from aioiroh import _native
@@ -12,6 +12,7 @@ from aioiroh.errors import BusyError, IncompleteReadError, ReadLimitError, Strea
 from aioiroh.quic.causes import stream_failure
 from aioiroh.quic.codes import checked_code
 from aioiroh.quic.rejected import REJECTED, EarlyDataRejected
+from aioiroh.quic.turn import Waiter
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -61,7 +62,7 @@ class RecvStream:
         self._native = state.native
         self._id = stream
         self._parked = b""
-        self._waiter: asyncio.Future[bytes | None] | None = None
+        self._waiter: Waiter[bytes | None] | None = None
         self._attached = False
         self._stopped = False
         self.ended = False
@@ -138,7 +139,7 @@ class RecvStream:
     def _take(self, n: int) -> bytes | None:
         """What a read of `n` bytes gets without waiting; None: await `_arrival`."""
         state = self._state
-        if _get_running_loop() is not state.loop:
+        if get_ident() != state.thread:
             state.driver.misused()
         if self._waiter is not None or self._attached:
             raise BusyError(_BUSY)
@@ -162,7 +163,7 @@ class RecvStream:
     async def readinto(self, buffer: Buffer) -> int:
         """Fill the start of a writable `buffer`; how many bytes, 0 at the end of the stream."""
         state = self._state
-        if _get_running_loop() is not state.loop:
+        if get_ident() != state.thread:
             state.driver.misused()
         if self._waiter is not None or self._attached:
             raise BusyError(_BUSY)
@@ -265,7 +266,7 @@ class RecvStream:
         """What a waiting read gets; None: it failed, and finds out why."""
         waiter = self._waiter
         if waiter is not None and not waiter.done():
-            waiter.set_result(data)
+            waiter.complete(data)
         elif data:
             # The reader was cancelled and has not run since.
             self._parked += data
@@ -282,7 +283,8 @@ class RecvStream:
         state = self._state
         if state.lost is not None:
             raise state.failure()
-        waiter: asyncio.Future[bytes | None] = state.loop.create_future()
+        state.driver.check_loop()
+        waiter: Waiter[bytes | None] = Waiter(state.driver.turns)
         self._waiter = waiter
         state.reading[self._id] = self
         try:
@@ -296,7 +298,7 @@ class RecvStream:
             raise self._reason()
         return data
 
-    def _withdraw(self, waiter: asyncio.Future[bytes | None]) -> None:
+    def _withdraw(self, waiter: Waiter[bytes | None]) -> None:
         """The reader was cancelled: keep what it did not see, else take the demand back."""
         if waiter.done() and not waiter.cancelled():
             self._parked = waiter.result() or b""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from asyncio import _get_running_loop
 from collections.abc import Callable
+from threading import get_ident
 from typing import TYPE_CHECKING, Self
 
 from aioiroh import _native
@@ -14,6 +14,7 @@ from aioiroh.quic.causes import stream_failure
 from aioiroh.quic.codes import checked_code
 from aioiroh.quic.rejected import REJECTED, EarlyDataRejected
 from aioiroh.quic.state import DROPPED
+from aioiroh.quic.turn import Waiter
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -61,8 +62,8 @@ class SendStream:
         self._id = stream
         self._phase = OPEN
         self._stop_code: int | None = None
-        self._blocked: asyncio.Future[None] | None = None
-        self._watchers: list[asyncio.Future[None]] | None = None
+        self._blocked: Waiter[None] | None = None
+        self._watchers: list[Waiter[None]] | None = None
         self._attached = False
         self.bytes_written = 0
         """Bytes accepted so far; after a cancelled `write` it says how far that came."""
@@ -94,7 +95,7 @@ class SendStream:
         BusyError: another task is writing.
         """
         state = self._state
-        if _get_running_loop() is not state.loop:
+        if get_ident() != state.thread:
             state.driver.misused()
         if self._blocked is not None or self._attached:
             raise BusyError(_BUSY)
@@ -127,10 +128,12 @@ class SendStream:
 
     async def _unblocked(self) -> None:
         state = self._state
-        self._blocked = future = state.loop.create_future()
+        state.driver.check_loop()
+        waiter: Waiter[None] = Waiter(state.driver.turns)
+        self._blocked = waiter
         state.writing[self._id] = self
         try:
-            await future
+            await waiter
         finally:
             self._blocked = None
             if state.writing.get(self._id) is self:
@@ -142,7 +145,7 @@ class SendStream:
         StreamClosedError: finished or reset before. BusyError: another task is writing.
         """
         state = self._state
-        if _get_running_loop() is not state.loop:
+        if get_ident() != state.thread:
             state.driver.misused()
         if self._phase != OPEN:
             raise StreamClosedError("the stream was finished or reset already")
@@ -220,16 +223,16 @@ class SendStream:
             raise self._failure(EarlyDataRejected())
         if state.lost is not None:
             raise state.failure()
-        future: asyncio.Future[None] = state.loop.create_future()
+        waiter: Waiter[None] = Waiter(state.driver.turns)
         if self._watchers is None:
             self._watchers = []
-        self._watchers.append(future)
+        self._watchers.append(waiter)
         state.sending[self._id] = self
         try:
-            await future
+            await waiter
         except BaseException:
-            if self._watchers is not None and future in self._watchers:
-                self._watchers.remove(future)
+            if self._watchers is not None and waiter in self._watchers:
+                self._watchers.remove(waiter)
             if not self._watchers and self._phase == OPEN:
                 state.sending.pop(self._id, None)
             raise
@@ -310,15 +313,14 @@ class SendStream:
 
     def wake(self) -> None:
         """The stream may take bytes again, or never will."""
-        if self._blocked is not None and not self._blocked.done():
-            self._blocked.set_result(None)
+        if self._blocked is not None:
+            self._blocked.complete(None)
 
     def settle(self) -> None:
         """Something about the stream's end changed."""
         watchers, self._watchers = self._watchers, None
-        for future in watchers or ():
-            if not future.done():
-                future.set_result(None)
+        for waiter in watchers or ():
+            waiter.complete(None)
 
     def on_acknowledged(self) -> None:
         self._phase = ACKNOWLEDGED

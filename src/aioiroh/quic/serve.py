@@ -1,46 +1,150 @@
-"""One task per stream of a connection."""
+"""Tasks that serve the streams of a connection.
+
+A task takes the next stream when it is done with one: making a task costs more than many an answer. A
+stream that nobody has taken yet is given to a task that waits for one, else to a new task.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
+from aioiroh import _native
 from aioiroh.aio import Tasks
-from aioiroh.errors import ConnectionLostError, StreamResetError, StreamStoppedError
+from aioiroh.errors import BusyError, ConnectionLostError, StreamResetError, StreamStoppedError
+from aioiroh.quic.state import BI
+from aioiroh.quic.streams import BiStream
+from aioiroh.quic.turn import Waiter
 
 if TYPE_CHECKING:
     from aioiroh.quic.connection import Connection
-    from aioiroh.quic.streams import BiStream
 
 __all__ = ["serve"]
 
 logger = logging.getLogger("aioiroh.quic")
 
+Handler = Callable[[BiStream], Awaitable[object]]
 
-async def serve(
-    connection: Connection, handler: Callable[[BiStream], Awaitable[object]], limit: int
-) -> None:
+MAX_IDLE = 4
+"""Tasks of one connection that wait for a stream; others end."""
+IN_A_ROW = 16
+"""Streams that a task serves before others on the loop have their turn."""
+
+
+async def serve(connection: Connection, handler: Handler, limit: int) -> None:
     """See `Connection.serve`."""
     if limit < 1:
         raise ValueError("limit must be at least 1")
-    tasks = Tasks("serve", limit=limit)
-    try:
-        async with tasks:
+    state = connection.state
+    if state.taker is not None:
+        raise BusyError("another task serves this connection")
+    workers = _Workers(connection, handler, limit)
+    async with workers.tasks:
+        state.taker = workers.distribute
+        workers.begin()
+        try:
+            await connection.closed()
+        finally:
+            state.taker = None
+            workers.ended = True
+
+
+class _Workers:
+    """The tasks that serve one connection."""
+
+    def __init__(self, connection: Connection, handler: Handler, limit: int) -> None:
+        self._connection = connection
+        self._state = connection.state
+        self._turns = connection.state.driver.turns
+        self._handler = handler
+        self._limit = limit
+        self._count = 0
+        self._idle: list[Waiter[BiStream]] = []
+        self.tasks = Tasks("serve")
+        self.ended = False
+
+    def begin(self) -> None:
+        """Have one task wait for the first stream, and look for those that are there."""
+        self._spawn(None)
+        self._turns.call(self.distribute)
+
+    def distribute(self) -> None:
+        """Find a task for the next stream, if there is one. Called inside a turn or by the loop.
+
+        It comes back for the one after that: until then the task may have taken it.
+        """
+        if self.ended or not (self._idle or self._count < self._limit):
+            return
+        stream = self._take()
+        if stream is None:
+            return
+        if self._idle:
+            self._idle.pop().complete(stream)
+        else:
+            self._spawn(stream)
+        self._turns.call(self.distribute)
+
+    def _spawn(self, stream: BiStream | None) -> None:
+        self._count += 1
+        self.tasks.spawn(self._work(stream), name="streams")
+
+    def _take(self) -> BiStream | None:
+        """The next stream that the peer has opened; without one an event will tell."""
+        state = self._state
+        try:
+            stream = state.native.accept(BI)
+        except _native.NativeError:
+            # The connection is over.
+            return None
+        if stream is None:
+            return None
+        # The peer may open another one in its place.
+        if not state.driver.scheduled:
+            state.driver.touched()
+        return BiStream(self._connection, stream)
+
+    async def _work(self, stream: BiStream | None) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        pristine = copy_context()
+        try:
             while True:
-                if tasks.full:
-                    await tasks.room()
-                tasks.spawn(_answer(handler, await connection.accept_bi()), name="stream")
-    except ConnectionLostError:
-        return
+                for _ in range(IN_A_ROW):
+                    if stream is None:
+                        stream = self._take()
+                    if stream is None:
+                        if len(self._idle) >= MAX_IDLE:
+                            return
+                        stream = await self._given()
+                    await self._answer(stream)
+                    stream = None
+                    # What a handler leaves behind must not reach the next one.
+                    if task.cancelling() or copy_context() != pristine:
+                        return
+                await asyncio.sleep(0)
+        finally:
+            self._count -= 1
+            self._turns.call(self.distribute)
 
+    async def _given(self) -> BiStream:
+        waiter: Waiter[BiStream] = Waiter(self._turns)
+        self._idle.append(waiter)
+        try:
+            return await waiter
+        except BaseException:
+            if waiter in self._idle:
+                self._idle.remove(waiter)
+            raise
 
-async def _answer(handler: Callable[[BiStream], Awaitable[object]], stream: BiStream) -> None:
-    try:
-        async with stream:
-            await handler(stream)
-    except (ConnectionLostError, StreamResetError, StreamStoppedError) as error:
-        # The peer went away or lost interest: nothing that this side could do better.
-        logger.debug("%r ended: %s", stream, error)
-    except Exception:
-        logger.exception("the handler of %r failed; the stream was reset", stream)
+    async def _answer(self, stream: BiStream) -> None:
+        try:
+            async with stream:
+                await self._handler(stream)
+        except (ConnectionLostError, StreamResetError, StreamStoppedError) as error:
+            # The peer went away or lost interest: nothing that this side could do better.
+            logger.debug("%r ended: %s", stream, error)
+        except Exception:
+            logger.exception("the handler of %r failed; the stream was reset", stream)

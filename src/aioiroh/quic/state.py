@@ -7,7 +7,6 @@ noticed when it goes away, and a waiting task is never collected under its own a
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from weakref import WeakSet
 from aioiroh import _native
 from aioiroh.errors import LocallyClosedError
 from aioiroh.quic.causes import Detail, connection_lost, loss_copy
+from aioiroh.quic.turn import Waiter
 
 if TYPE_CHECKING:
     from aioiroh.quic.driver import Driver
@@ -85,6 +85,8 @@ class ConnectionState:
         "send_reports",
         "sending",
         "stop_codes",
+        "taker",
+        "thread",
         "waiting",
         "writing",
     )
@@ -92,6 +94,9 @@ class ConnectionState:
     def __init__(self, driver: Driver, native: _native.Conn, peer: bytes | None) -> None:
         self.driver = driver
         self.loop = driver.loop
+        # Looking at the thread is cheaper than looking at its loop, which is done before waiting and
+        # before anything is sent.
+        self.thread = driver.thread
         self.native = native
         self.peer = peer
         self.alpn: bytes | None = None
@@ -112,28 +117,30 @@ class ConnectionState:
         self.stop_codes: dict[int, int] = {}
         self.receive_reports: dict[int, Callable[[], None]] = {}
         self.send_reports: dict[int, Callable[[], None]] = {}
-        self.waiting: dict[int, list[asyncio.Future[None]]] = {}
+        self.taker: Callable[[], None] | None = None
+        """Takes streams that the peer opens in both directions, as soon as they are there."""
+        self.waiting: dict[int, list[Waiter[None]]] = {}
 
     # --- waiting
 
     async def wait(self, topic: int) -> None:
         """Until `wake(topic)`. The caller looks again at what it waits for."""
-        future: asyncio.Future[None] = self.loop.create_future()
-        self.waiting.setdefault(topic, []).append(future)
+        self.driver.check_loop()
+        waiter: Waiter[None] = Waiter(self.driver.turns)
+        self.waiting.setdefault(topic, []).append(waiter)
         try:
-            await future
+            await waiter
         except BaseException:
-            futures = self.waiting.get(topic)
-            if futures is not None and future in futures:
-                futures.remove(future)
-                if not futures:
+            waiters = self.waiting.get(topic)
+            if waiters is not None and waiter in waiters:
+                waiters.remove(waiter)
+                if not waiters:
                     del self.waiting[topic]
             raise
 
     def wake(self, topic: int) -> None:
-        for future in self.waiting.pop(topic, ()):
-            if not future.done():
-                future.set_result(None)
+        for waiter in self.waiting.pop(topic, ()):
+            waiter.complete(None)
 
     # --- the end
 
@@ -228,6 +235,8 @@ class ConnectionState:
         self.driver.forget(self)
 
     def on_streams_opened(self, direction: int, _b: object) -> None:
+        if direction == BI and self.taker is not None:
+            self.driver.turns.call(self.taker)
         self.wake(ACCEPT + direction)
 
     def on_streams_available(self, direction: int, _b: object) -> None:

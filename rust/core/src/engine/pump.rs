@@ -47,6 +47,31 @@ impl Engine {
         }
     }
 
+    /// Tells what happened on connections that have something to do, and leaves sending to the next
+    /// [`pump`](Self::pump): what an application answers at once leaves in one datagram with the
+    /// acknowledgement of what it answers.
+    ///
+    /// Handshakes go on at once. An application that closes as soon as it has a connection would else
+    /// take the last message of the handshake with it.
+    pub fn gather(&mut self, now: Instant, output: &mut dyn Output) {
+        for _ in 0..self.dirty.len() {
+            let Some(index) = self.dirty.pop_front() else { return };
+            let Some(slot) = self.conns.get_mut(index).and_then(Option::as_mut) else { continue };
+            if !slot.established {
+                self.turn(index, now, output);
+                if output.exhausted() {
+                    return;
+                }
+                continue;
+            }
+            let events = &mut self.events;
+            match catch_unwind(AssertUnwindSafe(|| slot.tell(now, events))) {
+                Ok(()) => self.dirty.push_back(index),
+                Err(panic) => self.kill(index, panic_text(&*panic)),
+            }
+        }
+    }
+
     fn turn(&mut self, index: usize, now: Instant, output: &mut dyn Output) {
         let Some(mut slot) = self.conns.get_mut(index).and_then(Option::take) else { return };
         slot.dirty = false;
@@ -83,12 +108,7 @@ impl Engine {
         let mut parked = false;
         let mut drained = false;
         loop {
-            while let Some(event) = slot.conn.poll() {
-                slot.on_event(event, now, &mut self.events);
-            }
-            if slot.streams.pending() {
-                slot.streams.serve(&mut slot.conn, slot.id, &mut self.events);
-            }
+            slot.tell(now, &mut self.events);
             while quota > 0 {
                 let mtu = usize::from(slot.conn.current_mtu()).max(1);
                 let batch = self.batch.min(MAX_BATCH_BYTES / mtu).clamp(1, quota);

@@ -11,7 +11,7 @@ use aioiroh_core::{
 };
 use bytes::Bytes;
 
-use crate::world::{CLIENT, PERFECT, SERVER, World};
+use crate::world::{CLIENT, Nowhere, PERFECT, SERVER, World};
 
 fn world() -> World {
     World::new(1, PERFECT, Transport::default())
@@ -51,6 +51,80 @@ fn a_stream_carries_bytes_both_ways() {
     assert_eq!(answer, Some((Bytes::from_static(b"answer"), true)));
     let acked = |event: &Event| matches!(event, Event::Finished { .. }).then_some(());
     assert!(world.find(CLIENT, acked).is_some());
+}
+
+#[test]
+fn an_answer_leaves_in_one_datagram_with_the_acknowledgement() {
+    let mut world = world();
+    let (client, server) = world.connect();
+    world.run_for(Duration::from_secs(1));
+    world.answering = Some(server);
+    for _ in 0..20 {
+        let sent = world.nodes[SERVER].engine.router.stats.sent_datagrams;
+        world.nodes[CLIENT]
+            .engine
+            .call(client, |slot, _| {
+                let stream = slot.open(Dir::Bi).unwrap();
+                slot.write(stream, b"question");
+                slot.conn.send_stream(stream).finish().unwrap();
+                slot.read(stream, 100);
+            })
+            .unwrap();
+        world.run_until(Duration::from_secs(1), |world| {
+            let answered = |event: &Event| matches!(event, Event::Data { fin: true, .. }).then_some(());
+            world.find(CLIENT, answered).is_some()
+        });
+        assert_eq!(world.nodes[SERVER].engine.router.stats.sent_datagrams, sent + 1);
+    }
+}
+
+#[test]
+fn gathering_sends_nothing_of_an_established_connection() {
+    let mut world = world();
+    let (_, server) = world.connect();
+    world.run_for(Duration::from_secs(1));
+    let now = world.now;
+    let slot = world.nodes[SERVER].slot;
+    let engine = &mut world.nodes[SERVER].engine;
+    engine
+        .call(server, |slot, _| {
+            let stream = slot.open(Dir::Uni).unwrap();
+            slot.write(stream, b"data");
+        })
+        .unwrap();
+    engine.gather(now, &mut Nowhere);
+    assert!(engine.router.take(slot, 10).is_empty());
+    assert!(engine.has_work());
+    engine.pump(now, &mut Nowhere);
+    assert!(!engine.router.take(slot, 10).is_empty());
+    assert!(!engine.has_work());
+}
+
+#[test]
+fn who_closes_as_soon_as_he_has_a_connection_leaves_one_at_the_peer() {
+    let mut world = world();
+    let client = world.dial(false);
+    world.run_until(Duration::from_secs(5), |world| {
+        let knock = world.find(SERVER, |event| match event {
+            Event::Incoming { id, .. } => Some(*id),
+            _ => None,
+        });
+        if let Some(id) = knock {
+            let now = world.now;
+            world.nodes[SERVER].engine.accept(now, id, None, None, &mut Nowhere).unwrap().unwrap();
+        }
+        let connected = |event: &Event| matches!(event, Event::Connected { .. }).then_some(());
+        world.find(CLIENT, connected).is_some()
+    });
+    let now = world.now;
+    world.nodes[CLIENT].engine.close_connection(now, client, 7, Bytes::new()).unwrap();
+    world.run_for(Duration::from_secs(5));
+    let close = |event: &Event| match event {
+        Event::Closed { close, .. } => Some(close.clone()),
+        _ => None,
+    };
+    let expected = Close::Application { code: 7, reason: Bytes::new() };
+    assert_eq!(world.find(SERVER, close), Some(expected));
 }
 
 #[test]

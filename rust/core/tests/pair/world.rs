@@ -8,6 +8,7 @@ use std::{
 };
 
 use aioiroh_core::{
+    Dir,
     config::{Settings, Transport},
     engine::{Engine, Received},
     event::{ConnId, Event},
@@ -99,6 +100,8 @@ pub struct World {
     pub nodes: [Node; 2],
     /// Every datagram that was sent, when somebody wants them.
     pub capture: Option<Vec<Vec<u8>>>,
+    /// A connection of the server on which streams are answered before anything is sent.
+    pub answering: Option<ConnId>,
     flight: BinaryHeap<Reverse<Packet>>,
     serial: u64,
     pub delivered: u64,
@@ -138,6 +141,7 @@ impl World {
             link,
             nodes: [node(1, Vec::new()), node(2, vec![b"test".to_vec()])],
             capture: None,
+            answering: None,
             flight: BinaryHeap::new(),
             serial: 0,
             delivered: 0,
@@ -155,6 +159,16 @@ impl World {
             loop {
                 node.engine.collect_wakes();
                 node.engine.expire(self.now);
+                node.engine.gather(self.now, &mut Nowhere);
+                if let (SERVER, Some(conn)) = (from, self.answering) {
+                    let _ = node.engine.call(conn, |slot, _| {
+                        while let Some(stream) = slot.accept(Dir::Bi) {
+                            slot.read(stream, 100);
+                            slot.write(stream, b"answer");
+                            slot.conn.send_stream(stream).finish().unwrap();
+                        }
+                    });
+                }
                 node.engine.pump(self.now, &mut Nowhere);
                 if !node.engine.has_work() {
                     break;

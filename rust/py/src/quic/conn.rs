@@ -20,8 +20,8 @@ use pyo3::{
 use super::{
     ConnectionGone, StreamGone, StreamReset, StreamStopped,
     convert::{self, Address, Contiguous, call_error},
-    engine::Shared,
     events,
+    shared::Shared,
 };
 use crate::blob::{BlobReceiver, BlobSender};
 

@@ -1,178 +1,28 @@
 //! `Engine`: one endpoint, its sockets and its time.
 
-use std::{
-    net::IpAddr,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use aioiroh_core::{
     EcnCodepoint,
     config::{Settings, Transport as TransportSettings},
     engine::{Engine as Core, Received},
-    event::{ConnId, Event},
-    route::{Outgoing, Output, Sent, SlotId, Target},
+    route::{SlotId, Target},
 };
 use aioiroh_udp::{SocketOptions, Sockets};
 use bytes::{Bytes, BytesMut};
-use parking_lot::{Mutex, MutexGuard};
 use pyo3::{
-    exceptions::{PyOSError, PyRuntimeError, PyValueError},
+    exceptions::{PyOSError, PyValueError},
     prelude::*,
     types::{PyBytes, PyDict, PyTuple},
 };
 
 use super::{
-    EngineDead,
     conn::Conn,
     convert::{self, Address, Contiguous, call_error},
     events,
+    shared::Shared,
     transport::Transport,
 };
-
-/// No sockets: only virtual slots send.
-struct NoSockets;
-
-impl Output for NoSockets {
-    fn send(&mut self, _slot: SlotId, _outgoing: &Outgoing<'_>) -> Sent {
-        Sent::Lost(libc_enotsock())
-    }
-
-    fn exhausted(&mut self) -> bool {
-        false
-    }
-}
-
-const fn libc_enotsock() -> i32 {
-    88
-}
-
-/// Durations of steps, in classes of powers of two of a microsecond.
-#[derive(Default)]
-struct Histogram([u64; 24]);
-
-impl Histogram {
-    fn add(&mut self, duration: Duration) {
-        let micros = duration.as_micros() as u64;
-        let class = (64 - micros.leading_zeros() as usize).min(self.0.len() - 1);
-        self.0[class] += 1;
-    }
-}
-
-pub struct State {
-    pub core: Core,
-    sockets: Option<Sockets>,
-    steps: Histogram,
-}
-
-/// The engine and what its connections share.
-pub struct Shared {
-    state: Mutex<State>,
-    /// Connections whose objects went away while the engine was locked.
-    released: Mutex<Vec<ConnId>>,
-    clock: Option<Py<PyAny>>,
-    base: Instant,
-    process: u32,
-}
-
-impl Shared {
-    pub fn lock(&self) -> PyResult<MutexGuard<'_, State>> {
-        if self.process != std::process::id() {
-            return Err(EngineDead::new_err((
-                "this endpoint belongs to the parent process; make a new one after fork",
-            )));
-        }
-        Ok(self.state.lock())
-    }
-
-    /// Nobody holds this connection any more. Called by destructors, which may run at any moment,
-    /// also while this thread holds the lock.
-    pub fn release(&self, conn: ConnId) {
-        if self.process != std::process::id() {
-            return;
-        }
-        match self.state.try_lock() {
-            Some(mut state) => state.core.release(conn),
-            None => self.released.lock().push(conn),
-        }
-    }
-
-    fn step(&self, now: Instant) -> PyResult<Vec<Event>> {
-        let mut state = self.lock()?;
-        self.forget_released(&mut state);
-        Ok(state.step(now))
-    }
-
-    fn flush(&self, now: Instant) -> PyResult<Vec<Event>> {
-        let mut state = self.lock()?;
-        self.forget_released(&mut state);
-        Ok(state.flush(now))
-    }
-
-    fn forget_released(&self, state: &mut State) {
-        let released = std::mem::take(&mut *self.released.lock());
-        for conn in released {
-            state.core.release(conn);
-        }
-    }
-
-    pub fn now(&self, py: Python<'_>, given: Option<f64>) -> PyResult<Instant> {
-        let seconds = match (given, &self.clock) {
-            (Some(seconds), Some(_)) => seconds,
-            (None, Some(clock)) => clock.call0(py)?.extract(py)?,
-            (_, None) => return Ok(Instant::now()),
-        };
-        Duration::try_from_secs_f64(seconds)
-            .ok()
-            .and_then(|offset| self.base.checked_add(offset))
-            .ok_or_else(|| PyValueError::new_err("the clock must show a positive number of seconds"))
-    }
-}
-
-impl State {
-    pub fn with_output<T>(&mut self, f: impl FnOnce(&mut Core, &mut dyn Output) -> T) -> T {
-        match &mut self.sockets {
-            Some(sockets) => f(&mut self.core, sockets),
-            None => f(&mut self.core, &mut NoSockets),
-        }
-    }
-
-    fn sockets(&mut self) -> PyResult<(&mut Core, &mut Sockets)> {
-        match &mut self.sockets {
-            Some(sockets) => Ok((&mut self.core, sockets)),
-            None => Err(PyRuntimeError::new_err("the engine has no sockets (virtual time, or shut down)")),
-        }
-    }
-
-    fn step(&mut self, now: Instant) -> Vec<Event> {
-        let start = Instant::now();
-        match &mut self.sockets {
-            Some(sockets) => sockets.step(&mut self.core, now),
-            None => {
-                self.core.collect_wakes();
-                self.core.expire(now);
-                while self.core.has_work() {
-                    self.core.pump(now, &mut NoSockets);
-                }
-                self.core.pump(now, &mut NoSockets);
-            }
-        }
-        self.steps.add(start.elapsed());
-        self.core.take_events()
-    }
-
-    fn flush(&mut self, now: Instant) -> Vec<Event> {
-        match &mut self.sockets {
-            Some(sockets) => sockets.pump(&mut self.core, now),
-            None => {
-                self.core.collect_wakes();
-                self.core.pump(now, &mut NoSockets);
-            }
-        }
-        self.core.take_events()
-    }
-}
 
 /// One QUIC endpoint; see the stub file for its calls.
 #[pyclass(frozen, module = "aioiroh._native")]
@@ -228,14 +78,7 @@ impl Engine {
             None => Box::new(|| {}),
         };
         let core = Core::new(settings, signal).map_err(call_error)?;
-        Ok(Self(Arc::new(Shared {
-            released: Mutex::new(Vec::new()),
-            state: Mutex::new(State { core, sockets, steps: Histogram::default() }),
-            clock,
-            // A margin, so that simulated clocks may start at zero and the library may look back.
-            base: Instant::now() + Duration::from_secs(3600),
-            process: std::process::id(),
-        })))
+        Ok(Self(Arc::new(Shared::new(core, sockets, clock))))
     }
 
     fn public_key<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
@@ -505,8 +348,7 @@ impl Engine {
 
     /// Closes sockets and descriptors now.
     fn shutdown(&self) -> PyResult<()> {
-        let sockets = self.0.state.lock().sockets.take();
-        drop(sockets);
+        self.0.shutdown();
         Ok(())
     }
 

@@ -4,6 +4,7 @@ mod conn;
 mod convert;
 mod engine;
 mod events;
+mod shared;
 mod transport;
 
 use pyo3::{create_exception, exceptions::PyException, prelude::*};

@@ -1,0 +1,136 @@
+"""Turns of the driver: who goes on when, and how little leaves for it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from aioiroh.quic.turn import Turns, Waiter
+
+
+async def waiting(turns, log, name):
+    waiter = Waiter(turns)
+
+    async def wait():
+        try:
+            log.append((name, await waiter))
+        except asyncio.CancelledError:
+            log.append((name, "cancelled"))
+            raise
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    return waiter, task
+
+
+def turn(turns, *waiters):
+    turns.active = True
+    for waiter in waiters:
+        waiter.complete(1)
+    turns.proceed()
+    turns.active = False
+
+
+async def in_callback(function, *arguments):
+    """Outside any task, as a driver's turn is."""
+    done = asyncio.get_running_loop().create_future()
+
+    def call():
+        try:
+            function(*arguments)
+        except AssertionError as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    asyncio.get_running_loop().call_soon(call)
+    await done
+
+
+@pytest.mark.loops
+async def test_tasks_go_on_within_the_turn_in_order(loop_kind):
+    turns, log = Turns(asyncio.get_running_loop()), []
+    first, one = await waiting(turns, log, "first")
+    second, two = await waiting(turns, log, "second")
+
+    def check():
+        turn(turns, second, first)
+        assert log == [("second", 1), ("first", 1)]
+
+    await in_callback(check)
+    await asyncio.gather(one, two)
+
+
+@pytest.mark.loops
+async def test_outside_a_turn_tasks_go_on_soon(loop_kind):
+    turns, log = Turns(asyncio.get_running_loop()), []
+    waiter, task = await waiting(turns, log, "only")
+    waiter.complete(2)
+    waiter.complete(3)
+    assert log == []
+    await task
+    assert log == [("only", 2)]
+
+
+@pytest.mark.loops
+async def test_cancelled_tasks_see_nothing_else(loop_kind):
+    turns, log = Turns(asyncio.get_running_loop()), []
+    waiter, task = await waiting(turns, log, "only")
+    task.cancel()
+    assert waiter.cancelled()
+    await in_callback(turn, turns, waiter)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert log == [("only", "cancelled")]
+
+
+async def test_who_is_cancelled_within_the_turn_is_cancelled_although_completed():
+    turns, log = Turns(asyncio.get_running_loop()), []
+    waiter, victim = await waiting(turns, log, "victim")
+    before = Waiter(turns)
+
+    async def strike():
+        await before
+        assert waiter.done()
+        victim.cancel()
+
+    striker = asyncio.create_task(strike())
+    await asyncio.sleep(0)
+    await in_callback(turn, turns, before, waiter)
+    with pytest.raises(asyncio.CancelledError):
+        await victim
+    await striker
+    assert log == [("victim", "cancelled")]
+
+
+async def test_who_asks_after_the_completion_does_not_wait():
+    turns = Turns(asyncio.get_running_loop())
+    waiter = Waiter(turns)
+    waiter.complete("early")
+    assert await waiter == "early"
+
+
+async def test_two_requests_in_one_turn_leave_together(quic_pair):
+    """However many tasks go on in a turn, the engine sends once."""
+    async with quic_pair() as pair:
+
+        async def answer(stream):
+            await stream.write(await stream.read_all(limit=100))
+
+        serving = asyncio.create_task(pair.server.serve(answer))
+
+        async def ask():
+            for _ in range(20):
+                async with pair.client.open_bi() as stream:
+                    await stream.write(b"question")
+                    await stream.finish()
+                    assert await stream.read_all(limit=100) == b"question"
+
+        await ask()
+        engine = pair.client_node.driver.engine
+        before = engine.stats()["send_calls"]
+        await asyncio.gather(*(ask() for _ in range(30)))
+        # 600 requests; a call for each would be the failure that this is about.
+        assert engine.stats()["send_calls"] - before < 300
+        serving.cancel()
