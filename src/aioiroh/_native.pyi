@@ -476,13 +476,13 @@ class BlobSender:
 
     def allow(self, bytes: int) -> int:
         """Lets it send so many bytes more; gives how many are left. From the first call on it sends
-        no more than were allowed, and reports when they are spent and more wait."""
+        no more than were allowed."""
 
     @property
     def sent(self) -> int:
         """Bytes handed to the stream so far."""
 
     def poll(self) -> list[tuple[Any, ...]]:
-        """("started", i, size), ("progress", i, end offset), ("done", i), ("spent",), ("error", i,
-        kind, detail), ("end", 0); i counts the pushed responses. Kinds and details: changed (first chunk,
+        """("started", i, size), ("progress", i, end offset), ("done", i), ("error", i, kind,
+        detail), ("end", 0); i counts the pushed responses. Kinds and details: changed (first chunk,
         end chunk) or None; missing, lost: None; io: (errno, text, path or None); stopped: code."""

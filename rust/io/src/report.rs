@@ -29,8 +29,6 @@ pub enum Report {
     Done {
         item: u64,
     },
-    /// Sending: all that was allowed is gone, and more waits.
-    Spent,
     Error {
         item: u64,
         kind: &'static str,

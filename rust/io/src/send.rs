@@ -49,8 +49,6 @@ struct Gate {
     sent: u64,
     // Bytes that it may still hand over; none: as many as there are.
     allowance: Option<u64>,
-    // The application knows that the allowance is spent.
-    spent: bool,
     marks: VecDeque<(u64, Report)>,
     // The engine was told that nothing is there.
     starved: bool,
@@ -114,13 +112,12 @@ impl Sender {
         self.0.wake();
     }
 
-    /// Lets it hand over so many bytes more. From the first call on it hands over no more than were allowed, and
-    /// reports when they are spent and more wait. Gives what is left.
+    /// Lets it hand over so many bytes more. From the first call on it hands over no more than were allowed. Gives
+    /// what is left.
     pub fn allow(&self, bytes: u64) -> u64 {
         let mut gate = self.0.gate.lock();
         let left = gate.allowance.unwrap_or(0).saturating_add(bytes);
         gate.allowance = Some(left);
-        gate.spent = false;
         drop(gate);
         self.0.wake();
         left
@@ -359,9 +356,6 @@ impl StreamSource for Source {
             let allowed =
                 gate.allowance.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
             if allowed == 0 && !gate.out.is_empty() {
-                if !std::mem::replace(&mut gate.spent, true) {
-                    gate.reports.push(Report::Spent);
-                }
                 gate.starved = true;
                 return Next::Pending;
             }

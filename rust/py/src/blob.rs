@@ -432,7 +432,6 @@ fn reports(py: Python<'_>, reports: Vec<Report>) -> PyResult<Bound<'_, PyList>> 
             Report::Size { item, size } => ("size", item, size).into_pyobject(py)?,
             Report::Progress { item, bytes } => ("progress", item, bytes).into_pyobject(py)?,
             Report::Done { item } => ("done", item).into_pyobject(py)?,
-            Report::Spent => ("spent",).into_pyobject(py)?,
             Report::Error { item, kind, detail } => {
                 let detail = match detail {
                     Detail::None => py.None(),
