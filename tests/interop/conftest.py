@@ -61,13 +61,19 @@ def iroh_peer(require: Callable[[object, str], None]) -> Callable[..., RemotePee
     return _over_crates("iroh-peer", require)
 
 
+@pytest.fixture
+def peers(require: Callable[[object, str], None]) -> dict[str, Callable[..., RemotePeer]]:
+    """`iroh_peer` over each of the versions of iroh-blobs that we promise to work with."""
+    names = {"0.104": "iroh-peer", "0.103": "iroh-peer-103"}
+    return {version: _over_crates(name, require) for version, name in names.items()}
+
+
 @pytest.fixture(params=["0.104", "0.103"])
 def blobs_peer(
-    request: pytest.FixtureRequest, require: Callable[[object, str], None]
+    request: pytest.FixtureRequest, peers: dict[str, Callable[..., RemotePeer]]
 ) -> Callable[..., RemotePeer]:
-    """`iroh_peer` over each of the two versions of iroh-blobs that we promise to work with."""
-    name = "iroh-peer" if request.param == "0.104" else "iroh-peer-103"
-    return _over_crates(name, require)
+    """Those in turn."""
+    return peers[request.param]
 
 
 @pytest.fixture

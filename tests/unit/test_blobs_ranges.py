@@ -109,12 +109,6 @@ def test_boundaries_that_are_none(bad: tuple[int, ...]) -> None:
         ChunkRanges(bad)
 
 
-@given(st.lists(st.integers(0, 12), max_size=12).map(sorted))
-def test_repeated_boundaries_cancel(toggles: list[int]) -> None:
-    expected = {c for c in range(UNIVERSE) if sum(t <= c for t in toggles) % 2}
-    assert model(ChunkRanges.from_toggles(toggles)) == expected
-
-
 def test_constructors() -> None:
     assert ChunkRanges.bytes(0, 1000) == ChunkRanges((0, 1))
     assert ChunkRanges.bytes(1023, 1025) == ChunkRanges((0, 2))
@@ -225,10 +219,11 @@ def test_spans_are_bounded() -> None:
         writer = Writer()
         writer.raw(PREFIX)
         writer.count(entries)
-        for _ in range(entries):
+        for at in range(entries):
+            # Every other set starts later, because the same set must not come twice in a row.
             writer.u64(1)
             writer.count(widths)
-            writer.raw(b"\x01" * widths)
+            writer.raw((b"\x01", b"\x02")[at % 2] * widths)
         return writer.finish()
 
     decode_request(request(4, MAX_SPANS // 4))

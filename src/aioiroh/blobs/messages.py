@@ -203,7 +203,7 @@ def decode_body(kind: RequestKind, body: bytes) -> Request:
             hashes = tuple(Hash(reader.raw(HASH_SIZE)) for _ in range(count))
             return GetManyRequest(hashes, _read_seq(reader))
         case RequestKind.OBSERVE:
-            return ObserveRequest(Hash(reader.raw(HASH_SIZE)), _read_ranges(reader, MAX_SPANS)[0])
+            return ObserveRequest(Hash(reader.raw(HASH_SIZE)), _read_ranges(reader, MAX_SPANS))
 
 
 def _write_ranges(writer: postcard.Writer, ranges: ChunkRanges) -> None:
@@ -215,20 +215,19 @@ def _write_ranges(writer: postcard.Writer, ranges: ChunkRanges) -> None:
         last = boundary
 
 
-def _read_ranges(reader: postcard.Reader, limit: int) -> tuple[ChunkRanges, int]:
-    """The set, and how many widths it took.
-
-    Zero widths, which upstream no longer writes but long accepted, are spans without chunks.
-    """
-    count = reader.count(limit)
+def _read_ranges(reader: postcard.Reader, limit: int) -> ChunkRanges:
+    """A set of at most `limit` boundaries. As upstream from 0.104 on, only what its writer writes."""
     at = 0
-    toggles = []
-    for _ in range(count):
-        at += reader.u64()
+    boundaries = []
+    for place in range(reader.count(limit)):
+        width = reader.u64()
+        if place and not width:
+            raise DecodeError("a span of chunks has no width")
+        at += width
         if at > MAX_CHUNK:
             raise DecodeError("chunk ranges reach beyond 64 bits")
-        toggles.append(at)
-    return ChunkRanges.from_toggles(toggles), count
+        boundaries.append(at)
+    return ChunkRanges(boundaries)
 
 
 def _write_seq(writer: postcard.Writer, seq: ChunkRangesSeq) -> None:
@@ -241,14 +240,22 @@ def _write_seq(writer: postcard.Writer, seq: ChunkRangesSeq) -> None:
 
 
 def _read_seq(reader: postcard.Reader) -> ChunkRangesSeq:
+    """One set per blob, likewise only as it is written: each entry says something new."""
     entries = []
     at = 0
+    last = ChunkRanges.empty()
     spans_left = MAX_SPANS
-    for _ in range(reader.count(MAX_SPANS, size=2)):
-        at += reader.u64()
+    for place in range(reader.count(MAX_SPANS, size=2)):
+        distance = reader.u64()
+        if place and not distance:
+            raise DecodeError("two sets of chunks are for the same blob")
+        at += distance
         if at > MAX_CHUNK:
             raise DecodeError("blob indexes reach beyond 64 bits")
-        ranges, used = _read_ranges(reader, spans_left)
-        spans_left -= used
+        ranges = _read_ranges(reader, spans_left)
+        if ranges == last:
+            raise DecodeError("a set of chunks is repeated")
+        spans_left -= len(ranges.boundaries)
         entries.append((at, ranges))
+        last = ranges
     return ChunkRangesSeq(entries)

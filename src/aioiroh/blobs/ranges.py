@@ -73,24 +73,6 @@ class ChunkRanges:
             return _EMPTY
         return cls((start // CHUNK_SIZE, -(-end // CHUNK_SIZE)))
 
-    @classmethod
-    def from_toggles(cls, toggles: Iterable[int]) -> ChunkRanges:
-        """From boundaries in ascending order that may repeat: an even number of repeats cancels.
-
-        Linear in their number. Raises ValueError for descending or too large boundaries.
-        """
-        kept: list[int] = []
-        last = 0
-        for value in toggles:
-            if value < last or value > MAX_CHUNK:
-                raise ValueError("chunk boundaries must ascend and fit in 64 bits")
-            last = value
-            if kept and kept[-1] == value:
-                kept.pop()
-            else:
-                kept.append(value)
-        return _make(tuple(kept))
-
     # --- looking at them -------------------------------------------------------------------------
 
     @property

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import IncompleteBlobError
-from ..hash import Hash
+from aioiroh.errors import DecodeError
+
+from ..errors import IncompleteBlobError, NotFoundError
+from ..hash import HASH_SIZE, Hash
 from ..hashseq import MAX_HASH_SEQ_SIZE, HashSeq
+from ..ranges import CHUNK_SIZE, ChunkRanges
+from .reader import read_slowly
 
 if TYPE_CHECKING:
     from .interface import Store
 
-__all__ = ["read_hash_seq"]
+__all__ = ["KnownChildren", "read_hash_seq", "read_known_children"]
 
 _HASH_SEQS: weakref.WeakValueDictionary[Hash, HashSeq] = weakref.WeakValueDictionary()
 """Those in use, so that a hundred requests for a large one keep it in memory once."""
@@ -31,3 +36,50 @@ async def read_hash_seq(store: Store, hash: Hash) -> HashSeq:
         sequence = HashSeq.from_bytes(await store.read_bytes(hash, limit=MAX_HASH_SEQ_SIZE))
         _HASH_SEQS[hash] = sequence
     return sequence
+
+
+@dataclass(frozen=True, slots=True)
+class KnownChildren:
+    """As much of a hash sequence as is here.
+
+    `hashes` reaches to the last chunk that is `present`, with zeros where one is missing; if `is_end`,
+    nothing follows.
+    """
+
+    hashes: HashSeq
+    present: ChunkRanges
+    is_end: bool
+
+    def knows(self, child: int) -> bool:
+        """Whether the hash of this child is here."""
+        return child * HASH_SIZE // CHUNK_SIZE in self.present
+
+
+async def read_known_children(store: Store, hash: Hash) -> KnownChildren:
+    """The hash sequence in a store, or the chunks of it that are here.
+
+    NotFoundError: nothing of it is. Others as `read_hash_seq`.
+    """
+    status = await store.status(hash)
+    if status.is_complete:
+        return KnownChildren(await read_hash_seq(store, hash), ChunkRanges.all(), True)
+    handle = await store.handle(hash)
+    if handle is None or status.size is None or not status.present:
+        raise NotFoundError(f"the store has nothing of the hash sequence {hash}; ask for it")
+    if status.size_verified and status.size % HASH_SIZE:
+        raise DecodeError(
+            f"not a hash sequence: {status.size} bytes are no multiple of {HASH_SIZE}"
+        )
+    limit = min(status.size, MAX_HASH_SEQ_SIZE)
+    data = bytearray()
+    for start, end in status.present.spans():
+        begin = start * CHUNK_SIZE
+        stop = limit if end is None else min(end * CHUNK_SIZE, limit)
+        if begin >= stop:
+            break
+        data.extend(bytes(begin - len(data)))
+        data += await read_slowly(handle, begin, stop - begin)
+    # A size that is not proved may be no multiple.
+    del data[len(data) - len(data) % HASH_SIZE :]
+    is_end = status.size_verified and len(data) == status.size
+    return KnownChildren(HashSeq.from_bytes(data), status.present, is_end)

@@ -15,7 +15,7 @@ from ..errors import BlobTooLargeError, IncompleteBlobError, NotFoundError
 from ..messages import ErrorCode, GetManyRequest, GetRequest
 from ..ranges import ChunkRanges, chunk_count
 from ..store.interface import BlobStatus
-from ..store.sequences import read_hash_seq
+from ..store.sequences import KnownChildren, read_known_children
 from .plan import Item, Response
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ class _Outflow:
         self._stall_time = stall_time
         self._on_departure = on_departure
         self._response = Response(request)
+        self._children: KnownChildren | None = None
         self._sender = _native.BlobSender(store.worker.native)
         self._under_way: dict[int, Departure] = {}
         self._count = 0
@@ -147,6 +148,9 @@ class _Outflow:
                 continue
             pushed: list[tuple[_native.Blob, tuple[int, ...]]] = []
             for item in items:
+                if not self._knows(item):
+                    self._sender.push(pushed)
+                    return self._lacking()
                 handle = await self._store.handle(item.hash)
                 status = await self._store.status(item.hash)
                 if handle is None or not can_serve(item.ranges, status):
@@ -157,19 +161,33 @@ class _Outflow:
                 pushed.append((handle, item.ranges.boundaries))
             self._sender.push(pushed)
             if not items:
+                if not self._is_end():
+                    return self._lacking()
                 self._all_pushed = True
                 self._sender.finish()
             self._store.worker.touched()
 
     async def _learn(self) -> bool:
-        """Reads the children of the hash sequence; False if it is not here or is none."""
+        """Reads the children of the hash sequence; False if nothing of it is here or it is none."""
         assert isinstance(self._request, GetRequest)
         try:
-            children = await read_hash_seq(self._store, self._request.hash)
+            self._children = await read_known_children(self._store, self._request.hash)
         except (DecodeError, BlobTooLargeError, NotFoundError, IncompleteBlobError):
             return False
-        self._response.learn(children)
+        self._response.learn(self._children.hashes)
         return True
+
+    def _knows(self, item: Item) -> bool:
+        """Whether the hash of the item is more than a hole in the sequence."""
+        children = self._children
+        return children is None or item.index == 0 or children.knows(item.index - 1)
+
+    def _is_end(self) -> bool:
+        """Whether nothing that is asked for follows the last item."""
+        if self._children is None or self._children.is_end:
+            return True
+        known = 1 + len(self._children.hashes)
+        return all(end is not None and end <= known for _, end, _ in self._request.ranges.runs())
 
     def _lacking(self) -> None:
         if self._count:
