@@ -63,6 +63,7 @@ def main() -> int:
         sender = subprocess.Popen(
             [AIOIROH, "send", folder.name],
             cwd=here,
+            env={**os.environ, "XDG_STATE_HOME": scratch},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -56,7 +56,9 @@ class Process:
         """Starts the command; options are those of `Popen`, `env` is added to ours."""
         # The package that is tested, wherever the process runs.
         source = str(Path(aioiroh.__file__).parent.parent)
-        options["env"] = {**os.environ, **options.get("env", {}), "PYTHONPATH": source}
+        environment = {**os.environ, **options.get("env", {})}
+        path = [environment.get("PYTHONPATH_FIRST"), source]
+        options["env"] = {**environment, "PYTHONPATH": os.pathsep.join(filter(None, path))}
         return subprocess.Popen([*AIOIROH, *map(str, arguments)], **options)
 
     def _read(self, stream: Any, lines: list[str]) -> None:

@@ -14,7 +14,7 @@ there too; so upstream's programs reach the tests over loopback, and nothing els
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,13 @@ from remote_peer import RemotePeer
 
 
 @pytest.fixture(scope="session", autouse=True)
-def everything_is_isolated(isolated_network: None) -> None:
-    """Every test of this folder runs where only loopback exists."""
+def everything_is_isolated(
+    isolated_network: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Every test of this folder runs where only loopback exists, and remembers nothing of others."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
 
 
 def _binding(addr: str, bind: dict[str, Any]) -> dict[str, Any]:

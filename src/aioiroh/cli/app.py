@@ -50,13 +50,15 @@ def app() -> None:
 @app.command(
     epilog="""\b
 Examples:
-  aioiroh send photos               a folder
-  aioiroh send a.iso notes.txt      several things
-  aioiroh send . --once             this folder, to one receiver
-  aioiroh send photos | wl-copy     without a terminal, only the ticket is written
+  aioiroh send photos                    a folder
+  aioiroh send a.iso notes.txt           several things
+  aioiroh send . --once --timeout 600    this folder, to one receiver who comes within ten minutes
+  aioiroh send photos --qr               show the ticket as a QR code, too
+  aioiroh send photos | wl-copy          without a terminal, only the ticket is written
 
-Set IROH_SECRET to a secret key (64 hex digits or base32) to keep the same identity; with --bind and
-the same files the ticket stays the same, too."""
+\b
+Interrupted? The same command gives the same ticket again, and receivers go on where they were.
+IROH_SECRET in the environment (64 hex digits or base32) is used as the secret key if it is set."""
 )
 @click.argument(
     "paths",
@@ -66,22 +68,58 @@ the same files the ticket stays the same, too."""
     type=click.Path(exists=True, path_type=Path),
 )
 @click.option("--once", is_flag=True, help="End when one receiver has got everything.")
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    help="End when nobody has been here for so long. [default: never]",
+)
+@click.option(
+    "--new-ticket", is_flag=True, help="Make a new ticket; the earlier one of these paths is void."
+)
+@click.option(
+    "--qr",
+    is_flag=True,
+    callback=lambda _context, _parameter, wanted: options.codes(wanted),
+    help="Show the ticket as a QR code.",
+)
+@click.option(
+    "-c", "--clipboard", is_flag=True, help="Copy the receiver's command into the clipboard."
+)
 @options.bind
 @options.as_json
 @options.verbose
 def send(
-    paths: tuple[Path, ...], once: bool, bind: tuple[str, ...], as_json: bool, verbose: int
+    paths: tuple[Path, ...],
+    once: bool,
+    timeout: float | None,
+    new_ticket: bool,
+    qr: bool,
+    clipboard: bool,
+    bind: tuple[str, ...],
+    as_json: bool,
+    verbose: int,
 ) -> None:
     """Share files and folders.
 
     Hashes them where they are, prints a ticket, and serves until Ctrl-C. Whoever has the ticket can
-    fetch them meanwhile; do not change them as long.
+    fetch them meanwhile; do not change them as long. The same paths get the same ticket again.
     """
     from .display import choose_display
     from .run import run
     from .send import SendOptions, send
 
-    wanted = SendOptions(paths, bind=bind, secret=options.secret(), once=once, verbose=verbose)
+    wanted = SendOptions(
+        paths,
+        bind=bind,
+        secret=options.secret(),
+        new_ticket=new_ticket,
+        once=once,
+        timeout=timeout,
+        qr=qr,
+        clipboard=clipboard,
+        verbose=verbose,
+    )
     run(
         lambda display, interrupts: send(wanted, display, interrupts),
         choose_display(as_json=as_json, with_log=verbose >= 2),
@@ -191,3 +229,20 @@ def list_(
         choose_display(as_json=as_json, with_log=verbose >= 2),
         verbose=verbose,
     )
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  source <(aioiroh completion bash)                       in ~/.bashrc
+  source <(aioiroh completion zsh)                        in ~/.zshrc
+  aioiroh completion fish > ~/.config/fish/completions/aioiroh.fish"""
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Write what makes a shell complete this command."""
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(app, {}, "aioiroh", "_AIOIROH_COMPLETE").source())

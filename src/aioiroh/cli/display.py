@@ -10,22 +10,46 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Callable
-from typing import Any, Final, Self
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, Self
 
-__all__ = ["Bar", "Display", "JsonDisplay", "PlainDisplay", "choose_display", "visible"]
+__all__ = ["Bar", "Display", "JsonDisplay", "Part", "PlainDisplay", "choose_display", "visible"]
 
 JSON_INTERVAL: Final = 0.5
 """Seconds between two progress events of one bar."""
+
+
+MAX_PARTS: Final = 4
+"""Parts of one bar that are shown."""
+
+
+class Part(NamedTuple):
+    """A file that is on its way: its name, bytes done, size in bytes."""
+
+    name: str
+    done: int
+    size: int
+
+
+Parts = Callable[[], Sequence[Part]]
 
 
 class Bar:
     """Something that makes progress; this one is not shown. A context manager."""
 
     def update(
-        self, done: int, total: int | None = None, *, detail: str = "", **facts: object
+        self,
+        done: int,
+        total: int | None = None,
+        *,
+        detail: str = "",
+        parts: Parts | None = None,
+        **facts: object,
     ) -> None:
-        """`done` of `total` bytes (None: unknown). `detail` is for people, `facts` for programs."""
+        """`done` of `total` bytes (None: unknown). `detail` is for people, `facts` for programs.
+
+        `parts` is called when the files on their way are shown.
+        """
 
     def close(self) -> None:
         """It makes no more progress and is taken away."""
@@ -60,6 +84,10 @@ class Display:
     def bar(self, label: str, event: str | None = None, /, **facts: object) -> Bar:
         """A bar for people; for programs, events of the given name, if there is one."""
         return Bar()
+
+    def copy(self, text: str) -> bool:
+        """Puts `text` into the clipboard of whoever watches; False if nobody does."""
+        return False
 
     def failed(self, message: str, code: int) -> None:
         """The command ends with an error."""
@@ -116,12 +144,20 @@ class _JsonBar(Bar):
         self._event = event
         self._facts = facts
         self._pending: dict[str, Any] | None = None
+        self._parts: Parts | None = None
         self._next = 0.0
 
     def update(
-        self, done: int, total: int | None = None, *, detail: str = "", **facts: object
+        self,
+        done: int,
+        total: int | None = None,
+        *,
+        detail: str = "",
+        parts: Parts | None = None,
+        **facts: object,
     ) -> None:
         self._pending = {"bytes": done, "total_bytes": total, **facts}
+        self._parts = parts
         now = asyncio.get_running_loop().time()
         if now >= self._next:
             self._next = now + JSON_INTERVAL
@@ -132,6 +168,11 @@ class _JsonBar(Bar):
 
     def _emit(self) -> None:
         if self._pending is not None:
+            if self._parts is not None:
+                self._pending["in_flight"] = [
+                    {"name": part.name, "bytes": part.done, "total_bytes": part.size}
+                    for part in self._parts()[:MAX_PARTS]
+                ]
             self._display.event(self._event, **self._facts, **self._pending)
             self._pending = None
 

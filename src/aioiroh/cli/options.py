@@ -15,6 +15,7 @@ __all__ = [
     "addresses",
     "as_json",
     "bind",
+    "codes",
     "only",
     "secret",
     "ticket",
@@ -51,6 +52,15 @@ timeout = click.option(
     help="Give up when the sender does not answer for so long.",
 )
 verbose = click.option("-v", "--verbose", count=True, help="List the files; -vv: also write a log.")
+
+
+def codes(wanted: bool) -> bool:
+    """Whether QR codes are wanted; they need what is not always installed."""
+    from .showing import can_show_codes
+
+    if wanted and not can_show_codes():
+        raise click.UsageError("--qr needs the package segno: pip install 'aioiroh[qr]'")
+    return wanted
 
 
 def ticket(text: str) -> BlobTicket:

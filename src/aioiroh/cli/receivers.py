@@ -22,10 +22,13 @@ __all__ = ["Receiver", "Shared"]
 
 
 class Shared:
-    """The sizes of the blobs of a collection, by index: the hash sequence, metadata, then files."""
+    """The sizes of the blobs of a collection, by index: the hash sequence, metadata, then files,
+    and the names of those.
+    """
 
-    def __init__(self, root: Hash, sizes: Sequence[int]) -> None:
+    def __init__(self, root: Hash, sizes: Sequence[int], names: Sequence[str] = ()) -> None:
         self.root = root
+        self.names = names
         self.sizes = tuple(sizes)
         self.total = sum(self.sizes)
         # Nobody has to ask for empty files: then the names are all there is.
@@ -82,6 +85,17 @@ class Receiver:
     @property
     def total(self) -> int:
         return self._total + sum(answer.total for answer in self._answers.values())
+
+    @property
+    def in_flight(self) -> list[tuple[str, int, int]]:
+        """Name, bytes sent and size of each file that is on its way."""
+        shared = self._shared
+        return [
+            (shared.names[index - 2], done, shared.sizes[index])
+            for answer in self._answers.values()
+            for index, done in answer.under_way.items()
+            if index >= 2
+        ]
 
     def has_all(self, close_reason: BaseException | None) -> bool:
         """Whether the receiver got what it lacked and then closed the connection in good order."""

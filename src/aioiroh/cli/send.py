@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,19 +19,18 @@ from aioiroh.blobs import (
     FileStore,
     Imported,
     ImportProgress,
-    Provider,
     Store,
-    TransferEvent,
     import_paths,
 )
-from aioiroh.errors import LocallyClosedError
-from aioiroh.quic import Connection
+from aioiroh.errors import BindError
 
 from . import amounts
-from .display import Bar, Display
-from .failures import ExitCode
-from .receivers import Receiver, Shared
+from .desk import Desk
+from .display import Display
+from .failures import ExitCode, Failure
+from .remembered import Memory, remember
 from .run import Interrupts
+from .showing import qr_code
 
 __all__ = ["SendOptions", "send"]
 
@@ -43,42 +40,95 @@ MAX_NAMED: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class SendOptions:
-    """What was typed. `secret`: the endpoint's key; None: a new one."""
+    """What was typed. `secret`: the endpoint's key; None: the one of last time. `timeout`: seconds
+    without anybody after which it ends; None: never.
+    """
 
     paths: Sequence[Path]
     bind: Sequence[str] = ()
     secret: SecretKey | None = None
+    new_ticket: bool = False
     once: bool = False
+    timeout: float | None = None
+    qr: bool = False
+    clipboard: bool = False
     verbose: int = 0
 
 
 async def send(options: SendOptions, display: Display, interrupts: Interrupts) -> int:
-    """Shares the paths until it is interrupted, or with `once` until one receiver has all."""
-    stopped = False
+    """Shares the paths until it is interrupted, or ends by itself as the options say."""
     async with contextlib.AsyncExitStack() as stack:
-        # The store only keeps hashes of large files there, 1/256 of their size.
-        folder = tempfile.mkdtemp(prefix="aioiroh-send-")
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        store = await stack.enter_async_context(await FileStore.open(folder))
-        endpoint = await stack.enter_async_context(
-            Endpoint.bind(secret_key=options.secret, bind=options.bind or None)
+        memory = stack.enter_context(
+            remember(options.paths, options.secret, anew=options.new_ticket, display=display)
         )
+        store = await stack.enter_async_context(await FileStore.open(memory.folder / "store"))
         shared = await _import(store, options.paths, display)
         _list(shared, options, display)
-        desk = _Desk(store, shared, display)
+        endpoint = await stack.enter_async_context(await _bind(memory, options, display))
+        desk = Desk(store, shared, display)
         await stack.enter_async_context(Router(endpoint, {ALPN: desk}))
         ticket = BlobTicket(endpoint.addr, shared.root.hash, BlobFormat.HASH_SEQ)
+        _remember(memory, endpoint, ticket, display)
         _announce(ticket, shared, options, display)
         try:
-            await (desk.finished.wait() if options.once else asyncio.Event().wait())
+            return await _serve(desk, options, display)
         except asyncio.CancelledError:
             # Without --once there is no other way to end it.
             if options.once or interrupts.received != signal.SIGINT:
                 raise
-            stopped = True
-    if stopped:
-        display.note("Stopped.")
+    display.note("Stopped.")
     return ExitCode.OK
+
+
+async def _bind(memory: Memory, options: SendOptions, display: Display) -> Endpoint:
+    """An endpoint with the ports of last time, if they are free."""
+    known = memory.addresses(options.bind)
+    if known is not None:
+        try:
+            return await Endpoint.bind(secret_key=memory.secret, bind=known)
+        except BindError as error:
+            display.note(
+                f"The ports of last time are not free ({error}); so the ticket is another."
+            )
+    return await Endpoint.bind(secret_key=memory.secret, bind=options.bind or None)
+
+
+def _remember(memory: Memory, endpoint: Endpoint, ticket: BlobTicket, display: Display) -> None:
+    """Writes down what it takes to make this ticket again."""
+    if memory.hash is not None and memory.hash != str(ticket.hash):
+        display.note("The content is not that of last time, and so the ticket is another.")
+    memory.hash = str(ticket.hash)
+    memory.ports = {slot.host: slot.port for slot in endpoint.bound_sockets}
+    try:
+        memory.save()
+    except OSError as error:
+        display.note(f"Nothing can be remembered ({error}); next time the ticket is another.")
+
+
+async def _serve(desk: Desk, options: SendOptions, display: Display) -> int:
+    """Serves until one receiver has everything, if only one is to come, or nobody comes any more."""
+    done = asyncio.ensure_future(desk.finished.wait()) if options.once else None
+    left = (
+        None if options.timeout is None else asyncio.ensure_future(desk.nobody_for(options.timeout))
+    )
+    waits = [task for task in (done, left) if task is not None]
+    try:
+        if not waits:
+            await asyncio.Event().wait()
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waits:
+            task.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+    if desk.finished.is_set():
+        if left is not None and not options.once:
+            display.note("Nobody came any more.")
+        return ExitCode.OK
+    assert options.timeout is not None
+    raise Failure(
+        f"nobody has come for {amounts.duration(options.timeout)} and got everything",
+        ExitCode.NO_CONNECTION,
+    )
 
 
 async def _import(store: Store, paths: Sequence[Path], display: Display) -> Imported:
@@ -123,6 +173,10 @@ def _announce(ticket: BlobTicket, shared: Imported, options: SendOptions, displa
         display.result(f"aioiroh receive {ticket}\n")
     else:
         display.result(str(ticket))
+    if options.clipboard and display.copy(f"aioiroh receive {ticket}"):
+        display.note("It is in the clipboard, if your terminal allows that.")
+    if options.qr:
+        display.note(qr_code(str(ticket)))
     if display.is_interactive:
         until = "until one receiver has everything" if options.once else "until Ctrl-C"
         display.note(f"Keep this running; it serves {until}.")
@@ -133,101 +187,3 @@ def _few(names: Iterable[str]) -> str:
     shown = list(names)
     more = len(shown) - MAX_NAMED
     return ", ".join(shown[:MAX_NAMED]) + (f" and {more:,} more" if more > 0 else "")
-
-
-class _Desk:
-    """Serves everybody who comes, and shows how far each is."""
-
-    def __init__(self, store: Store, shared: Imported, display: Display) -> None:
-        self.finished = asyncio.Event()
-        """Set once a receiver has got everything."""
-        self._provider = Provider(store, on_transfer=self._on_transfer)
-        self._display = display
-        self._receivers: dict[int, _Served] = {}
-        sizes = {file.name: file.size for file in shared.files}
-        names = shared.collection.names
-        self._shared = Shared(
-            shared.root.hash,
-            [
-                shared.root.size,
-                len(shared.collection.metadata()),
-                *(sizes[name] for name in names),
-            ],
-        )
-
-    async def shutdown(self) -> None:
-        """Ends what is under way, so that receivers see a closed connection and no broken answer."""
-        await self._provider.shutdown()
-
-    async def accept(self, connection: Connection) -> None:
-        """Handles one connection."""
-        who = connection.remote_id.short()
-        paths = connection.paths.value
-        address = f"{paths[0].remote[0]}" if paths else "unknown"
-        facts: dict[str, object] = {
-            "receiver": str(connection.remote_id),
-            "connection": connection.stable_id,
-        }
-        self._display.event("connected", **facts, address=address)
-        served = _Served(Receiver(self._shared), f"{who} at {address}", facts, self._display)
-        self._receivers[connection.stable_id] = served
-        try:
-            await self._provider.accept(connection)
-        finally:
-            del self._receivers[connection.stable_id]
-            if served.ended(connection.close_reason):
-                self.finished.set()
-
-    def _on_transfer(self, event: TransferEvent) -> None:
-        served = self._receivers.get(event.source.connection)
-        if served is not None:
-            served.handle(event)
-
-
-class _Served:
-    """One connection on the display."""
-
-    def __init__(
-        self, receiver: Receiver, who: str, facts: dict[str, object], display: Display
-    ) -> None:
-        self._receiver = receiver
-        self._who = who
-        self._facts = facts
-        self._display = display
-        self._bar: Bar | None = None
-        self._begun = 0.0
-
-    def handle(self, event: TransferEvent) -> None:
-        receiver = self._receiver
-        if not receiver.handle(event):
-            return
-        if self._bar is None:
-            self._begun = asyncio.get_running_loop().time()
-            self._bar = self._display.bar(self._who, "progress", **self._facts)
-        self._bar.update(receiver.done, receiver.total)
-
-    def ended(self, reason: BaseException | None) -> bool:
-        """The connection is over; says whether the receiver got everything."""
-        receiver = self._receiver
-        complete = receiver.has_all(reason)
-        why = receiver.failure or reason
-        if why is None or isinstance(reason, LocallyClosedError):
-            why = "it was stopped here"
-        if self._bar is not None:
-            self._bar.close()
-            seconds = asyncio.get_running_loop().time() - self._begun
-            sent = amounts.size(receiver.done)
-            if complete:
-                took = amounts.duration(seconds)
-                self._display.note(f"{self._who} has got everything: {sent} in {took}.")
-            else:
-                total = amounts.size(receiver.total)
-                self._display.note(f"{self._who} left with {sent} of {total}: {why}.")
-        self._display.event(
-            "disconnected",
-            **self._facts,
-            complete=complete,
-            bytes=receiver.done,
-            reason=str(why),
-        )
-        return complete

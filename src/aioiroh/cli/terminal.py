@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any, Final
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID
-from rich.table import Column
+from rich.table import Column, Table
 from rich.text import Text
 
 from . import amounts
-from .display import Bar, Display, visible
+from .display import MAX_PARTS, Bar, Display, Parts, visible
 from .meter import Meter
+from .showing import clipboard_sequence
 
 __all__ = ["TerminalDisplay"]
 
 FRAME: Final = 0.1
 """Seconds between two pictures."""
+LABEL: Final = 28
+"""Columns for what a line is about."""
 SETTLED: Final = 0.5
 """Seconds after which there is something to say about the rate."""
 
@@ -42,7 +46,7 @@ class TerminalDisplay(Display):
         if self._progress is None:
             self._progress = _Bars(
                 SpinnerColumn(),
-                _Field("label", max_width=28),
+                _Field("label", max_width=LABEL),
                 BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=6)),
                 _Field("amount", justify="right", min_width=21),
                 _Field("rate", justify="right", min_width=11),
@@ -54,10 +58,16 @@ class TerminalDisplay(Display):
             )
             self._progress.start()
             self._tick()
-        task = self._progress.add_task("", total=None, label=label)
+        task = self._progress.add_task("", total=None, label=label, place=(0, 0))
+        self._progress.update(task, place=(task, 0))
         now = asyncio.get_running_loop().time()
         bar = self._bars[task] = TerminalBar(self, task, now)
         return bar
+
+    def copy(self, text: str) -> bool:
+        self._console.file.write(clipboard_sequence(text))
+        self._console.file.flush()
+        return True
 
     def failed(self, message: str, code: int) -> None:
         self._console.print(
@@ -85,13 +95,36 @@ class TerminalDisplay(Display):
             self._progress.update(
                 task, completed=bar.done, total=bar.total or None, **bar.describe(now)
             )
+            self._show_parts(self._progress, task, bar)
         self._progress.refresh()
         self._timer = loop.call_later(FRAME, self._tick)
 
+    def _show_parts(self, progress: Progress, task: TaskID, bar: TerminalBar) -> None:
+        """Lines below the bar for the files that are on their way; as many as there ever were."""
+        parts = bar.parts()[:MAX_PARTS] if bar.parts is not None else []
+        while len(bar.rows) < len(parts):
+            row = progress.add_task("", total=None, label="", place=(task, len(bar.rows) + 1))
+            bar.rows.append(row)
+        for number, row in enumerate(bar.rows):
+            if number >= len(parts):
+                progress.update(row, visible=False)
+                continue
+            part = parts[number]
+            progress.update(
+                row,
+                visible=True,
+                completed=part.done,
+                total=part.size or 1,
+                label=f"  {visible(shortened(part.name))}",
+                amount=f"{amounts.size(part.done)} of {amounts.size(part.size)}",
+            )
+
     def remove(self, task: TaskID) -> None:
         """The bar is no longer shown."""
-        if self._bars.pop(task, None) is not None and self._progress is not None:
-            self._progress.remove_task(task)
+        bar = self._bars.pop(task, None)
+        if bar is not None and self._progress is not None:
+            for row in (task, *bar.rows):
+                self._progress.remove_task(row)
             if not self._bars:
                 self.close()
 
@@ -104,15 +137,25 @@ class TerminalBar(Bar):
         self._task = task
         self.done = 0
         self.total: int | None = None
+        self.parts: Parts | None = None
+        self.rows: list[TaskID] = []
+        """Lines for the files on their way."""
         self._detail = ""
         self._begun = now
         self._meter = Meter(now)
 
     def update(
-        self, done: int, total: int | None = None, *, detail: str = "", **facts: object
+        self,
+        done: int,
+        total: int | None = None,
+        *,
+        detail: str = "",
+        parts: Parts | None = None,
+        **facts: object,
     ) -> None:
         self.done = done
         self.total = total
+        self.parts = parts
         self._detail = detail
 
     def close(self) -> None:
@@ -134,6 +177,11 @@ class TerminalBar(Bar):
         return {"amount": amount, "rate": amounts.rate(rate), "left": f"{left} left"}
 
 
+def shortened(name: str) -> str:
+    """The end of a long name, which tells more than its beginning."""
+    return name if len(name) <= LABEL - 2 else f"…{name[-(LABEL - 3) :]}"
+
+
 class _Margin:
     """Leaves room at the right for the `^C` of a terminal, which would begin another line."""
 
@@ -147,6 +195,10 @@ class _Margin:
 
 
 class _Bars(Progress):
+    def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
+        # The lines of a bar stay with it, whatever comes later.
+        return super().make_tasks_table(sorted(tasks, key=lambda task: task.fields["place"]))
+
     def get_renderable(self) -> RenderableType:
         return _Margin(super().get_renderable())
 

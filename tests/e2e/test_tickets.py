@@ -1,0 +1,190 @@
+"""What send remembers: the same paths get the same ticket, unless something stands against it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aioiroh.blobs import BlobTicket
+from commands import fill, tree
+
+Sending = Callable[..., Any]
+Receive = Callable[..., Any]
+Start = Callable[..., Any]
+
+
+def shared(sending: Sending, *arguments: object, **options: Any) -> tuple[str, str]:
+    """Shares for a moment; gives the ticket, and what was said."""
+    with sending(*arguments, **options) as sender:
+        sender.signal(signal.SIGINT)
+        sender.wait(0)
+        return sender.ticket, sender.err
+
+
+def port(ticket: str) -> int:
+    return BlobTicket.parse(ticket).addr.ip_addrs[0].port
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Path:
+    return fill(tmp_path / "here" / "album", {"a": b"a", "b/c": os.urandom(100_000)})
+
+
+def test_the_same_paths_get_the_same_ticket(
+    album: Path, tmp_path: Path, sending: Sending, receive: Receive
+) -> None:
+    ticket, _ = shared(sending, album)
+    # However they are typed, and in whatever order.
+    other = os.path.join("..", "here", "album")
+    with sending(other, cwd=album.parent) as sender:
+        assert sender.ticket == ticket
+        receive(ticket, "-o", tmp_path / "there")
+    assert tree(tmp_path / "there" / "album") == tree(album)
+    fill(tmp_path, {"x": b"x"})
+    both, _ = shared(sending, album, tmp_path / "x")
+    assert both != ticket
+    assert shared(sending, tmp_path / "x", album)[0] == both
+
+
+def test_a_killed_sender_comes_back_with_its_ticket(album: Path, sending: Sending) -> None:
+    with sending(album) as sender:
+        ticket = sender.ticket
+    assert shared(sending, album)[0] == ticket
+
+
+def test_other_content_is_another_ticket(album: Path, sending: Sending) -> None:
+    ticket, _ = shared(sending, album)
+    (album / "a").write_bytes(b"other")
+    again, said = shared(sending, album)
+    assert again != ticket
+    assert "The content is not that of last time" in said
+    assert BlobTicket.parse(again).addr == BlobTicket.parse(ticket).addr
+
+
+def test_new_ticket(album: Path, sending: Sending) -> None:
+    ticket, _ = shared(sending, album)
+    new, _ = shared(sending, album, "--new-ticket")
+    assert BlobTicket.parse(new).addr.id != BlobTicket.parse(ticket).addr.id
+    assert shared(sending, album)[0] == new
+
+
+def test_a_port_that_is_taken(album: Path, sending: Sending) -> None:
+    ticket, _ = shared(sending, album)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", port(ticket)))
+        other, said = shared(sending, album)
+    assert "The ports of last time are not free" in said
+    assert port(other) != port(ticket)
+    assert shared(sending, album)[0] == other
+
+
+def test_two_senders_of_the_same(
+    album: Path, tmp_path: Path, sending: Sending, receive: Receive
+) -> None:
+    with sending(album) as one, sending(album) as two:
+        assert "Another process is sharing the same" in two.err
+        assert one.ticket != two.ticket
+        receive(one.ticket, "-o", tmp_path / "1")
+        receive(two.ticket, "-o", tmp_path / "2")
+    assert shared(sending, album)[0] == one.ticket
+
+
+def test_a_secret_in_the_environment(album: Path, sending: Sending, state: Path) -> None:
+    secret = {"IROH_SECRET": "11" * 32}
+    ticket, _ = shared(sending, album)
+    given, _ = shared(sending, album, env=secret)
+    assert BlobTicket.parse(given).addr.id != BlobTicket.parse(ticket).addr.id
+    assert shared(sending, album, env=secret)[0] == given
+    # It is the environment's, and is not written down.
+    assert shared(sending, album)[0] == ticket
+    assert not any("11" * 32 in path.read_text("latin-1") for path in files(state))
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_what_is_remembered_is_private(album: Path, sending: Sending, state: Path) -> None:
+    with sending(album, umask=0):
+        keys = [path for path in files(state) if path.name == "key"]
+        assert len(keys) == 1
+        for path in (state / "aioiroh").rglob("*"):
+            if path.name in ("key", "state.json"):
+                assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(keys[0].parent.stat().st_mode) == 0o700
+        assert stat.S_IMODE((state / "aioiroh" / "send").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"[]", b'{"ports": {"x": 1, "::1": "y"}}'])
+def test_a_damaged_memory_is_no_obstacle(
+    album: Path, sending: Sending, state: Path, damage: bytes
+) -> None:
+    shared(sending, album)
+    for path in files(state):
+        if path.name in ("key", "state.json"):
+            path.write_bytes(damage)
+    ticket, _ = shared(sending, album)
+    assert shared(sending, album)[0] == ticket
+
+
+def test_a_state_folder_that_cannot_be_made(
+    album: Path, tmp_path: Path, sending: Sending, receive: Receive
+) -> None:
+    fill(tmp_path, {"file": b""})
+    with sending(album, env={"XDG_STATE_HOME": str(tmp_path / "file")}) as sender:
+        assert "Nothing can be remembered" in sender.err
+        receive(sender.ticket, "-o", tmp_path / "there")
+
+
+def test_what_is_only_for_once_is_cleared_away(album: Path, sending: Sending, state: Path) -> None:
+    with sending(album):
+        with sending(album) as second:
+            second.kill()
+        left = [path for path in (state / "aioiroh/send").iterdir() if "once-" in path.name]
+        assert len(left) == 1
+        with sending(album / "a"):
+            assert not left[0].exists()
+
+
+# --- other ends, other ways to hand over ----------------------------------------------------------
+
+
+def test_timeout_without_a_receiver(album: Path, start: Start) -> None:
+    done = start("send", "--bind", "127.0.0.1:0", album, "--timeout", "0.5").wait(4)
+    assert "nobody has come for 0.5 s" in done.err
+
+
+def test_timeout_after_receivers(
+    album: Path, tmp_path: Path, sending: Sending, receive: Receive
+) -> None:
+    with sending(album, "--timeout", "1.5") as sender:
+        receive(sender.ticket, "-o", tmp_path / "there")
+        sender.wait(0)
+    assert sender.err.endswith("Nobody came any more.\n")
+
+
+def test_qr(album: Path, sending: Sending) -> None:
+    with sending(album, "--qr") as sender:
+        sender.until(lambda: "▀" in sender.err and sender.err.endswith("█\n"), "code")
+    lines = [line for line in sender.err.splitlines() if set(line) <= set("█▀▄ ") and line]
+    assert len({len(line) for line in lines}) == 1
+    assert len(lines) in (len(lines[0]) // 2, len(lines[0]) // 2 + 1)
+
+
+def test_qr_without_what_it_needs(album: Path, tmp_path: Path, start: Start) -> None:
+    fill(tmp_path, {"modules/sitecustomize.py": b"import sys; sys.modules['segno'] = None\n"})
+    done = start("send", album, "--qr", env={"PYTHONPATH_FIRST": str(tmp_path / "modules")}).wait(2)
+    assert re.search(r"pip install 'aioiroh\[qr\]'", done.err)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(start: Start, shell: str) -> None:
+    assert "_AIOIROH_COMPLETE" in start("completion", shell).wait(0).out
