@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import functools
 import hashlib
 import os
 import shutil
@@ -73,7 +74,7 @@ class Program:
         """The profile, for crates that do not have it in their own Cargo.toml."""
         return {"inherits": INHERITS} if self.release else FAST_PROFILE
 
-    @property
+    @functools.cached_property
     def folder(self) -> Path:
         what = "-".join(filter(None, (self.name, CRATES.get(self.name))))
         digest = hashlib.sha256(_compiler() + repr(FAST_PROFILE).encode())
