@@ -18,6 +18,7 @@ from aioiroh.blobs import (
     Hash,
     HashAndFormat,
     HashSeq,
+    MemoryStore,
     get,
     get_bytes,
 )
@@ -44,10 +45,12 @@ class OurBlobs:
     def __init__(self) -> None:
         self.endpoint: Endpoint | None = None
         self.conns: dict[int, Connection] = {}
-        self.store: FileStore | None = None
+        self.store: FileStore | MemoryStore | None = None
 
     async def do_store(self, request: Request) -> dict[str, Any]:
-        self.store = await FileStore.open(request["path"])
+        """A store at `path`, else in memory."""
+        path = request.get("path")
+        self.store = MemoryStore() if path is None else await FileStore.open(path)
         return {}
 
     async def do_blob_add(self, request: Request) -> dict[str, Any]:
