@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from aioiroh import _native, blobs
+from aioiroh import blobs
 from aioiroh.blobs import (
     BlobFormat,
     BlobState,
@@ -26,7 +26,7 @@ from aioiroh.blobs import (
 from aioiroh.blobs.folders.exporting import export_collection
 from aioiroh.blobs.folders.placing import OnConflict
 from aioiroh.blobs.store.worker import DiskWorker
-from aioiroh.errors import BusyError, DecodeError
+from aioiroh.errors import DecodeError
 
 Stores = Callable[[], AbstractAsyncContextManager[MemoryStore | FileStore]]
 
@@ -81,7 +81,7 @@ async def test_what_is_not_there(opened: Stores, tmp_path: Path) -> None:
         with pytest.raises(OSError, match="nothing-here"):
             await store.add_file(tmp_path / "nothing-here")
         with pytest.raises(OSError, match="nothing-here"):
-            await store.add_many([tmp_path / "nothing-here"])
+            await store.add_files([tmp_path / "nothing-here"])
 
 
 async def test_the_empty_blob_is_always_there(opened: Stores) -> None:
@@ -99,7 +99,9 @@ async def test_files_are_read_where_they_are(opened: Stores, tmp_path: Path) -> 
         path.write_bytes(pattern(size))
     progress: list[tuple[int, int]] = []
     async with opened() as store:
-        added = await store.add_many(paths, lambda index, done: progress.append((index, done)))
+        added = await store.add_files(
+            paths, on_hashed=lambda index, done: progress.append((index, done))
+        )
         for size, file in zip(sizes, added, strict=True):
             assert (file.hash, file.size) == (Hash.of(pattern(size)), size)
             assert await store.read_bytes(file.hash, limit=size) == pattern(size)
@@ -115,7 +117,7 @@ async def test_many_files(opened: Stores, tmp_path: Path) -> None:
     for number, path in enumerate(paths):
         path.write_bytes(b"%d" % number)
     async with opened() as store:
-        added = await store.add_many(paths)
+        added = await store.add_files(paths)
         assert [file.hash for file in added] == [Hash.of(b"%d" % n) for n in range(300)]
 
 
@@ -232,32 +234,6 @@ async def test_a_cancelled_job(tmp_path: Path) -> None:
         assert (tmp_path / "copy").read_bytes() == b"x"
     finally:
         worker.release()
-
-
-# --- the file store's folder ----------------------------------------------------------------------
-
-
-async def test_the_folder_belongs_to_one_store(tmp_path: Path) -> None:
-    folder = tmp_path / "deep" / "folder"
-    async with await FileStore.open(folder):
-        with pytest.raises(BusyError):
-            await FileStore.open(folder)
-        assert folder.stat().st_mode & 0o777 == 0o700
-    assert not folder.exists()
-    folder.mkdir()
-    (folder / f"{Hash.EMPTY}.data").write_bytes(b"left by a process that died")
-    (folder / "mine").write_bytes(b"not the store's")
-    async with await FileStore.open(str(folder)):
-        assert sorted(os.listdir(folder)) == ["lock", "mine"]
-    assert os.listdir(folder) == ["mine"]
-
-
-async def test_the_lock_is_not_a_link(tmp_path: Path) -> None:
-    (tmp_path / "store").mkdir()
-    (tmp_path / "store" / "lock").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OSError):
-        await FileStore.open(tmp_path / "store")
-    assert not (tmp_path / "elsewhere").exists()
 
 
 # --- export ---------------------------------------------------------------------------------------
@@ -453,12 +429,15 @@ async def test_importing(opened: Stores, tmp_path: Path) -> None:
         assert len(empty.collection) == 0
 
 
-async def test_a_native_handle_of_a_changed_file(opened: Stores, tmp_path: Path) -> None:
+async def test_a_file_that_vanishes(opened: Stores, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(pattern(1000))
     async with opened() as store:
         hash = (await store.add_file(path)).hash
+        handle = await store.handle(hash)
         path.unlink()
-        assert isinstance(await store.handle(hash), _native.Blob)
+        assert handle is not None
         with pytest.raises(OSError):
+            handle.read(0, 1000)
+        with pytest.raises((OSError, blobs.NotFoundError)):
             await store.read_bytes(hash, limit=1000)

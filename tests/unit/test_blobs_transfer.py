@@ -294,6 +294,7 @@ async def test_files_to_files(quic_pair: Pairs, tmp_path: Path) -> None:
             # What was exported is still served, from where it is now.
             for path, hash in zip(paths, collection.hashes, strict=True):
                 assert await target.read_bytes(hash, limit=1 << 24) == path.read_bytes()
+        await target.destroy()
     assert not (target_directory / ".private").exists()
     mask = os.umask(0)
     os.umask(mask)

@@ -319,7 +319,7 @@ def test_an_exception_shows_both_sides(client):
         store.read_bytes(blobs.Hash(bytes(32)), limit=1)
     names = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
     assert names[0] == "test_an_exception_shows_both_sides"
-    assert names[-1] == "read_bytes"
+    assert "read_bytes" in names[1:]
 
 
 # --- garbage, forks, the end

@@ -13,6 +13,7 @@ from .errors import (
     ProviderBusyError,
     ProviderError,
     ProviderRefusedError,
+    StoreFormatError,
     UnsafeNameError,
     VerificationError,
 )
@@ -53,8 +54,17 @@ from .serving.access import (
     Verdict,
 )
 from .serving.provider import Limits, Provider
-from .store.files import FileStore
-from .store.interface import Added, BlobReader, BlobState, BlobStatus, BlobWriter, Store
+from .store.file.store import FileStore
+from .store.interface import (
+    Added,
+    BlobReader,
+    BlobState,
+    BlobStatus,
+    BlobWriter,
+    Finding,
+    ImportMode,
+    Store,
+)
 from .store.memory import MemoryStore
 from .ticket import BlobTicket
 
@@ -77,12 +87,14 @@ __all__ = [
     "ExportPlan",
     "Fate",
     "FileStore",
+    "Finding",
     "GetManyRequest",
     "GetRequest",
     "Got",
     "Hash",
     "HashAndFormat",
     "HashSeq",
+    "ImportMode",
     "ImportProgress",
     "Imported",
     "IncomingRequest",
@@ -103,6 +115,7 @@ __all__ = [
     "RequestKind",
     "Sizes",
     "Store",
+    "StoreFormatError",
     "Transfer",
     "TransferAborted",
     "TransferCompleted",

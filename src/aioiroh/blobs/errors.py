@@ -17,6 +17,7 @@ __all__ = [
     "ProviderBusyError",
     "ProviderError",
     "ProviderRefusedError",
+    "StoreFormatError",
     "UnsafeName",
     "UnsafeNameError",
     "VerificationError",
@@ -57,6 +58,10 @@ class NotFoundError(BlobsError, LookupError):
 
 class IncompleteBlobError(BlobsError, ValueError):
     """The store has only a part of the blob, and not all that was asked for; get the rest first."""
+
+
+class StoreFormatError(BlobsError, ValueError):
+    """A folder holds no store that this version can open. Nothing in it was changed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,17 @@ Everything above asks a `Network` and never the operating system, so that the sa
 virtual network under a virtual clock.
 """
 
+from aioiroh.net.boot import boot_id
 from aioiroh.net.interfaces import LocalAddress
 from aioiroh.net.port import Network, SlotHost, UdpOptions, UdpSlot
 from aioiroh.net.system import SystemNetwork
 
-__all__ = ["LocalAddress", "Network", "SlotHost", "SystemNetwork", "UdpOptions", "UdpSlot"]
+__all__ = [
+    "LocalAddress",
+    "Network",
+    "SlotHost",
+    "SystemNetwork",
+    "UdpOptions",
+    "UdpSlot",
+    "boot_id",
+]

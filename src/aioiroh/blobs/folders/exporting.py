@@ -17,7 +17,7 @@ from ..errors import ExportConflictError, IncompleteBlobError
 from ..hash import Hash
 from ..ranges import ChunkRanges
 from ..rangeseq import ChunkRangesSeq
-from ..store.hashing import hash_paths
+from ..store.hashing import hash_files, look_at
 from ..store.sequences import read_hash_seq
 from .beneath import Kind, Root
 from .names import HIDDEN, Demands, Parts, safe_paths
@@ -240,12 +240,8 @@ class _Comparison:
     async def _hash(
         self, places: Sequence[Parts], on_hashed: Callable[[int, int], None] | None
     ) -> None:
-        files = await hash_paths(
-            self._store.worker,
-            [self._root.path.joinpath(*parts) for parts in places],
-            self._outboard_path,
-            on_hashed,
-        )
+        there = await look_at([self._root.path.joinpath(*parts) for parts in places])
+        files = await hash_files(self._store.worker, there, self._outboard_path, on_hashed)
         for parts, file in zip(places, files, strict=True):
             self._found[parts] = file.hash
             if isinstance(file.outboard, Path):

@@ -124,7 +124,7 @@ async def import_paths(
         if on_progress is not None:
             on_progress(ImportProgress(seen, len(files), hashed, total))
 
-    added = await store.add_many([file.path for file in files], advanced)
+    added = await store.add_files([file.path for file in files], on_hashed=advanced)
     collection = Collection((file.name, blob.hash) for file, blob in zip(files, added, strict=True))
     sequence, metadata = collection.to_parts()
     kept = await store.add_bytes(metadata)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +14,7 @@ from aioiroh.aio import fan_out
 from .interface import OnHashed
 from .worker import DiskWorker, HashedFile
 
-__all__ = ["hash_paths"]
+__all__ = ["AT_ONCE", "FoundFile", "hash_files", "look_at"]
 
 SMALL_FILE: Final = 1024 * 1024
 """Files up to this many bytes are hashed many at a time."""
@@ -24,9 +26,32 @@ PAUSE: Final = 256
 """Files looked at before the loop gets its turn."""
 
 
-async def hash_paths(
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file to import, its index among all that are, and how it looked before it was read."""
+
+    path: Path
+    index: int
+    state: os.stat_result
+
+    @property
+    def size(self) -> int:
+        return self.state.st_size
+
+
+async def look_at(paths: Sequence[Path], first: int = 0) -> list[FoundFile]:
+    """The files at `paths`, numbered from `first` on. Raises OSError."""
+    found: list[FoundFile] = []
+    for index, path in enumerate(paths, first):
+        found.append(FoundFile(path, index, path.stat()))
+        if len(found) % PAUSE == 0:
+            await asyncio.sleep(0)
+    return found
+
+
+async def hash_files(
     worker: DiskWorker,
-    paths: Sequence[Path],
+    files: Sequence[FoundFile],
     outboard_path: Callable[[int], Path | None],
     on_hashed: OnHashed | None,
 ) -> list[HashedFile]:
@@ -34,45 +59,40 @@ async def hash_paths(
 
     Raises OSError, the first one.
     """
-    sizes: list[int] = []
-    for path in paths:
-        sizes.append(path.stat().st_size)
-        if len(sizes) % PAUSE == 0:
-            await asyncio.sleep(0)
     done: dict[int, HashedFile] = {}
 
-    def finished(index: int, file: HashedFile) -> None:
-        done[index] = file
+    def finished(at: int, hashed: HashedFile) -> None:
+        done[at] = hashed
         if on_hashed is not None:
-            on_hashed(index, file.size)
+            on_hashed(files[at].index, hashed.size)
 
     async def work(job: list[int]) -> None:
-        if sizes[job[0]] > SMALL_FILE:
-            [index] = job
-            target = outboard_path(sizes[index])
-            file = await worker.hash_file(
-                paths[index],
-                target,
-                None if on_hashed is None else lambda done: on_hashed(index, done),
+        first = files[job[0]]
+        if first.size > SMALL_FILE:
+            [at] = job
+            hashed = await worker.hash_file(
+                first.path,
+                outboard_path(first.size),
+                None if on_hashed is None else lambda bytes: on_hashed(first.index, bytes),
             )
-            finished(index, file)
+            finished(at, hashed)
         else:
             await worker.hash_files(
-                [paths[index] for index in job], lambda at, file: finished(job[at], file)
+                [files[at].path for at in job], lambda number, one: finished(job[number], one)
             )
 
-    await fan_out(AT_ONCE, _jobs(sizes), work)
-    return [done[index] for index in range(len(paths))]
+    await fan_out(AT_ONCE, _jobs(files), work)
+    return [done[at] for at in range(len(files))]
 
 
-def _jobs(sizes: Sequence[int]) -> Iterator[list[int]]:
-    """Indexes of files that are hashed together; every large one for itself."""
+def _jobs(files: Sequence[FoundFile]) -> Iterator[list[int]]:
+    """Positions of files that are hashed together; every large one for itself."""
     batch: list[int] = []
-    for index, size in enumerate(sizes):
-        if size > SMALL_FILE:
-            yield [index]
+    for at, file in enumerate(files):
+        if file.size > SMALL_FILE:
+            yield [at]
             continue
-        batch.append(index)
+        batch.append(at)
         if len(batch) == BATCH:
             yield batch
             batch = []

@@ -7,7 +7,15 @@ a browser) hands out a staging handle and moves the content when a writer commit
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+import os
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Sequence,
+)
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -31,6 +39,8 @@ __all__ = [
     "BlobState",
     "BlobStatus",
     "BlobWriter",
+    "Finding",
+    "ImportMode",
     "OnHashed",
     "Protect",
     "Store",
@@ -81,6 +91,32 @@ class Added:
     hash: Hash
     size: int
     tag: TempTag
+
+
+class ImportMode(Enum):
+    """What becomes of a file that is added to a store that outlives the process."""
+
+    REFERENCE = "reference"
+    """It is read where it is. If it changes, the store has the blob no more, and says so."""
+    COPY = "copy"
+    """The store has a copy of its own, by reference to the same blocks where the system can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a look at all of a blob's data found.
+
+    `before` is what the store said, `after` what is true. `problem` is None if they agree.
+    """
+
+    hash: Hash
+    before: BlobStatus
+    after: BlobStatus
+    problem: str | None = None
+
+    @property
+    def is_good(self) -> bool:
+        return self.problem is None
 
 
 class BlobReader(Protocol):
@@ -185,9 +221,15 @@ class Store(Protocol):
         """The native handle to read what is there; None if nothing is."""
         ...
 
-    def reader(self, hash: Hash) -> BlobReader:
-        """Positioned reads. Entering it raises NotFoundError, or IncompleteBlobError while the
-        size is not verified.
+    async def handles(self, hashes: Sequence[Hash]) -> list[Blob | None]:
+        """`handle` of each hash, in order; cheaper than one by one."""
+        ...
+
+    def reader(self, hash: Hash, *, wait: bool = False) -> BlobReader:
+        """Positioned reads. `wait`: reads wait for what is missing, as long as somebody brings it.
+
+        Entering it raises NotFoundError, or IncompleteBlobError while the size is not verified;
+        with `wait` it waits for both.
         """
         ...
 
@@ -199,27 +241,59 @@ class Store(Protocol):
         ...
 
     async def writer(self, hash: Hash, *, max_size: int) -> BlobWriter:
-        """A writer for a blob of at most `max_size` bytes. Several may be open at once."""
+        """A writer for a blob of at most `max_size` bytes. Several may be open at once.
+
+        ValueError: the blob is complete. OSError: the store cannot be written.
+        """
+        ...
+
+    async def writers(
+        self, hashes: Sequence[Hash], *, max_size: int
+    ) -> Sequence[BlobWriter | None]:
+        """`writer` for each hash, in order; None for what is complete. Cheaper than one by one."""
         ...
 
     async def add_bytes(self, data: Buffer, format: BlobFormat = BlobFormat.RAW) -> Added:
         """Adds a blob from memory."""
         ...
 
-    async def add_file(self, path: Path, on_hashed: OnHashed | None = None) -> Added:
-        """Adds a file, which must not change afterwards. Raises OSError."""
+    async def add_many(self, blobs: Iterable[Buffer]) -> list[Added]:
+        """`add_bytes` for each of many small blobs, in order, many at a time."""
         ...
 
-    async def add_many(
-        self, paths: Sequence[Path], on_hashed: OnHashed | None = None
+    async def add_stream(
+        self, pieces: AsyncIterable[Buffer], format: BlobFormat = BlobFormat.RAW
+    ) -> Added:
+        """Adds a blob that comes in pieces and need not fit into memory."""
+        ...
+
+    async def add_file(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        mode: ImportMode = ImportMode.REFERENCE,
+        on_hashed: OnHashed | None = None,
+    ) -> Added:
+        """Adds a file. A file that the store refers to and that has not changed since is not read
+        again. Raises OSError.
+        """
+        ...
+
+    async def add_files(
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        *,
+        mode: ImportMode = ImportMode.REFERENCE,
+        on_hashed: OnHashed | None = None,
     ) -> list[Added]:
         """`add_file` for each path, in order, several at once."""
         ...
 
-    async def stage(self, hash: Hash, directory: Path) -> Path:
-        """A file with all of a blob, on the file system of `directory`, for the caller to rename.
+    async def stage(self, hash: Hash, directory: Path, *, keep: bool = False) -> Path:
+        """A file with all of a blob, in `directory`, for the caller to rename.
 
-        The store gives away a file of its own if it can, else it writes one into `directory`.
+        It is a file of the store's own if possible, which the store then refers to (see `settle`);
+        with `keep` it is a copy, by reference to the same blocks where the system can.
         Raises NotFoundError or IncompleteBlobError.
         """
         ...
@@ -228,8 +302,27 @@ class Store(Protocol):
         """The file that `stage` gave is now at `path`; the store may read the blob there."""
         ...
 
+    def blobs(self) -> AsyncIterator[tuple[Hash, BlobStatus]]:
+        """Every blob, in no order. What comes or goes meanwhile may be there or not."""
+        ...
+
+    async def delete(self, hashes: Iterable[Hash]) -> int:
+        """Deletes blobs whatever names them, except those being written; gives their number."""
+        ...
+
+    def verify(self, hashes: Iterable[Hash] | None = None) -> AsyncIterator[Finding]:
+        """Reads all data of the blobs (None: of all) and compares with what the store says."""
+        ...
+
+    def repair(self, hashes: Iterable[Hash] | None = None) -> AsyncIterator[Finding]:
+        """As `verify`, and makes the store say what is true: damaged blobs become partial."""
+        ...
+
     async def collect_garbage(self, protect: Protect | None = None) -> int:
-        """Deletes what no tag, temporary tag or `protect` names; gives the number of blobs."""
+        """Deletes what no tag, temporary tag or `protect` names; gives the number of blobs.
+
+        May run while blobs are added, received and sent: those are spared.
+        """
         ...
 
     async def aclose(self) -> None:

@@ -1,13 +1,15 @@
-"""What the memory store and the file store share: a table of blobs in this process.
+"""What the memory store and the file store share: blobs as native handles in this process.
 
-A subclass says where received data go and how a blob becomes a file.
+A subclass says where blobs are kept between their uses, where received data go and how a blob
+becomes a file.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,85 +17,99 @@ from typing import TYPE_CHECKING, Self
 
 from aioiroh import _native
 from aioiroh.aio import Watch
-from aioiroh.errors import DecodeError
 
 from ..errors import BlobTooLargeError, IncompleteBlobError, NotFoundError
 from ..hash import BlobFormat, Hash, HashAndFormat
-from ..hashseq import MAX_HASH_SEQ_SIZE, HashSeq
 from ..ranges import ChunkRanges, chunk_count
-from .hashing import hash_paths
-from .interface import Added, BlobState, BlobStatus, OnHashed, Protect
-from .reader import PIECE, LocalReader, read_slowly
+from .garbage import Marking, sweep
+from .interface import Added, BlobState, BlobStatus, Finding, ImportMode, OnHashed, Protect
+from .reader import LocalReader, read_slowly
 from .tags import Tags, TempTag, TempTags
 from .worker import DiskWorker
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterable
+
     from typing_extensions import Buffer
 
-__all__ = ["Entry", "LocalStore", "LocalWriter", "write_file"]
+__all__ = ["Entry", "LocalStore", "LocalWriter", "handle_status"]
 
 
 @dataclass(slots=True)
 class Entry:
-    """One blob: a handle, or for complete ones in files what it takes to make one."""
+    """A blob that is in use: the handle that all its users share, and how many write."""
 
-    handle: _native.Blob | None = None
-    path: Path | None = None
-    size: int = 0
-    outboard: bytes | Path = b""
-    owned: bool = False
-    """Whether the file at `path` is the store's own, to be moved or deleted."""
+    handle: _native.Blob
     writers: int = 0
-
-    @property
-    def is_complete(self) -> bool:
-        return self.handle is None or self.handle.is_complete
-
-    def opened(self, hash: Hash) -> _native.Blob:
-        if self.handle is not None:
-            return self.handle
-        outboard = self.outboard
-        return _native.Blob.open(
-            bytes(hash),
-            str(self.path),
-            self.size,
-            str(outboard) if isinstance(outboard, Path) else outboard,
-        )
 
 
 class LocalStore(ABC):
     """See `Store` for the methods."""
 
-    def __init__(self) -> None:
-        self.tags = Tags()
+    def __init__(self, tags: Tags) -> None:
+        self.tags = tags
         self._temp = TempTags()
-        self._entries: dict[Hash, Entry] = {}
         self._watches: dict[Hash, tuple[Watch[BlobStatus], int]] = {}
         self._worker: DiskWorker | None = None
+        self._collecting = asyncio.Lock()
+        self._marking: Marking | None = None
 
     # --- what a subclass decides -----------------------------------------------------------------
 
     @abstractmethod
-    def _create(self, hash: Hash, max_size: int) -> Entry:
-        """An entry with a writable handle, for a blob that is about to arrive."""
+    async def statuses(self, hashes: Sequence[Hash]) -> list[BlobStatus]: ...
 
     @abstractmethod
-    def _outboard_path(self, size: int) -> Path | None:
-        """Where the outboard of an imported file of `size` bytes goes; None: into memory."""
+    async def handles(self, hashes: Sequence[Hash]) -> list[_native.Blob | None]: ...
 
     @abstractmethod
-    def _completed(self, entry: Entry) -> None:
-        """All of an entry has arrived, and nobody writes any more."""
+    async def writers(
+        self, hashes: Sequence[Hash], *, max_size: int
+    ) -> list[LocalWriter | None]: ...
 
     @abstractmethod
-    def _discard(self, entry: Entry) -> None:
-        """Frees what the store owns of a deleted entry."""
+    async def add_many(self, blobs: Iterable[Buffer]) -> list[Added]: ...
 
     @abstractmethod
-    async def stage(self, hash: Hash, directory: Path) -> Path: ...
+    async def add_stream(
+        self, pieces: AsyncIterable[Buffer], format: BlobFormat = BlobFormat.RAW
+    ) -> Added: ...
+
+    @abstractmethod
+    async def add_files(
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        *,
+        mode: ImportMode = ImportMode.REFERENCE,
+        on_hashed: OnHashed | None = None,
+    ) -> list[Added]: ...
+
+    @abstractmethod
+    async def stage(self, hash: Hash, directory: Path, *, keep: bool = False) -> Path: ...
 
     @abstractmethod
     async def settle(self, hash: Hash, path: Path) -> None: ...
+
+    @abstractmethod
+    def blobs(self) -> AsyncIterator[tuple[Hash, BlobStatus]]: ...
+
+    @abstractmethod
+    def verify(self, hashes: Iterable[Hash] | None = None) -> AsyncIterator[Finding]: ...
+
+    @abstractmethod
+    def repair(self, hashes: Iterable[Hash] | None = None) -> AsyncIterator[Finding]: ...
+
+    @abstractmethod
+    def _drop(self, hashes: Sequence[Hash]) -> int:
+        """Deletes blobs, at once, except those that are being written; gives their number."""
+
+    @abstractmethod
+    def _progressed(self, hash: Hash, entry: Entry) -> None:
+        """Verified pieces have arrived."""
+
+    @abstractmethod
+    def _left(self, hash: Hash, entry: Entry) -> None:
+        """The last writer of an entry has left."""
 
     # --- looking ----------------------------------------------------------------------------------
 
@@ -104,23 +120,11 @@ class LocalStore(ABC):
         return self._worker
 
     async def status(self, hash: Hash) -> BlobStatus:
-        return self._status(hash)
-
-    async def statuses(self, hashes: Sequence[Hash]) -> list[BlobStatus]:
-        return [self._status(hash) for hash in hashes]
-
-    def _status(self, hash: Hash) -> BlobStatus:
-        if hash == Hash.EMPTY:
-            return BlobStatus.complete(0)
-        entry = self._entries.get(hash)
-        if entry is None:
-            return BlobStatus.missing()
-        if entry.handle is None:
-            return BlobStatus.complete(entry.size)
-        return handle_status(entry.handle)
+        return (await self.statuses((hash,)))[0]
 
     async def observe(self, hash: Hash) -> AsyncIterator[BlobStatus]:
-        watch, users = self._watches.get(hash) or (Watch(self._status(hash)), 0)
+        status = await self.status(hash)
+        watch, users = self._watches.get(hash) or (Watch(status), 0)
         self._watches[hash] = watch, users + 1
         try:
             async for status in watch:
@@ -132,123 +136,100 @@ class LocalStore(ABC):
             else:
                 del self._watches[hash]
 
-    def _publish(self, hash: Hash) -> None:
+    def _publish(self, hash: Hash, handle: _native.Blob | None) -> None:
+        """Tells observers of a change; no handle: there is nothing any more."""
         watched = self._watches.get(hash)
         if watched is not None:
-            watched[0].set(self._status(hash))
+            watched[0].set(BlobStatus.missing() if handle is None else handle_status(handle))
 
     async def handle(self, hash: Hash) -> _native.Blob | None:
-        if hash == Hash.EMPTY:
-            return _native.Blob.from_bytes(b"")
-        entry = self._entries.get(hash)
-        return None if entry is None else entry.opened(hash)
+        return (await self.handles((hash,)))[0]
 
-    def reader(self, hash: Hash) -> LocalReader:
-        return LocalReader(self, hash)
+    def reader(self, hash: Hash, *, wait: bool = False) -> LocalReader:
+        return LocalReader(self, hash, wait)
 
     async def read_bytes(self, hash: Hash, *, limit: int) -> bytes:
+        handle, size = await self._complete(hash)
+        if size > limit:
+            raise BlobTooLargeError(f"blob {hash} has {size} bytes, over the limit of {limit}")
+        return await read_slowly(handle, 0, size)
+
+    async def _complete(self, hash: Hash) -> tuple[_native.Blob, int]:
+        """Handle and size of a complete blob. NotFoundError or IncompleteBlobError: it is not."""
         handle = await self.handle(hash)
         if handle is None:
             raise NotFoundError(f"the store has no blob {hash}; get or add it first")
-        status = handle_status(handle)
-        if not status.is_complete or status.size is None:
+        if not handle.is_complete or handle.size is None:
             raise IncompleteBlobError(f"the store has only a part of blob {hash}; get the rest")
-        if status.size > limit:
-            raise BlobTooLargeError(
-                f"blob {hash} has {status.size} bytes, over the limit of {limit}"
-            )
-        return await read_slowly(handle, 0, status.size)
+        return handle, handle.size
 
-    # --- writing ----------------------------------------------------------------------------------
+    # --- adding -----------------------------------------------------------------------------------
 
     async def writer(self, hash: Hash, *, max_size: int) -> LocalWriter:
-        if hash == Hash.EMPTY:
-            return LocalWriter(self, hash, Entry(_native.Blob.memory(bytes(hash), 0)))
-        entry = self._entries.get(hash)
-        if entry is None:
-            entry = self._entries[hash] = self._create(hash, max_size)
-        elif entry.is_complete:
+        [writer] = await self.writers((hash,), max_size=max_size)
+        if writer is None:
             raise ValueError(f"blob {hash} is complete; there is nothing to write")
-        return LocalWriter(self, hash, entry)
-
-    def _committed(self, hash: Hash, entry: Entry) -> None:
-        """A writer left. What holds nothing is forgotten, so that a failed get leaves no trace."""
-        handle = entry.handle
-        if entry.writers or handle is None or self._entries.get(hash) is not entry:
-            return
-        if handle.is_complete:
-            entry.size = handle.size or 0
-            self._completed(entry)
-        elif not handle.present:
-            del self._entries[hash]
-            self._discard(entry)
-        self._publish(hash)
+        return writer
 
     async def add_bytes(self, data: Buffer, format: BlobFormat = BlobFormat.RAW) -> Added:
-        handle = _native.Blob.from_bytes(data)
-        hash = Hash(handle.hash)
-        size = handle.size or 0
-        return self._added(hash, Entry(handle, size=size), size, format)
+        [added] = await self.add_many((data,))
+        return self._as(added, format)
 
-    async def add_file(self, path: Path, on_hashed: OnHashed | None = None) -> Added:
-        return (await self.add_many([path], on_hashed))[0]
+    def _as(self, added: Added, format: BlobFormat) -> Added:
+        if format is BlobFormat.RAW:
+            return added
+        held = Added(added.hash, added.size, self.hold(HashAndFormat(added.hash, format)))
+        added.tag.release()
+        return held
 
-    async def add_many(
-        self, paths: Sequence[Path], on_hashed: OnHashed | None = None
-    ) -> list[Added]:
-        absolute = [path.absolute() for path in paths]
-        files = await hash_paths(self.worker, absolute, self._outboard_path, on_hashed)
-        return [
-            self._added(
-                file.hash,
-                Entry(path=path, size=file.size, outboard=file.outboard),
-                file.size,
-                BlobFormat.RAW,
-            )
-            for path, file in zip(absolute, files, strict=True)
-        ]
+    async def add_file(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        mode: ImportMode = ImportMode.REFERENCE,
+        on_hashed: OnHashed | None = None,
+    ) -> Added:
+        return (await self.add_files([path], mode=mode, on_hashed=on_hashed))[0]
 
-    def _added(self, hash: Hash, entry: Entry, size: int, format: BlobFormat) -> Added:
-        tag = self._temp.add(HashAndFormat(hash, format))
-        old = self._entries.get(hash)
-        if hash != Hash.EMPTY and (old is None or not (old.is_complete or old.writers)):
-            self._entries[hash] = entry
-            self._publish(hash)
-            if old is not None:
-                self._discard(old)
-        return Added(hash, size, tag)
+    def _added(self, hash: Hash, size: int) -> Added:
+        return Added(hash, size, self.hold(HashAndFormat(hash)))
 
     # --- keeping and deleting ---------------------------------------------------------------------
 
     def hold(self, content: HashAndFormat) -> TempTag:
+        if self._marking is not None:
+            self._marking.spare(content)
         return self._temp.add(content)
 
-    async def collect_garbage(self, protect: Protect | None = None) -> int:
-        live: set[Hash] = set() if protect is None else set(await protect())
-        for content in (*(content for _, content in self.tags.list()), *self._temp):
-            live.add(content.hash)
-            if content.format is BlobFormat.HASH_SEQ:
-                live.update(await self._children(content.hash))
-        dead = [
-            hash for hash, entry in self._entries.items() if hash not in live and not entry.writers
-        ]
-        for hash in dead:
-            entry = self._entries.pop(hash)
-            self._discard(entry)
-            self._publish(hash)
-        return len(dead)
+    def _arrived(self, hash: Hash) -> None:
+        """A blob is complete: garbage collection that runs has not counted on it."""
+        if self._marking is not None:
+            whole = HashAndFormat(hash, BlobFormat.HASH_SEQ)
+            self._marking.spare(whole if whole in self._temp else HashAndFormat(hash))
 
-    async def _children(self, hash: Hash) -> HashSeq:
-        """What a hash sequence names, as far as it is here and is one."""
-        if not (await self.status(hash)).is_complete:
-            return HashSeq()
-        try:
-            return HashSeq.from_bytes(await self.read_bytes(hash, limit=MAX_HASH_SEQ_SIZE))
-        except (DecodeError, BlobTooLargeError):
-            return HashSeq()
+    def _spare_named(self, changes: dict[bytes, HashAndFormat | None]) -> None:
+        """Tags were set or deleted."""
+        if self._marking is not None:
+            for content in changes.values():
+                if content is not None:
+                    self._marking.spare(content)
+
+    async def delete(self, hashes: Iterable[Hash]) -> int:
+        return self._drop(tuple(hashes))
+
+    async def collect_garbage(self, protect: Protect | None = None) -> int:
+        async with self._collecting:
+            self._marking = Marking()
+            try:
+                if protect is not None:
+                    self._marking.live.update(await protect())
+                for content in (*(content for _, content in self.tags.list()), *self._temp):
+                    self._marking.spare(content)
+                return await sweep(self, self._marking, self._drop)
+            finally:
+                self._marking = None
 
     async def aclose(self) -> None:
-        self._entries.clear()
         for watch, _ in list(self._watches.values()):
             watch.close()
         if self._worker is not None:
@@ -270,8 +251,9 @@ class LocalStore(ABC):
 class LocalWriter:
     """See `BlobWriter`."""
 
+    __slots__ = ("_entry", "_hash", "_store", "handle")
+
     def __init__(self, store: LocalStore, hash: Hash, entry: Entry) -> None:
-        assert entry.handle is not None
         self._store = store
         self._hash = hash
         self._entry = entry
@@ -279,7 +261,8 @@ class LocalWriter:
         entry.writers += 1
 
     def advanced(self) -> None:
-        self._store._publish(self._hash)
+        self._store._progressed(self._hash, self._entry)
+        self._store._publish(self._hash, self.handle)
 
     async def __aenter__(self) -> Self:
         return self
@@ -291,7 +274,8 @@ class LocalWriter:
         traceback: TracebackType | None,
     ) -> None:
         self._entry.writers -= 1
-        self._store._committed(self._hash, self._entry)
+        if not self._entry.writers:
+            self._store._left(self._hash, self._entry)
 
 
 def handle_status(handle: _native.Blob) -> BlobStatus:
@@ -307,19 +291,3 @@ def handle_status(handle: _native.Blob) -> BlobStatus:
             present = present | ChunkRanges.chunks(last)
     state = BlobState.PARTIAL if present else BlobState.MISSING
     return BlobStatus(state, size, handle.size_verified, present)
-
-
-async def write_file(handle: _native.Blob, size: int, path: Path) -> None:
-    """Writes a complete blob to a new file."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-    file = os.open(path, flags, 0o666)
-    try:
-        for offset in range(0, size, PIECE):
-            left = memoryview(await read_slowly(handle, offset, min(PIECE, size - offset)))
-            while left:
-                left = left[os.write(file, left) :]
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    finally:
-        os.close(file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from .local import LocalStore
 
-__all__ = ["LocalReader", "read_slowly"]
+__all__ = ["PIECE", "LocalReader", "read_slowly", "write_file"]
 
 PIECE: Final = 256 * 1024
 """Bytes read before the loop gets its turn."""
@@ -44,16 +45,37 @@ async def read_slowly(handle: Blob, offset: int, n: int) -> bytes:
     return b"".join(parts)
 
 
+async def write_file(handle: Blob, size: int, path: Path) -> None:
+    """Writes a complete blob to a new file."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    file = os.open(path, flags, 0o666)
+    try:
+        for offset in range(0, size, PIECE):
+            left = memoryview(await read_slowly(handle, offset, min(PIECE, size - offset)))
+            while left:
+                left = left[os.write(file, left) :]
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(file)
+
+
 class LocalReader:
     """See `BlobReader`."""
 
-    def __init__(self, store: LocalStore, hash: Hash) -> None:
+    def __init__(self, store: LocalStore, hash: Hash, wait: bool) -> None:
         self._store = store
         self._hash = hash
+        self._wait = wait
         self._handle: Blob | None = None
         self._position = 0
 
     async def __aenter__(self) -> Self:
+        if self._wait:
+            async for status in self._store.observe(self._hash):
+                if status.size_verified:
+                    break
         handle = await self._store.handle(self._hash)
         if handle is None:
             raise NotFoundError(f"the store has no blob {self._hash}; get or add it first")
@@ -97,4 +119,18 @@ class LocalReader:
 
     async def read_at(self, offset: int, n: int) -> bytes:
         left = max(0, self.size - offset)
-        return await read_slowly(self._open, offset, left if n < 0 else min(n, left))
+        n = left if n < 0 else min(n, left)
+        if not self._wait:
+            return await read_slowly(self._open, offset, n)
+        return await self._read_when_there(offset, n)
+
+    async def _read_when_there(self, offset: int, n: int) -> bytes:
+        # The first status comes at once, the others as pieces arrive.
+        async for _ in self._store.observe(self._hash):
+            # The blob may have moved, from where it arrives to where it stays.
+            self._handle = await self._store.handle(self._hash) or self._open
+            try:
+                return await read_slowly(self._open, offset, n)
+            except IncompleteBlobError:
+                continue
+        raise IncompleteBlobError(f"the store was closed while blob {self._hash} was read")

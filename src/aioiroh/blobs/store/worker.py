@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from aioiroh import _native
 
@@ -20,6 +20,8 @@ from ..hash import Hash
 from ..ranges import ChunkRanges
 
 __all__ = ["DiskWorker", "HashedFile"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +213,20 @@ class DiskWorker:
     async def sync_files(self, paths: Sequence[Path]) -> None:
         """Waits until the content of the files is on the disk. Raises OSError."""
         await self._finished(self._native.sync_files([str(p) for p in paths]), None, None)
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Calls what blocks: in a thread, or at once where the loop has none beside it.
+
+        A cancellation waits for the end of the call.
+        """
+        if self._inline:
+            return function()
+        call = asyncio.ensure_future(asyncio.to_thread(function))
+        try:
+            return await asyncio.shield(call)
+        except asyncio.CancelledError:
+            await asyncio.wait((call,))
+            raise
 
     async def _finished(
         self, job: int, on_event: Callable[[str, Any], None] | None, path: str | None

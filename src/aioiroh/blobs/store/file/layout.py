@@ -1,0 +1,145 @@
+"""Where things are in the folder of a file store, and whose folder it is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from aioiroh.errors import BusyError
+
+from ...errors import StoreFormatError
+
+try:
+    import fcntl
+except ImportError:  # Windows: an open file cannot be deleted there, which is lock enough
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["APPLICATION", "VERSION", "Layout"]
+
+DATABASE: Final = "blobs.sqlite"
+LOCK: Final = "lock"
+DATA: Final = "data"
+TEMP: Final = "temp"
+VERSION: Final = 1
+"""Of the layout, as a number in the database; see docs/store.md."""
+APPLICATION: Final = 0x61696F42
+"""Marks the database as one of ours: "aioB"."""
+
+
+class Layout:
+    """The paths of one store, and the lock that keeps other processes out.
+
+    Data are in 256 folders by the first byte of the hash, so that no folder gets too long.
+    """
+
+    def __init__(self, folder: Path, lock: int) -> None:
+        """Not for direct use; see `take`."""
+        self.folder = folder
+        self._lock = lock
+        self._number = 0
+        self._shards: set[int] = set()
+
+    @classmethod
+    def take(cls, folder: Path) -> Layout:
+        """Makes the folder if need be, and locks it.
+
+        BusyError: another store has it. StoreFormatError: it holds something else, and stays as it
+        is. OSError: it cannot be made or written.
+        """
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check(folder)
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        lock = os.open(folder / LOCK, flags, 0o600)
+        try:
+            if fcntl is not None:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise BusyError(
+                f"the store in {folder} is in use by another process; end that one, or choose "
+                "another folder"
+            ) from None
+        except BaseException:
+            os.close(lock)
+            raise
+        return cls(folder, lock)
+
+    def release(self) -> None:
+        """Lets others have the folder; may be called again."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    @property
+    def database(self) -> Path:
+        return self.folder / DATABASE
+
+    def data(self, hash: bytes) -> Path:
+        """The file for the data of a blob, if they are in one."""
+        return self._shard(hash) / f"{hash.hex()}.data"
+
+    def outboard(self, hash: bytes) -> Path:
+        """The file for the outboard of a blob, if it is in one."""
+        return self._shard(hash) / f"{hash.hex()}.outboard"
+
+    def _shard(self, hash: bytes) -> Path:
+        folder = self.folder / DATA / f"{hash[0]:02x}"
+        if hash[0] not in self._shards:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            self._shards.add(hash[0])
+        return folder
+
+    def shards(self) -> list[Path]:
+        """The folders that have data."""
+        return sorted((self.folder / DATA).iterdir())
+
+    def temp(self) -> Path:
+        """A new name for a file that is not yet, or no more, part of the store."""
+        return self.folder / TEMP / str(self.number())
+
+    def number(self) -> int:
+        """A number that was not used for a name before."""
+        self._number += 1
+        return self._number
+
+    def prepare(self) -> None:
+        """Makes the folders, and deletes what a process that died had not finished."""
+        for name in (DATA, TEMP):
+            (self.folder / name).mkdir(mode=0o700, exist_ok=True)
+        for name in os.listdir(self.folder / TEMP):
+            (self.folder / TEMP / name).unlink()
+
+    def destroy(self) -> None:
+        """Deletes what is the store's, and the folder if nothing else is in it."""
+        for name in (DATA, TEMP):
+            for where, _, files in os.walk(self.folder / name, topdown=False):
+                for file in files:
+                    os.unlink(os.path.join(where, file))
+                os.rmdir(where)
+        for name in (f"{DATABASE}-wal", f"{DATABASE}-shm", DATABASE, LOCK):
+            (self.folder / name).unlink(missing_ok=True)
+        if not os.listdir(self.folder):
+            self.folder.rmdir()
+
+
+def _check(folder: Path) -> None:
+    """StoreFormatError unless there is a store of a version that we know, or nothing."""
+    names = os.listdir(folder)
+    if DATABASE not in names:
+        if set(names) - {LOCK}:
+            raise StoreFormatError(f"{folder} is neither empty nor a store; choose another folder")
+        return
+    with (folder / DATABASE).open("rb") as file:
+        head = file.read(100)
+    if not head and DATA not in names:
+        return  # a process died while it made the store
+    # The file format of SQLite: the user's version at 60, the application's number at 68.
+    if not head.startswith(b"SQLite format 3") or head[68:72] != APPLICATION.to_bytes(4, "big"):
+        raise StoreFormatError(f"{folder / DATABASE} is not of a store; choose another folder")
+    version = int.from_bytes(head[60:64], "big")
+    if not 1 <= version <= VERSION:
+        raise StoreFormatError(
+            f"the store in {folder} has layout version {version}, and this program knows only up to "
+            f"{VERSION}; use a newer program"
+        )
