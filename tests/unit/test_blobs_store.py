@@ -441,3 +441,17 @@ async def test_a_file_that_vanishes(opened: Stores, tmp_path: Path) -> None:
             handle.read(0, 1000)
         with pytest.raises((OSError, blobs.NotFoundError)):
             await store.read_bytes(hash, limit=1000)
+
+
+async def test_what_a_receiver_has_verified(opened: Stores) -> None:
+    data = [b"%d" % number for number in range(120)]
+    async with opened() as store:
+        await store.put_verified([(Hash.of(one), one) for one in data])
+        statuses = await store.statuses([Hash.of(one) for one in data])
+        assert statuses == [BlobStatus.complete(len(one)) for one in data]
+        # Another writer of the same blob is not disturbed, and the data are kept if it leaves.
+        writer = await store.writer(Hash.of(b"more"), max_size=10)
+        async with writer:
+            await store.put_verified([(Hash.of(b"more"), b"more"), (Hash.EMPTY, b"")])
+        handles = await store.handles([Hash.of(b"more"), Hash.EMPTY, Hash.of(b"nothing")])
+        assert [handle and handle.read(0, 10) for handle in handles] == [b"more", b"", None]

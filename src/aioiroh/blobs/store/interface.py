@@ -253,6 +253,12 @@ class Store(Protocol):
         """`writer` for each hash, in order; None for what is complete. Cheaper than one by one."""
         ...
 
+    async def put_verified(self, blobs: Sequence[tuple[Hash, bytes]]) -> None:
+        """Adds small blobs that a native receiver has verified: at most 16 KiB each, which are not
+        hashed again. Nothing holds them but what holds their parent. Raises OSError.
+        """
+        ...
+
     async def add_bytes(self, data: Buffer, format: BlobFormat = BlobFormat.RAW) -> Added:
         """Adds a blob from memory."""
         ...

@@ -68,6 +68,9 @@ class LocalStore(ABC):
     ) -> list[LocalWriter | None]: ...
 
     @abstractmethod
+    async def put_verified(self, blobs: Sequence[tuple[Hash, bytes]]) -> None: ...
+
+    @abstractmethod
     async def add_many(self, blobs: Iterable[Buffer]) -> list[Added]: ...
 
     @abstractmethod

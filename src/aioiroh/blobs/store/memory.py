@@ -84,6 +84,11 @@ class MemoryStore(LocalStore):
             del self._entries[hash]
         self._publish(hash, entry.handle)
 
+    async def put_verified(self, blobs: Sequence[tuple[Hash, bytes]]) -> None:
+        for hash, data in blobs:
+            self._keep(hash, _native.Blob.inline(bytes(hash), data))
+            self._arrived(hash)
+
     async def add_many(self, blobs: Iterable[Buffer]) -> list[Added]:
         return [self._take(_native.Blob.from_bytes(data)) for data in blobs]
 
@@ -126,11 +131,14 @@ class MemoryStore(LocalStore):
     def _take(self, handle: _native.Blob) -> Added:
         hash = Hash(handle.hash)
         added = self._added(hash, handle.size or 0)
+        self._keep(hash, handle)
+        return added
+
+    def _keep(self, hash: Hash, handle: _native.Blob) -> None:
         old = self._entries.get(hash)
-        if hash != Hash.EMPTY and (old is None or not (old.handle.is_complete or old.writers)):
+        if hash != Hash.EMPTY and (old is None or not old.handle.is_complete):
             self._entries[hash] = Entry(handle)
             self._publish(hash, handle)
-        return added
 
     # --- the rest ---------------------------------------------------------------------------------
 
