@@ -513,7 +513,8 @@ async def test_transfer_events(quic_pair: Pairs) -> None:
             await blobs.get_bytes(connection, hash, limit=3_000_000)
             with pytest.raises(NotAvailableError):
                 await blobs.get_bytes(connection, Hash(b"x" * 32), limit=10)
-    started, *progress, completed, aborted = events
+    received, started, *progress, completed, again, aborted = events
+    assert isinstance(received, blobs.RequestReceived) and isinstance(again, blobs.RequestReceived)
     assert isinstance(started, blobs.TransferStarted) and started.size == 3_000_000
     assert all(isinstance(event, blobs.TransferProgress) for event in progress)
     assert isinstance(completed, blobs.TransferCompleted)

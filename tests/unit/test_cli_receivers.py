@@ -28,7 +28,7 @@ SIZES = (128, 40, 5000, 0, 100_000)
 TOTAL = sum(SIZES)
 PEER = SecretKey(b"\2" * 32).public
 DONE = ApplicationClosedError(0, b"")
-STATS = TransferStats(0, 0, 0, 0.0)
+STATS = TransferStats()
 SEQUENCE_AND_NAMES = ChunkRangesSeq.from_sets((ChunkRanges.all(), ChunkRanges.all()))
 
 

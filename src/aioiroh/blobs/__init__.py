@@ -43,17 +43,22 @@ from .messages import (
 )
 from .ranges import ChunkRanges
 from .rangeseq import ChunkRangesSeq
-from .serving.access import (
-    IncomingRequest,
+from .serving.access import IncomingRequest, Verdict
+from .serving.events import (
+    ClientConnected,
+    ConnectionClosed,
+    ConnectionEvent,
+    RequestReceived,
     TransferAborted,
     TransferCompleted,
     TransferEvent,
     TransferProgress,
     TransferStarted,
     TransferStats,
-    Verdict,
 )
-from .serving.provider import Limits, Provider
+from .serving.limits import Limits
+from .serving.provider import Provider
+from .serving.push import PushReceived
 from .store.file.store import FileStore
 from .store.interface import (
     Added,
@@ -67,6 +72,7 @@ from .store.interface import (
 )
 from .store.memory import MemoryStore
 from .ticket import BlobTicket
+from .transfer.pacing import rate_limit
 
 __all__ = [
     "ALPN",
@@ -81,7 +87,10 @@ __all__ = [
     "BlobsError",
     "ChunkRanges",
     "ChunkRangesSeq",
+    "ClientConnected",
     "Collection",
+    "ConnectionClosed",
+    "ConnectionEvent",
     "ErrorCode",
     "ExportConflictError",
     "ExportPlan",
@@ -111,8 +120,10 @@ __all__ = [
     "ProviderBusyError",
     "ProviderError",
     "ProviderRefusedError",
+    "PushReceived",
     "PushRequest",
     "RequestKind",
+    "RequestReceived",
     "Sizes",
     "Store",
     "StoreFormatError",
@@ -135,5 +146,6 @@ __all__ = [
     "import_paths",
     "load_collection",
     "plan_export",
+    "rate_limit",
     "select",
 ]

@@ -13,6 +13,7 @@ from typing_extensions import Buffer
 from aioiroh import _native
 from aioiroh._native import Blob
 from aioiroh.address import Dialable
+from aioiroh.aio.bucket import TokenBucket
 from aioiroh.blobs import ALPN as ALPN
 from aioiroh.blobs import Added as Added
 from aioiroh.blobs import BlobFormat as BlobFormat
@@ -23,7 +24,10 @@ from aioiroh.blobs import BlobTicket as BlobTicket
 from aioiroh.blobs import BlobTooLargeError as BlobTooLargeError
 from aioiroh.blobs import ChunkRanges as ChunkRanges
 from aioiroh.blobs import ChunkRangesSeq as ChunkRangesSeq
+from aioiroh.blobs import ClientConnected as ClientConnected
 from aioiroh.blobs import Collection as Collection
+from aioiroh.blobs import ConnectionClosed as ConnectionClosed
+from aioiroh.blobs import ConnectionEvent as ConnectionEvent
 from aioiroh.blobs import ErrorCode as ErrorCode
 from aioiroh.blobs import ExportConflictError as ExportConflictError
 from aioiroh.blobs import ExportPlan as ExportPlan
@@ -50,8 +54,10 @@ from aioiroh.blobs import Progress as Progress
 from aioiroh.blobs import ProviderBusyError as ProviderBusyError
 from aioiroh.blobs import ProviderError as ProviderError
 from aioiroh.blobs import ProviderRefusedError as ProviderRefusedError
+from aioiroh.blobs import PushReceived as PushReceived
 from aioiroh.blobs import PushRequest as PushRequest
 from aioiroh.blobs import RequestKind as RequestKind
+from aioiroh.blobs import RequestReceived as RequestReceived
 from aioiroh.blobs import Sizes as Sizes
 from aioiroh.blobs import StoreFormatError as StoreFormatError
 from aioiroh.blobs import TransferAborted as TransferAborted
@@ -64,15 +70,20 @@ from aioiroh.blobs import UnsafeNameError as UnsafeNameError
 from aioiroh.blobs import Verdict as Verdict
 from aioiroh.blobs import VerificationError as VerificationError
 from aioiroh.blobs.getting.get import Content
-from aioiroh.blobs.serving.access import OnTransfer
+from aioiroh.blobs.serving.access import Authorize
+from aioiroh.blobs.serving.events import OnConnection, OnTransfer
+from aioiroh.blobs.serving.rates import Throttle
 from aioiroh.blobs.store.file.disk import Disk
 from aioiroh.blobs.store.interface import OnHashed
 from aioiroh.blobs.store.tags import TempTag
+from aioiroh.keys import EndpointId
 from aioiroh.sync import Connection, Endpoint
 from aioiroh.sync.facade import Facade
 
 Protect: TypeAlias = Callable[[], Iterable[Hash]]
-Authorize: TypeAlias = Callable[[IncomingRequest], Verdict | bool]
+Judgement: TypeAlias = Verdict | bool
+Admit: TypeAlias = Callable[[EndpointId], Judgement]
+OnPush: TypeAlias = Callable[[PushReceived], None]
 
 class BlobReader(Protocol):
     @property
@@ -236,8 +247,12 @@ class Provider(Facade):
         self,
         store: Store,
         *,
+        admit: Admit | None = ...,
         authorize: Authorize | None = ...,
+        on_connection: OnConnection | None = ...,
         on_transfer: OnTransfer | None = ...,
+        on_push: OnPush | None = ...,
+        throttle: Throttle | None = ...,
         serve: _Collection[RequestKind] = ...,
         limits: Limits | None = ...,
     ) -> None: ...
@@ -360,4 +375,5 @@ def plan_export(
     on_compared: Callable[[int, int], None] | None = ...,
     staging: Path | None = ...,
 ) -> ExportPlan: ...
+def rate_limit(rate: float, *, now: float) -> TokenBucket: ...
 def select(names: Sequence[str], patterns: Sequence[str]) -> list[int]: ...

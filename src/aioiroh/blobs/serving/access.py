@@ -1,30 +1,21 @@
-"""Who may ask a provider for what, and what it tells about its transfers."""
+"""Who may ask a provider for what."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from ..hash import Hash
 from ..messages import ErrorCode, Request, RequestKind
 
 if TYPE_CHECKING:
     from aioiroh.keys import EndpointId
 
-__all__ = [
-    "Authorize",
-    "IncomingRequest",
-    "OnTransfer",
-    "TransferAborted",
-    "TransferCompleted",
-    "TransferEvent",
-    "TransferProgress",
-    "TransferStarted",
-    "TransferStats",
-    "Verdict",
-]
+__all__ = ["Admit", "Authorize", "IncomingRequest", "Verdict", "judge"]
+
+T = TypeVar("T")
 
 
 class Verdict(Enum):
@@ -33,6 +24,11 @@ class Verdict(Enum):
     ALLOW = ErrorCode.NONE
     DENY = ErrorCode.PERMISSION
     LATER = ErrorCode.LIMIT
+
+    @property
+    def reason(self) -> bytes:
+        """What a connection is closed with, as upstream's provider does."""
+        return {Verdict.ALLOW: b"", Verdict.DENY: b"permission", Verdict.LATER: b"limit"}[self]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,60 +45,20 @@ class IncomingRequest:
         return self.request.kind
 
 
-Authorize = Callable[[IncomingRequest], Verdict | bool | Awaitable[Verdict | bool]]
-"""Decides about a request: a verdict, or True for ALLOW and False for DENY."""
+Judgement = Verdict | bool | Awaitable[Verdict | bool]
+Admit = Callable[["EndpointId"], Judgement]
+"""Decides about a connection: a verdict, or True for ALLOW and False for DENY."""
+Authorize = Callable[[IncomingRequest], Judgement]
+"""Decides about a request, likewise."""
 
 
-@dataclass(frozen=True, slots=True)
-class TransferStats:
-    """Payload bytes of complete and begun blobs that were handed to the network, the blobs that
-    were sent to the end, bytes of the request, and seconds from the request to the end.
-    """
-
-    payload_bytes: int
-    blobs: int
-    request_bytes: int
-    duration: float
-
-
-@dataclass(frozen=True, slots=True)
-class TransferEvent:
-    """Something that happened to a request that is answered."""
-
-    source: IncomingRequest
-
-
-@dataclass(frozen=True, slots=True)
-class TransferStarted(TransferEvent):
-    """The blob at `index` of the request, `size` bytes in all, is being sent."""
-
-    index: int
-    hash: Hash
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class TransferProgress(TransferEvent):
-    """That blob is sent up to byte `end_offset`. Such events coalesce."""
-
-    index: int
-    hash: Hash
-    end_offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class TransferCompleted(TransferEvent):
-    """Everything that was asked for and is here has been sent."""
-
-    stats: TransferStats
-
-
-@dataclass(frozen=True, slots=True)
-class TransferAborted(TransferEvent):
-    """The answer broke off; `reason` says why."""
-
-    stats: TransferStats
-    reason: str
-
-
-OnTransfer = Callable[[TransferEvent], None]
+async def judge(hook: Callable[[T], Judgement] | None, asker: T) -> Verdict:
+    """What a hook says; everything is allowed if there is none."""
+    if hook is None:
+        return Verdict.ALLOW
+    verdict = hook(asker)
+    if inspect.isawaitable(verdict):
+        verdict = await verdict
+    if isinstance(verdict, Verdict):
+        return verdict
+    return Verdict.ALLOW if verdict else Verdict.DENY

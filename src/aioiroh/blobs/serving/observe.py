@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from aioiroh.aio import Tasks
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
 __all__ = ["answer_observe"]
 
 
-async def answer_observe(stream: SendStream, store: Store, hash: Hash) -> None:
-    """Sends the present chunks, then each change, until the peer stops the stream."""
+async def answer_observe(stream: SendStream, store: Store, hash: Hash, time: float) -> None:
+    """Sends the present chunks, then each change, until the peer stops the stream.
+
+    TimeoutError: that takes more than `time` seconds.
+    """
 
     async def tell() -> None:
         known: ChunkRanges | None = None
@@ -31,6 +35,9 @@ async def answer_observe(stream: SendStream, store: Store, hash: Hash) -> None:
                 known = present
 
     # A failure to write means that the peer stopped or is gone, which is what is waited for.
-    async with Tasks("observe", on_error=lambda _task, _error: None) as tasks:
+    async with (
+        Tasks("observe", on_error=lambda _task, _error: None) as tasks,
+        asyncio.timeout(time),
+    ):
         tasks.spawn(tell())
         await stream.stopped()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-from collections import Counter
+from collections.abc import Callable
 from collections.abc import Collection as AbstractCollection
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from aioiroh.errors import DecodeError, IncompleteReadError, ReadLimitError
 
@@ -20,88 +18,93 @@ from ..messages import (
     PushRequest,
     RequestKind,
 )
+from ..transfer.patience import Patience
 from ..transfer.send import Departure, Outcome, send
-from .access import (
-    Authorize,
-    IncomingRequest,
+from .access import Admit, Authorize, IncomingRequest, Verdict, judge
+from .events import (
+    ClientConnected,
+    ConnectionClosed,
+    OnConnection,
     OnTransfer,
+    RequestReceived,
     TransferAborted,
     TransferCompleted,
     TransferEvent,
     TransferProgress,
     TransferStarted,
     TransferStats,
-    Verdict,
 )
+from .limits import Limits, Places
 from .observe import answer_observe
+from .push import OnPush, take_push
+from .rates import Rates, Throttle
 from .requests import read_request
 
 if TYPE_CHECKING:
-    from aioiroh.keys import EndpointId
     from aioiroh.quic.connection import Connection
     from aioiroh.quic.streams import BiStream
 
     from ..store.interface import Store
 
-__all__ = ["Limits", "Provider"]
+__all__ = ["Provider"]
+
+E = TypeVar("E")
 
 logger = logging.getLogger("aioiroh.blobs")
 
 READ_ONLY: Final = frozenset((RequestKind.GET, RequestKind.GET_MANY))
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a provider spends on its peers. Times in seconds.
-
-    `requests_per_connection` are answered at once, further ones wait; over `requests` in all,
-    `requests_per_peer` of one peer, and `connections`, peers are told to come later (code 2). A request must arrive within
-    `request_time`. A peer that takes no data for `stall_time` is given up.
-    """
-
-    connections: int = 4096
-    requests_per_connection: int = 100
-    requests_per_peer: int = 256
-    requests: int = 1024
-    request_time: float = 10.0
-    stall_time: float = 60.0
-
-
 class Provider:
     """Serves the blobs of `store` to every peer that connects; a handler for a router.
 
-    `authorize(request)` decides about each request of the kinds in `serve`; requests of other kinds
-    are refused. By default everybody may get, nobody may observe; pushes are never
-    taken. `on_transfer` hears what happens to the blobs that are sent.
+    `admit(peer)` decides about each connection, `authorize(request)` about each request of the kinds
+    in `serve`; requests of other kinds are refused. By default everybody may connect and get; nobody
+    may observe or push.
+
+    `on_connection` hears who comes and goes, `on_transfer` what happens to each request. `on_push` is
+    called when a push has arrived, before the store may forget it. `throttle(request)` names rate
+    limits for a request, besides those in `limits`.
     """
 
     def __init__(
         self,
         store: Store,
         *,
+        admit: Admit | None = None,
         authorize: Authorize | None = None,
+        on_connection: OnConnection | None = None,
         on_transfer: OnTransfer | None = None,
+        on_push: OnPush | None = None,
+        throttle: Throttle | None = None,
         serve: AbstractCollection[RequestKind] = READ_ONLY,
         limits: Limits | None = None,
     ) -> None:
-        if RequestKind.PUSH in serve:
-            raise ValueError("a provider takes no pushes; leave RequestKind.PUSH out of `serve`")
         self._store = store
+        self._admit = admit
         self._authorize = authorize
+        self._on_connection = on_connection
         self._on_transfer = on_transfer
+        self._on_push = on_push
         self._served = frozenset(serve)
-        self._limits = limits or Limits()
+        self._limits = limits = limits or Limits()
+        self._rates = Rates(limits, throttle)
         self._connections: set[Connection] = set()
-        self._requests: Counter[EndpointId] = Counter()
+        self._requests = Places(limits.requests, limits.requests_per_peer)
+        self._observers = Places(limits.observers, limits.observers_per_peer)
+        self._pushes = Places(limits.pushes, limits.pushes_per_peer)
 
     async def accept(self, connection: Connection) -> None:
         """Answers the requests on a connection until it ends."""
         if len(self._connections) >= self._limits.connections:
-            connection.close(ErrorCode.LIMIT, b"limit")
+            connection.close(ErrorCode.LIMIT, Verdict.LATER.reason)
             return
         self._connections.add(connection)
         try:
-            await connection.serve(self._answer, limit=self._limits.requests_per_connection)
+            if await self._let_in(connection):
+                await connection.serve(self._answer, limit=self._limits.requests_per_connection)
+                known = connection.remote_id, connection.stable_id
+                self._tell(self._on_connection, ConnectionClosed(*known))
         finally:
             self._connections.discard(connection)
 
@@ -110,28 +113,31 @@ class Provider:
         for connection in tuple(self._connections):
             connection.close(ErrorCode.NONE, b"")
 
+    async def _let_in(self, connection: Connection) -> bool:
+        peer = connection.remote_id
+        try:
+            verdict = await judge(self._admit, peer)
+        except Exception:
+            logger.exception("admit failed; the connection of %s is refused", peer)
+            connection.close(ErrorCode.INTERNAL, b"internal")
+            return False
+        if verdict is not Verdict.ALLOW:
+            connection.close(verdict.value, verdict.reason)
+            return False
+        self._tell(self._on_connection, ClientConnected(peer, connection.stable_id))
+        return True
+
     # --- one request ------------------------------------------------------------------------------
 
     async def _answer(self, stream: BiStream) -> None:
-        # A share for each, so that one peer with many connections cannot keep out all others.
-        peer = stream.connection.remote_id
-        if (
-            self._requests.total() >= self._limits.requests
-            or self._requests[peer] >= self._limits.requests_per_peer
-        ):
-            stream.send.reset(ErrorCode.LIMIT)
-            return
-        self._requests[peer] += 1
-        try:
-            await self._answer_counted(stream)
-        finally:
-            self._requests[peer] -= 1
-            if not self._requests[peer]:
-                del self._requests[peer]
+        with self._requests.taken(stream.connection.remote_id) as has_place:
+            if has_place:
+                await self._answer_counted(stream)
+            else:
+                stream.send.reset(ErrorCode.LIMIT)
 
     async def _answer_counted(self, stream: BiStream) -> None:
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
+        begun = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(self._limits.request_time):
                 request, request_bytes = await read_request(stream.recv)
@@ -150,38 +156,69 @@ class Provider:
         if verdict is not Verdict.ALLOW:
             stream.send.reset(verdict.value)
             return
-        match request:
-            case GetRequest() | GetManyRequest():
-                outcome = Outcome()
-                try:
-                    outcome = await send(
-                        stream.send,
-                        request,
-                        self._store,
-                        stall_time=self._limits.stall_time,
-                        on_departure=lambda departure: self._departed(source, departure),
-                    )
-                except BaseException as error:
-                    outcome.reason = f"{type(error).__name__}: {error}"
-                    raise
-                finally:
-                    self._ended(source, outcome, request_bytes, loop.time() - begun)
-            case ObserveRequest():
-                await answer_observe(stream.send, self._store, request.hash)
-            case PushRequest():
-                raise AssertionError("pushes are never let through")
+        self._tell(self._on_transfer, RequestReceived(source))
+        outcome = Outcome()
+        try:
+            await self._carry_out(stream, source, outcome)
+        except BaseException as error:
+            outcome.reason = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            self._ended(source, outcome, request_bytes, begun)
 
     async def _judge(self, source: IncomingRequest) -> Verdict:
         if source.kind not in self._served:
             return Verdict.DENY
-        if self._authorize is None:
-            return Verdict.ALLOW
-        verdict = self._authorize(source)
-        if inspect.isawaitable(verdict):
-            verdict = await verdict
-        if isinstance(verdict, Verdict):
-            return verdict
-        return Verdict.ALLOW if verdict else Verdict.DENY
+        return await judge(self._authorize, source)
+
+    async def _carry_out(self, stream: BiStream, source: IncomingRequest, outcome: Outcome) -> None:
+        peer = source.remote_id
+        match source.request:
+            case GetRequest() | GetManyRequest():
+                return await self._send(stream, source, outcome)
+            case ObserveRequest():
+                with self._observers.taken(peer) as has_place:
+                    if has_place:
+                        return await self._observe(stream, source.request, outcome)
+            case PushRequest():
+                with self._pushes.taken(peer) as has_place:
+                    if has_place:
+                        return await self._take(stream, source, outcome)
+        stream.send.reset(ErrorCode.LIMIT)
+        outcome.reason = "the peer has too many of the kind"
+
+    async def _send(self, stream: BiStream, source: IncomingRequest, outcome: Outcome) -> None:
+        request = source.request
+        assert isinstance(request, GetRequest | GetManyRequest)
+        now = asyncio.get_running_loop().time()
+        with self._rates.pace(source, now) as pace:
+            await send(
+                stream.send,
+                request,
+                self._store,
+                outcome,
+                patience=Patience(self._limits.stall_time, self._limits.minimum_rate, now=now),
+                on_departure=lambda departure: self._departed(source, departure),
+                pace=pace,
+            )
+
+    async def _observe(self, stream: BiStream, request: ObserveRequest, outcome: Outcome) -> None:
+        try:
+            await answer_observe(stream.send, self._store, request.hash, self._limits.observe_time)
+        except TimeoutError:
+            stream.send.reset(ErrorCode.LIMIT)
+            outcome.reason = "the peer has observed long enough"
+
+    async def _take(self, stream: BiStream, source: IncomingRequest, outcome: Outcome) -> None:
+        await take_push(
+            stream,
+            source,
+            self._store,
+            self._limits,
+            outcome,
+            on_push=self._on_push,
+            tell=lambda event: self._tell(self._on_transfer, event),
+        )
 
     # --- telling ----------------------------------------------------------------------------------
 
@@ -189,24 +226,32 @@ class Provider:
         item = departure.item
         if departure.is_done or departure.end_offset:
             end = departure.size if departure.is_done else departure.end_offset
-            self._tell(TransferProgress(source, item.index, item.hash, end))
+            event: TransferEvent = TransferProgress(source, item.index, item.hash, end)
         else:
-            self._tell(TransferStarted(source, item.index, item.hash, departure.size))
+            event = TransferStarted(source, item.index, item.hash, departure.size)
+        self._tell(self._on_transfer, event)
 
     def _ended(
-        self, source: IncomingRequest, outcome: Outcome, request_bytes: int, duration: float
+        self, source: IncomingRequest, outcome: Outcome, request_bytes: int, begun: float
     ) -> None:
-        stats = TransferStats(outcome.payload_bytes, outcome.blobs, request_bytes, duration)
+        stats = TransferStats(
+            outcome.payload_bytes,
+            outcome.blobs,
+            max(0, outcome.bytes - outcome.payload_bytes),
+            request_bytes,
+            asyncio.get_running_loop().time() - begun,
+        )
         if outcome.reason is None:
-            self._tell(TransferCompleted(source, stats))
+            self._tell(self._on_transfer, TransferCompleted(source, stats))
         else:
             logger.debug("request of %s: %s", source.remote_id.short(), outcome.reason)
-            self._tell(TransferAborted(source, stats, outcome.reason))
+            self._tell(self._on_transfer, TransferAborted(source, stats, outcome.reason))
 
-    def _tell(self, event: TransferEvent) -> None:
-        if self._on_transfer is None:
+    @staticmethod
+    def _tell(hook: Callable[[E], object] | None, event: E) -> None:
+        if hook is None:
             return
         try:
-            self._on_transfer(event)
+            hook(event)
         except Exception:
-            logger.exception("on_transfer failed; the transfer goes on")
+            logger.exception("a hook failed; the provider goes on")

@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 from aioiroh.aio import TokenBucket
 
-__all__ = ["Flow", "Pacer", "rate_limit"]
+__all__ = ["Flow", "Pace", "Pacer", "rate_limit"]
 
 TICK: Final = 0.02
 """Seconds between two portions."""
@@ -105,3 +105,23 @@ class Pacer:
                 paced.flow.allow(granted)
                 for limit in paced.limits:
                     limit.take(now, granted)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The limits under which one transfer runs, and who keeps it to them."""
+
+    pacer: Pacer
+    limits: Sequence[TokenBucket] = ()
+    FREE: ClassVar[Pace]
+
+    def kept(self, flow: Flow) -> contextlib.AbstractContextManager[None]:
+        """See `Pacer.paced`."""
+        return self.pacer.paced(flow, self.limits)
+
+    def holds(self, flow: Flow) -> bool:
+        """See `Pacer.holds`."""
+        return self.pacer.holds(flow)
+
+
+Pace.FREE = Pace(Pacer())

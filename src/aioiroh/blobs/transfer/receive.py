@@ -6,14 +6,17 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from aioiroh import _native
 
 from ..hash import Hash
 from ..hashseq import HashSeq
+from ..messages import ErrorCode
 from ..store.sequences import read_hash_seq
 from .ends import from_report
+from .patience import Patience, StalledError
 from .plan import Item, Response
 
 if TYPE_CHECKING:
@@ -27,6 +30,15 @@ AHEAD: Final = 64
 """Blobs announced to the native receiver before they arrive, so that small ones do not wait."""
 END_GRACE: Final = 5.0
 """Seconds that a peer has to end the stream after the last blob."""
+
+
+class Again(Enum):
+    """What to do when content comes of which all or a part is here."""
+
+    STOP = "stop"
+    """The answer is broken off: ask for what is missing then."""
+    TAKE = "take"
+    """It is verified, and thrown away if all of it is here: who pushes was not asked."""
 
 
 @dataclass(slots=True)
@@ -51,16 +63,20 @@ async def receive(
     max_size: int,
     on_arrival: OnArrival,
     paced: Paced = lambda receiver: contextlib.nullcontext(),
+    again: Again = Again.STOP,
+    stop_code: ErrorCode = ErrorCode.NONE,
+    patience: Patience | None = None,
 ) -> bool:
     """Takes everything that `response` names from the stream.
 
-    False if it stopped because part of what is still to come is here already: ask again for what is
-    missing then. `on_arrival` hears of every change; `paced` gives a context in which the native
-    receiver is kept to a rate. Whatever was verified stays in the store, also if this
-    fails or is cancelled. Raises as `ends` says, OSError if the store cannot be written,
-    DecodeError if children are asked for and the root is no hash sequence.
+    False if it stopped because part of what is still to come is here already (see `again`). `on_arrival`
+    hears of every change; `paced` gives a context in which the native receiver is kept to a rate.
+    Whatever was verified stays in the store, also if this fails or is cancelled; the stream is
+    stopped with `stop_code` then. Raises as `ends` says, OSError if the store cannot be written,
+    DecodeError if children are asked for and the root is no hash sequence, StalledError if `patience`
+    ends (which stops the stream with code 2).
     """
-    intake = _Intake(recv, response, store, max_size, on_arrival, paced)
+    intake = _Intake(recv, response, store, max_size, on_arrival, paced, again, stop_code, patience)
     async with intake.attached():
         try:
             await intake.run()
@@ -71,6 +87,19 @@ async def receive(
 
 class _Superseded(Exception):
     """The answer carries what the store has meanwhile, or twice the same."""
+
+
+class _Nowhere:
+    """Stands for the writer of a blob that is here: what comes is verified and thrown away."""
+
+    def __init__(self, hash: Hash, max_size: int) -> None:
+        self.handle = _native.Blob.discard(bytes(hash), max_size)
+
+    def advanced(self) -> None:
+        """Nobody can observe it."""
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing was kept."""
 
 
 class _Intake:
@@ -84,6 +113,9 @@ class _Intake:
         max_size: int,
         on_arrival: OnArrival,
         paced: Paced,
+        again: Again,
+        stop_code: ErrorCode,
+        patience: Patience | None,
     ) -> None:
         self._recv = recv
         self._response = response
@@ -91,8 +123,13 @@ class _Intake:
         self._max_size = max_size
         self._on_arrival = on_arrival
         self._paced = paced
-        self._receiver = _native.BlobReceiver(store.worker.native, max_size=max_size)
-        self._open: dict[int, tuple[Arrival, BlobWriter]] = {}
+        self._again = again
+        self._stop_code = stop_code
+        self._patience = patience
+        self._receiver = _native.BlobReceiver(
+            store.worker.native, max_size=max_size, stop_code=stop_code
+        )
+        self._open: dict[int, tuple[Arrival, BlobWriter | _Nowhere]] = {}
         self._count = 0
         self._all_expected = False
         self._ended = False
@@ -106,20 +143,27 @@ class _Intake:
             self._store.worker.reports(self._receiver, self._wake.set),
             self._paced(self._receiver),
         ):
+            code = ErrorCode.NONE
             try:
                 yield
+            except StalledError:
+                code = ErrorCode.LIMIT
+                raise
+            except BaseException:
+                code = self._stop_code
+                raise
             finally:
                 if self._ended:
                     self._recv.detach(ended=True)
                 else:
-                    self._recv.stop(0)
+                    self._recv.stop(code)
                 for number in list(self._open):
                     await self._close(number)
 
     async def run(self) -> None:
         await self._expect()
         while not (self._all_expected and not self._open):
-            await self._wake.wait()
+            await self._news()
             await self._take_reports()
         if not self._ended:
             try:
@@ -130,6 +174,16 @@ class _Intake:
             except TimeoutError:
                 return  # everything is here; the stream is stopped on the way out
 
+    async def _news(self) -> None:
+        """Waits for reports, as long as the peer is worth it."""
+        if self._patience is None:
+            await self._wake.wait()
+            return
+        while not await self._patience.wait(self._wake):
+            now = asyncio.get_running_loop().time()
+            if not self._patience.is_enough(now, self._receiver.received, held=False):
+                raise StalledError("the peer brings too little data")
+
     async def _expect(self) -> None:
         """Tells the receiver what comes next, as far as it is known."""
         if self._all_expected:
@@ -138,9 +192,7 @@ class _Intake:
         if items:
             expected = []
             for item in items:
-                if item.hash != Hash.EMPTY and (await self._store.status(item.hash)).is_complete:
-                    raise _Superseded
-                writer = await self._store.writer(item.hash, max_size=self._max_size)
+                writer = await self._writer(item.hash)
                 self._open[self._count] = Arrival(item), writer
                 self._count += 1
                 expected.append((bytes(item.hash), item.ranges.boundaries, writer.handle))
@@ -149,6 +201,13 @@ class _Intake:
             self._all_expected = True
             self._receiver.finish()
         self._store.worker.touched()
+
+    async def _writer(self, hash: Hash) -> BlobWriter | _Nowhere:
+        if hash == Hash.EMPTY or not (await self._store.status(hash)).is_complete:
+            return await self._store.writer(hash, max_size=self._max_size)
+        if self._again is Again.STOP:
+            raise _Superseded
+        return _Nowhere(hash, self._max_size)
 
     async def _take_reports(self) -> None:
         self._wake.clear()
@@ -183,12 +242,13 @@ class _Intake:
 
     async def _learn(self, children: HashSeq) -> None:
         """The children of the hash sequence that has arrived, which were asked for unseen."""
-        named = [hash for hash in children if hash != Hash.EMPTY]
-        if len(set(named)) < len(named):
-            raise _Superseded
-        for status in await self._store.statuses(named):
-            if status.present:
+        if self._again is Again.STOP:
+            named = [hash for hash in children if hash != Hash.EMPTY]
+            if len(set(named)) < len(named):
                 raise _Superseded
+            for status in await self._store.statuses(named):
+                if status.present:
+                    raise _Superseded
         self._response.learn(children)
 
     async def _close(self, number: int) -> None:

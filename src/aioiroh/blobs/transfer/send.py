@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aioiroh import _native
 from aioiroh.errors import DecodeError
@@ -16,6 +16,8 @@ from ..messages import ErrorCode, GetManyRequest, GetRequest
 from ..ranges import ChunkRanges, chunk_count
 from ..store.interface import BlobStatus
 from ..store.sequences import KnownChildren, read_known_children
+from .pacing import Pace
+from .patience import Patience
 from .plan import Item, Response
 
 if TYPE_CHECKING:
@@ -41,11 +43,16 @@ class Departure:
 
 @dataclass(slots=True)
 class Outcome:
-    """How an answer ended: completely if `reason` is None."""
+    """How far an answer came, in bytes of content and in all, and how it ended.
+
+    Completely if `reason` is None. `stop_code`: what the peer stopped the stream with, if it did.
+    """
 
     payload_bytes: int = 0
+    bytes: int = 0
     blobs: int = 0
     reason: str | None = None
+    stop_code: int | None = None
 
 
 def can_serve(ranges: ChunkRanges, status: BlobStatus) -> bool:
@@ -66,20 +73,22 @@ async def send(
     stream: SendStream,
     request: GetRequest | GetManyRequest,
     store: Store,
+    outcome: Outcome,
     *,
-    stall_time: float,
+    patience: Patience,
     on_departure: Callable[[Departure], None],
-) -> Outcome:
-    """Answers a request and ends the stream.
+    pace: Pace = Pace.FREE,
+) -> None:
+    """Answers a request and ends the stream; `outcome` is filled in, also when this is cancelled.
 
     What of a blob is asked for is sent only if all of it is here. If the first blob is not, the
     stream is reset with code 3 and carries nothing; if a later one is not, the stream ends before
-    it, because a reset would throw away what is still on its way. A peer that takes nothing for
-    `stall_time` seconds is given up with code 2.
+    it, because a reset would throw away what is still on its way. A peer with which `patience` ends
+    is given up with code 2.
     """
-    outflow = _Outflow(stream, request, store, stall_time, on_departure)
+    outflow = _Outflow(stream, request, store, outcome, patience, on_departure, pace)
     with outflow.attached():
-        return await outflow.run()
+        await outflow.run()
 
 
 class _Outflow:
@@ -88,14 +97,17 @@ class _Outflow:
         stream: SendStream,
         request: GetRequest | GetManyRequest,
         store: Store,
-        stall_time: float,
+        outcome: Outcome,
+        patience: Patience,
         on_departure: Callable[[Departure], None],
+        pace: Pace,
     ) -> None:
         self._stream = stream
         self._request = request
         self._store = store
-        self._stall_time = stall_time
+        self._patience = patience
         self._on_departure = on_departure
+        self._pace = pace
         self._response = Response(request)
         self._children: KnownChildren | None = None
         self._sender = _native.BlobSender(store.worker.native)
@@ -104,13 +116,16 @@ class _Outflow:
         self._all_pushed = False
         self._over = False
         self._wake = asyncio.Event()
-        self._outcome = Outcome()
+        self._outcome = outcome
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
         """Within, the native sender writes the stream."""
         self._stream.attach(self._sender, self._wake.set)
-        with self._store.worker.reports(self._sender, self._wake.set):
+        with (
+            self._store.worker.reports(self._sender, self._wake.set),
+            self._pace.kept(self._sender),
+        ):
             try:
                 yield
             finally:
@@ -118,25 +133,25 @@ class _Outflow:
                     self._stream.detach(finished=True)
                 else:
                     self._stream.reset(ErrorCode.INTERNAL)
+                self._outcome.bytes = self._sender.sent
+                for departure in self._under_way.values():
+                    self._outcome.payload_bytes += sent_bytes(departure)
 
-    async def run(self) -> Outcome:
+    async def run(self) -> None:
         while True:
             if len(self._under_way) <= AHEAD // 2:
                 await self._push()
             if self._over:
                 break
-            try:
-                async with asyncio.timeout(self._stall_time):
-                    await self._wake.wait()
-            except TimeoutError:
-                # A little progress is no reason to be woken, but it is no stall either.
-                if not self._take_reports():
-                    self._give_up(ErrorCode.LIMIT, "the peer stopped taking data")
-            else:
+            if await self._patience.wait(self._wake):
                 self._take_reports()
-        for departure in self._under_way.values():
-            self._outcome.payload_bytes += sent_bytes(departure)
-        return self._outcome
+            elif not self._is_enough():
+                self._give_up(ErrorCode.LIMIT, "the peer takes too little data")
+
+    def _is_enough(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        held = self._pace.holds(self._sender)
+        return self._patience.is_enough(now, self._sender.sent, held=held)
 
     async def _push(self) -> None:
         """Hands the next blobs to the sender; finishes when there are none."""
@@ -203,11 +218,9 @@ class _Outflow:
         self._stream.reset(code)
         self._over = True
 
-    def _take_reports(self) -> bool:
-        """Whether there were any."""
+    def _take_reports(self) -> None:
         self._wake.clear()
-        reports = self._sender.poll()
-        for report in reports:
+        for report in self._sender.poll():
             match report:
                 case ("started", number, size):
                     departure = self._under_way[number]
@@ -228,9 +241,10 @@ class _Outflow:
                     break
                 case ("end", _):
                     self._over = True
-        return bool(reports)
 
-    def _failed(self, kind: str, detail: object) -> None:
+    def _failed(self, kind: str, detail: Any) -> None:
+        if kind == "stopped":
+            self._outcome.stop_code = detail
         if kind == "stopped" and self._all_pushed and not self._under_way:
             pass  # it has everything, and did not wait for the end
         elif kind == "stopped":

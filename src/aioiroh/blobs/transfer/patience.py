@@ -1,0 +1,43 @@
+"""How long a peer is waited for that moves little or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+
+__all__ = ["Patience", "StalledError"]
+
+
+class StalledError(Exception):
+    """The peer moved less than it has to."""
+
+
+class Patience:
+    """Wants at least `rate` bytes per second from a peer, seen over `window` seconds, and at least one byte.
+
+    So a peer that takes or brings a trickle does not keep its place for ever. One for each transfer.
+    """
+
+    def __init__(self, window: float, rate: float, *, now: float) -> None:
+        self._window = window
+        self._least = max(1, int(rate * window))
+        self._moved = 0
+        self.due = now + window
+        """When the peer is judged next."""
+
+    def is_enough(self, now: float, moved: int, *, held: bool) -> bool:
+        """Judges a peer that has `moved` so many bytes in all. What we hold up is not its fault."""
+        enough = held or moved - self._moved >= self._least
+        self._moved = moved
+        self.due = now + self._window
+        return enough
+
+    async def wait(self, event: asyncio.Event) -> bool:
+        """Waits for an event; False if the peer has to be judged first."""
+        if asyncio.get_running_loop().time() >= self.due:
+            return False
+        try:
+            async with asyncio.timeout_at(self.due):
+                await event.wait()
+        except TimeoutError:
+            return False
+        return True
