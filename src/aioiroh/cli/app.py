@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from . import options
+from .blob.commands import blob
 
 if TYPE_CHECKING:
     from aioiroh.blobs import BlobTicket
@@ -149,13 +150,7 @@ Interrupted? The same command goes on where it stopped."""
     help="Put the files into this folder. [default: the current one]",
 )
 @options.only
-@click.option(
-    "--overwrite", "on_conflict", flag_value="overwrite", help="Replace files that are in the way."
-)
-@click.option(
-    "--rename", "on_conflict", flag_value="rename", help="Put files beside those, as 'name (1)'."
-)
-@click.option("--skip", "on_conflict", flag_value="skip", help="Leave such files out.")
+@options.on_conflict
 @options.timeout
 @options.bind
 @options.as_json
@@ -246,3 +241,6 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None
     click.echo(kind(app, {}, "aioiroh", "_AIOIROH_COMPLETE").source())
+
+
+app.add_command(blob)

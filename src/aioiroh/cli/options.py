@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -16,6 +17,7 @@ __all__ = [
     "as_json",
     "bind",
     "codes",
+    "on_conflict",
     "only",
     "secret",
     "ticket",
@@ -52,6 +54,18 @@ timeout = click.option(
     help="Give up when the sender does not answer for so long.",
 )
 verbose = click.option("-v", "--verbose", count=True, help="List the files; -vv: also write a log.")
+
+
+def on_conflict(command: Callable[..., None]) -> Callable[..., None]:
+    """What is to be done about something else that is in the way of a file."""
+    for name, help in (
+        ("skip", "Leave such files out."),
+        ("rename", "Put files beside those, as 'name (1)'."),
+        ("overwrite", "Replace files that are in the way."),
+    ):
+        option = click.option(f"--{name}", "on_conflict", flag_value=name, help=help)
+        command = option(command)
+    return command
 
 
 def codes(wanted: bool) -> bool:

@@ -137,10 +137,14 @@ async def export_files(
     store: Store,
     plan: ExportPlan,
     *,
+    keep: bool = False,
     on_file: Callable[[Place, Path], None] | None = None,
     staging: Path | None = None,
 ) -> list[Path]:
     """Puts the files of a plan in their places; gives the paths of those that were missing.
+
+    The store gives its own files away and reads them in their places from then on; with `keep` the
+    places get copies, by reference to the same blocks where the system can.
 
     IncompleteBlobError, before anything is written: not all of them are in the store. Each file
     appears whole, under its own name; links are never followed. ExportConflictError: something has
@@ -157,12 +161,13 @@ async def export_files(
     with Root(plan.directory) as root, _private_folder(root.path, staging) as folder:
         for number, place in enumerate(missing, 1):
             hash = hashes[place.index]
-            staged = await store.stage(hash, folder)
+            staged = await store.stage(hash, folder, keep=keep)
             try:
                 path = root.place(staged, place.parts, overwrite=place.fate is Fate.REPLACE)
             except (FileExistsError, NotADirectoryError):
                 raise ExportConflictError([str(plan.path(place))]) from None
-            await store.settle(hash, path)
+            if not keep:
+                await store.settle(hash, path)
             paths.append(path)
             if on_file is not None:
                 on_file(place, path)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..collection import Collection
 from ..hash import BlobFormat
+from ..store.interface import ImportMode
 from .names import HIDDEN, name_from_parts
 
 if TYPE_CHECKING:
@@ -104,11 +105,13 @@ async def import_paths(
     store: Store,
     paths: Sequence[str | os.PathLike[str]],
     *,
+    mode: ImportMode = ImportMode.REFERENCE,
     on_progress: Callable[[ImportProgress], None] | None = None,
 ) -> Imported:
     """Makes a collection of the files at and below `paths` and adds everything to the store.
 
-    The files must not change as long as they are shared. Errors as with `find_files`.
+    Files that are referred to must not change as long as they are shared. Errors as with
+    `find_files`.
     """
     files = await find_files(paths)
     total = sum(file.size for file in files)
@@ -124,7 +127,7 @@ async def import_paths(
         if on_progress is not None:
             on_progress(ImportProgress(seen, len(files), hashed, total))
 
-    added = await store.add_files([file.path for file in files], on_hashed=advanced)
+    added = await store.add_files([file.path for file in files], mode=mode, on_hashed=advanced)
     collection = Collection((file.name, blob.hash) for file, blob in zip(files, added, strict=True))
     sequence, metadata = collection.to_parts()
     kept = await store.add_bytes(metadata)
