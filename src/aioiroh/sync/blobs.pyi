@@ -335,6 +335,7 @@ def export_files(
     store: Store,
     plan: ExportPlan,
     *,
+    keep: bool = ...,
     on_file: Callable[[Place, Path], None] | None = ...,
     staging: Path | None = ...,
 ) -> list[Path]: ...
@@ -361,6 +362,7 @@ def import_paths(
     store: Store,
     paths: Sequence[str | os.PathLike[str]],
     *,
+    mode: ImportMode = ...,
     on_progress: Callable[[ImportProgress], None] | None = ...,
 ) -> Imported: ...
 def load_collection(store: Store, hash: Hash) -> Collection: ...
