@@ -24,8 +24,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PEER = ROOT / "tests" / "interop" / "peer"
-CRATES = {"sendme": "0.37.1", "b3sum": "1.8.7"}
+CRATES = {"sendme": "0.37.1", "iroh-relay": "1.4.1", "b3sum": "1.8.7"}
 """What is installed from its crate, and the version."""
+FEATURES = {"iroh-relay": "server"}
 INHERITS = '"release"'
 FAST_PROFILE = {
     "inherits": INHERITS,
@@ -101,6 +102,7 @@ class Program:
             if self.name in CRATES:
                 command = ["cargo", "install", self.name, "--version", CRATES[self.name], *flags]
                 command += ["--root", str(folder), "--no-track"]
+                command += ["--features", FEATURES.get(self.name, "")]
                 for key, value in self.settings.items():
                     command += ["--config", f"profile.{self.profile}.{key}={value}"]
                 subprocess.run(command, check=True, env=env)
@@ -133,8 +135,8 @@ def main() -> int:
     parser.add_argument("--release", action="store_true", help="optimised, for measurements")
     arguments = parser.parse_intermixed_args()
     # What is only tested against, and what is only measured against.
-    unused = "iroh-peer-103" if arguments.release else "b3sum"
-    default = [name for name in NAMES if name != unused]
+    unused = ("iroh-peer-103", "iroh-relay") if arguments.release else ("b3sum",)
+    default = [name for name in NAMES if name not in unused]
     for name in arguments.names or default:
         chosen = program(name, release=arguments.release)
         if arguments.action == "build":

@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../rust"
 
-crates=(-p aioiroh-bao -p aioiroh-core)
+crates=(-p aioiroh-bao -p aioiroh-core -p aioiroh-relay)
 # Only that it compiles is asked here, so nothing is optimised.
 quick=(--config 'profile.dev.opt-level=0' --config 'profile.dev.debug=false'
     --config 'profile.dev.package."*".opt-level=0')

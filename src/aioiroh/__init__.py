@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from aioiroh.errors import NoAddressError as NoAddressError
     from aioiroh.errors import PeerTransportError as PeerTransportError
     from aioiroh.errors import ReadLimitError as ReadLimitError
+    from aioiroh.errors import RelayError as RelayError
     from aioiroh.errors import SelfConnectError as SelfConnectError
     from aioiroh.errors import StatelessResetError as StatelessResetError
     from aioiroh.errors import StreamClosedError as StreamClosedError
@@ -88,6 +89,8 @@ if TYPE_CHECKING:
     from aioiroh.quic import RecvStream as RecvStream
     from aioiroh.quic import SendStream as SendStream
     from aioiroh.quic import TransportConfig as TransportConfig
+    from aioiroh.relay import RelayState as RelayState
+    from aioiroh.relay import RelayStatus as RelayStatus
     from aioiroh.router import HANDLER_FAILED as HANDLER_FAILED
     from aioiroh.router import Handler as Handler
     from aioiroh.router import IncomingFilter as IncomingFilter
@@ -138,6 +141,7 @@ _MODULES = {
         "NoAddressError",
         "PeerTransportError",
         "ReadLimitError",
+        "RelayError",
         "SelfConnectError",
         "StatelessResetError",
         "StreamClosedError",
@@ -171,6 +175,7 @@ _MODULES = {
         "SendStream",
         "TransportConfig",
     ),
+    "relay": ("RelayState", "RelayStatus"),
     "router": ("HANDLER_FAILED", "Handler", "IncomingFilter", "ProtocolHandler", "Router"),
     "shortcuts": ("connect", "serve"),
     "ticket": ("EndpointTicket", "Ticket"),

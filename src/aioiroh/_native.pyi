@@ -206,6 +206,60 @@ class Engine:
         """Test hook: "connection" or "endpoint" panics in its next turn."""
 
 @final
+class RelayTls:
+    """How the certificates of relays are judged: by `roots` (PEM), or else by Mozilla's list, compiled
+    in. `verify=False` takes every certificate. ValueError: no certificate."""
+
+    def __new__(cls, *, roots: bytes | None = None, verify: bool = True) -> RelayTls: ...
+
+@final
+class Relay:
+    """Carries the datagrams of a virtual slot to peers behind one relay. `seed`: 32 secret bytes from
+    which the addresses of peers come. `Engine.flush` is due after `feed` has brought datagrams."""
+
+    def __new__(cls, engine: Engine, slot: int, seed: bytes) -> Relay: ...
+    def open(
+        self,
+        *,
+        host: str,
+        target: str,
+        secret_key: bytes,
+        entropy: bytes,
+        token: str | None = None,
+        tls: RelayTls | None = None,
+        server_name: str | None = None,
+    ) -> None:
+        """A TCP connection to the relay is there. `entropy`: 24 random bytes. ValueError."""
+
+    def drop_connection(self) -> None: ...
+    def feed(self, data: Buffer) -> tuple[int, list[tuple[Any, ...]]]:
+        """Bytes from the relay: how many batches of datagrams came, and ("connected", version),
+        ("gone", id), ("pong", data), ("health", text), ("restarting", ms, ms), ("status", code), and at last
+        ("over", kind, text)."""
+
+    def take(self) -> bytes:
+        """Bytes for the relay."""
+
+    def discard(self) -> int:
+        """Throws away the datagrams that wait; gives how many batches they were."""
+
+    def ping(self, data: bytes) -> None:
+        """8 bytes that will come back."""
+
+    def close(self) -> None:
+        """Says goodbye; `take` has the bytes."""
+
+    def address(self, peer: bytes) -> _Address | None:
+        """Where the engine reaches that peer through this relay; None: it has no room."""
+
+    def peer(self, ip: str) -> bytes | None:
+        """The peer with that address."""
+
+    @property
+    def counters(self) -> tuple[int, int]:
+        """Frames that came on this connection, batches of datagrams that could not go."""
+
+@final
 class Conn:
     """One connection. After it is closed only reading what has arrived is possible."""
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from asyncio import _get_running_loop
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,16 @@ from types import TracebackType
 from typing import Any, Self
 
 from aioiroh import _native, events
-from aioiroh.address import Dialable, EndpointAddr, IpAddr
+from aioiroh.address import (
+    Dialable,
+    EndpointAddr,
+    IpAddr,
+    RelayAddr,
+    RelayConfig,
+    RelayMap,
+    RelayUrl,
+    TransportAddr,
+)
 from aioiroh.aio import Pending, Tasks, Watch
 from aioiroh.errors import (
     BindError,
@@ -34,6 +43,7 @@ from aioiroh.presets import BindAddress, EndpointOptions, Preset, bind_address, 
 from aioiroh.quic import Connection, Driver, TransportConfig
 from aioiroh.quic import Incoming as Knock
 from aioiroh.quic.alpn import Alpns, checked_alpns
+from aioiroh.relay import Relays, RelayStatus
 
 __all__ = ["Endpoint"]
 
@@ -43,6 +53,9 @@ DEFAULT_BIND = (("0.0.0.0", 0), ("::", 0))
 """Where an endpoint is bound by default; the second only if the machine has IPv6."""
 
 LOOKUP_CLOSE_TIMEOUT = 3.0
+
+_NO_HOME: Watch[RelayStatus | None] = Watch(None)
+_NO_HOME.close()
 
 
 class Endpoint:
@@ -74,6 +87,7 @@ class Endpoint:
         self._remotes = Remotes(network.monotonic)
         self._roster = Roster(self._metrics, self._remotes)
         self._lookup = LookupRegistry(LookupContext(secret_key, network, self._metrics))
+        self._relays: Relays | None = None
         self._tasks = Tasks(f"endpoint {self._id.short()}")
         self._addr = Watch(EndpointAddr(self._id))
         self._closing = False
@@ -97,6 +111,8 @@ class Endpoint:
         preset: Preset | None = None,
         lookup: Sequence[LookupService] = (),
         hooks: Sequence[Hook] = (),
+        relays: RelayMap | Iterable[RelayConfig | str] | None = None,
+        relay_ca: str | Path | None = None,
         max_incoming: int | None = None,
         retry_above: int | None = None,
         max_tickets: int | None = None,
@@ -112,6 +128,10 @@ class Endpoint:
         transport: settings for all connections.
         keylog: file that gets the TLS secrets (NSS format), for debugging with Wireshark.
         lookup: services that find addresses of a peer whose id is known, and publish ours.
+        relays: the relays that may be used, as URLs or with settings; the first, in the order of URLs,
+            is home: peers reach this endpoint through it. By default none.
+        relay_ca: file with the CA certificates (PEM) by which relays are judged, in place of
+            Mozilla's list.
         hooks: asked before dialling and after every handshake.
         max_incoming: undecided incoming connections, default 1024; more are refused.
         retry_above: with that many undecided ones, new peers must prove their address first
@@ -128,6 +148,10 @@ class Endpoint:
             "keylog": keylog,
             "lookup": (*options.lookup, *lookup),
             "hooks": (*options.hooks, *hooks),
+            "relays": relays
+            if relays is None or isinstance(relays, RelayMap)
+            else RelayMap(relays),
+            "relay_ca": relay_ca,
             "max_incoming": max_incoming,
             "retry_above": retry_above,
             "max_tickets": max_tickets,
@@ -162,6 +186,8 @@ class Endpoint:
         self = cls(secret_key, driver, network, options.hooks, alpns)
         try:
             self._open_sockets(options.bind)
+            if options.relays:
+                self._use_relays(options.relays, options.relay_ca)
             self._refresh_addresses()
             for service in options.lookup:
                 await self._lookup.add(service)
@@ -185,6 +211,19 @@ class Endpoint:
         self._slots = tuple(slots)
         self._own = OwnAddresses(self._slots)
 
+    def _use_relays(self, relays: RelayMap, ca: str | Path | None) -> None:
+        tls = _native.RelayTls(roots=None if ca is None else Path(ca).read_bytes())
+        self._relays = Relays(
+            relays, self._driver, self._network, self._secret_key, tls, self._metrics.socket
+        )
+        self._roster.find_relay = self._relays.url_at
+        self._relays.start()
+        self._tasks.spawn(self._follow_home(self._relays.home), name="home relay")
+
+    async def _follow_home(self, home: Watch[RelayStatus | None]) -> None:
+        async for _ in home:
+            self._refresh_addresses()
+
     # --- identity and state
 
     @property
@@ -199,7 +238,9 @@ class Endpoint:
 
     @property
     def addr(self) -> EndpointAddr:
-        """The id, and where it can be reached now: ports of the sockets at addresses of this machine."""
+        """The id, and where it can be reached now: the home relay, and ports of the sockets at addresses
+        of this machine.
+        """
         if not self._closing and _get_running_loop() is self._driver.loop:
             self._refresh_addresses()
         return self._addr.value
@@ -246,8 +287,26 @@ class Endpoint:
         """Whether `close` was called, or the engine failed."""
         return self._closing or self._driver.failed is not None
 
+    @property
+    def home_relay(self) -> RelayStatus | None:
+        """How the home relay stands; None without relays."""
+        return None if self._relays is None else self._relays.home.value
+
+    @property
+    def watch_home_relay(self) -> Watch[RelayStatus | None]:
+        """`home_relay` and its changes; closes with the endpoint."""
+        return _NO_HOME if self._relays is None else self._relays.home
+
+    async def online(self) -> None:
+        """Wait until the home relay is connected. Without relays there is nothing to wait for."""
+        if self._relays is not None:
+            await self._relays.home.wait_for(lambda status: status and status.is_connected)
+
     def _refresh_addresses(self) -> None:
-        addresses = self._own.refresh(self._network.local_addresses())
+        addresses: tuple[TransportAddr, ...] = self._own.refresh(self._network.local_addresses())
+        home = self.home_relay
+        if home is not None:
+            addresses = (RelayAddr(home.url), *addresses)
         addr = EndpointAddr(self._id, addresses)
         if addr != self._addr.value:
             self._addr.set(addr)
@@ -308,6 +367,7 @@ class Endpoint:
             early_data=early_data,
             searching=searching,
             unusable=self._own.unusable,
+            way_to=lambda url: self._way_to(url, addr.id),
             secret=self._network.secret,
         )
         try:
@@ -331,7 +391,7 @@ class Endpoint:
         if events.conn_connecting.enabled:
             events.conn_connecting(remote_id=addr.id, alpn=alpn)
         dial.offer(addr.addrs)
-        dial.offer_known(self._remotes.addresses(bytes(addr.id)))
+        dial.offer(self._remotes.addresses(bytes(addr.id)))
         self._roster.dials.add(dial)
         search = None
         if searching:
@@ -346,6 +406,11 @@ class Endpoint:
         elif self._hooks:
             await ask_after_handshake(self._hooks, connection)
         return connection
+
+    def _way_to(self, url: RelayUrl, peer: EndpointId) -> tuple[int, tuple[str, int]] | str:
+        if self._relays is None:
+            return "this endpoint uses no relays"
+        return self._relays.way_to(url, peer)
 
     async def _finish_early(self, dial: Dial, connection: Connection) -> None:
         try:
@@ -453,8 +518,13 @@ class Endpoint:
             stack.callback(self._closed.set)
             stack.callback(self._addr.close, EndpointClosedError())
             stack.push_async_callback(self._clear_lookup)
+            stack.push_async_callback(self._close_relays)
             stack.push_async_callback(self._driver.aclose)
             stack.push_async_callback(self._tasks.aclose)
+
+    async def _close_relays(self) -> None:
+        if self._relays is not None:
+            await self._relays.aclose()
 
     async def _clear_lookup(self) -> None:
         try:

@@ -36,6 +36,7 @@ __all__ = [
     "NoAddressError",
     "PeerTransportError",
     "ReadLimitError",
+    "RelayError",
     "SelfConnectError",
     "StatelessResetError",
     "StreamClosedError",
@@ -340,6 +341,20 @@ class LookupFailedError(AioirohError, ConnectionError):
         causes = "; ".join(str(error) or type(error).__name__ for error in errors)
         super().__init__(f"{message} ({causes})" if causes else message)
         self.errors: tuple[BaseException, ...] = tuple(errors)
+
+
+class RelayError(AioirohError, ConnectionError):
+    """A relay cannot be used. `kind` is a word for the cause that does not change with the message:
+    "denied", "tls", "not_upgraded", "timeout", "dial", "silent", "lost", "closed"; or "http", "websocket",
+    "frame", "handshake" for what breaks the protocol.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.kind, str(self))
 
 
 # --- the engine ---------------------------------------------------------------------------------

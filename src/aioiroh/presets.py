@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
-from aioiroh.address import IpAddr
+from aioiroh.address import IpAddr, RelayMap
 from aioiroh.hooks import Hook
 from aioiroh.lookup import LookupService
 from aioiroh.quic import TransportConfig
@@ -32,6 +32,8 @@ class EndpointOptions:
     keylog: str | Path | None = None
     lookup: tuple[LookupService, ...] = ()
     hooks: tuple[Hook, ...] = ()
+    relays: RelayMap | None = None
+    relay_ca: str | Path | None = None
     max_incoming: int = 1024
     retry_above: int | None = None
     max_tickets: int = 256

@@ -22,6 +22,7 @@ import pytest
 
 import upstream
 from meeting import Meet, meeting
+from relay_server import RelayServer
 from remote_peer import RemotePeer
 
 
@@ -49,6 +50,15 @@ def _program(name: str, require: Callable[[object, str], None]) -> Path:
 def sendme(require: Callable[[object, str], None]) -> Path:
     """The path of upstream's program `sendme`."""
     return _program("sendme", require)
+
+
+@pytest.fixture
+def relay_server(
+    require: Callable[[object, str], None], tmp_path: Path
+) -> Callable[..., RelayServer]:
+    """Makes a relay over upstream's program: `relay_server(tls=…, access=…)`."""
+    path = _program("iroh-relay", require)
+    return lambda **options: RelayServer(path, tmp_path, **options)
 
 
 def _over_crates(name: str, require: Callable[[object, str], None]) -> Callable[..., RemotePeer]:

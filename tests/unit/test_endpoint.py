@@ -24,6 +24,7 @@ from aioiroh import (
     EndpointClosedError,
     EndpointFailedError,
     InvalidAlpnError,
+    IpAddr,
     SecretKey,
     TransportConfig,
     WrongLoopError,
@@ -549,7 +550,7 @@ async def test_a_second_path_is_counted_and_remembered():
         async with asyncio.timeout(5):
             await opened
         assert client.metrics.snapshot()["socket"]["transport_ip_paths_added"] == 2
-        assert other in client._remotes.addresses(bytes(server.id))
+        assert IpAddr.from_pair(other) in client._remotes.addresses(bytes(server.id))
         dialled.close()
         await accepted.closed()
         assert client.metrics.snapshot()["socket"]["transport_ip_paths_removed"] == 2

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aioiroh.address import IpAddr
 from aioiroh.net import LocalAddress, UdpSlot
 from aioiroh.paths import Remotes, direct_addresses
-from aioiroh.paths.mapped import Mapped, is_mapped, mapped_ip
 from aioiroh.paths.remotes import MAX_ADDRESSES, MAX_GONE, REMEMBER_FOR
+from aioiroh.quic.mapped import Mapped, is_mapped, mapped_ip
 
 V4, V6 = UdpSlot(0, "0.0.0.0", 4), UdpSlot(1, "::", 6)
 LOOPBACK = [LocalAddress("lo", "127.0.0.1", 8, True), LocalAddress("lo", "::1", 128, True)]
@@ -77,22 +78,26 @@ class Clock:
         return self.now
 
 
+def at(ip: str, port: int) -> IpAddr:
+    return IpAddr.from_pair((ip, port))
+
+
 def test_remotes_are_remembered_for_a_while():
     clock = Clock()
     remotes = Remotes(clock)
     peer = b"p" * 32
     assert remotes.addresses(peer) == ()
-    remotes.connected(peer, ("192.0.2.1", 1))
-    remotes.connected(peer, ("192.0.2.1", 1))
+    remotes.connected(peer, at("192.0.2.1", 1))
+    remotes.connected(peer, at("192.0.2.1", 1))
     remotes.connected(peer, None)
     clock.now += 1e6
     for _ in range(3):
-        assert remotes.addresses(peer) == (("192.0.2.1", 1),)
+        assert remotes.addresses(peer) == (at("192.0.2.1", 1),)
         remotes.disconnected(peer)
     clock.now += REMEMBER_FOR
-    assert remotes.addresses(peer) == (("192.0.2.1", 1),)
-    remotes.connected(peer, ("192.0.2.2", 2))
-    assert remotes.addresses(peer) == (("192.0.2.1", 1), ("192.0.2.2", 2))
+    assert remotes.addresses(peer) == (at("192.0.2.1", 1),)
+    remotes.connected(peer, at("192.0.2.2", 2))
+    assert remotes.addresses(peer) == (at("192.0.2.1", 1), at("192.0.2.2", 2))
     remotes.disconnected(peer)
     clock.now += REMEMBER_FOR + 1
     assert remotes.addresses(peer) == ()
@@ -102,11 +107,13 @@ def test_remotes_are_remembered_for_a_while():
 def test_what_is_remembered_is_bounded():
     remotes = Remotes(Clock())
     for n in range(MAX_ADDRESSES + 5):
-        remotes.connected(b"many", ("192.0.2.1", n))
-    assert [port for _, port in remotes.addresses(b"many")] == list(range(5, MAX_ADDRESSES + 5))
+        remotes.connected(b"many", at("192.0.2.1", n))
+    assert [address.port for address in remotes.addresses(b"many")] == list(
+        range(5, MAX_ADDRESSES + 5)
+    )
     for n in range(MAX_GONE + 10):
         peer = n.to_bytes(32, "big")
-        remotes.connected(peer, ("192.0.2.1", 1))
+        remotes.connected(peer, at("192.0.2.1", 1))
         remotes.disconnected(peer)
     kept = [n for n in range(MAX_GONE + 10) if remotes.addresses(n.to_bytes(32, "big"))]
     assert kept == list(range(10, MAX_GONE + 10))

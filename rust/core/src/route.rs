@@ -302,7 +302,9 @@ impl Router {
         let v4 = outgoing.destination.is_ipv4();
         let mut fallback = None;
         for (index, slot) in self.slots.iter().enumerate() {
-            if slot.local.is_ipv4() != v4 {
+            // What carries datagrams to a relay is for routes only.
+            let is_relay = matches!(slot.local.ip(), IpAddr::V6(ip) if is_mapped(&ip));
+            if slot.local.is_ipv4() != v4 || is_relay {
                 continue;
             }
             match outgoing.source_ip {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from asyncio import BaseProtocol
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from aioiroh.net.interfaces import LocalAddress
+
+P = TypeVar("P", bound=BaseProtocol)
 
 __all__ = ["Network", "SlotHost", "UdpOptions", "UdpSlot"]
 
@@ -103,6 +106,12 @@ class Network(Protocol):
 
     def bind_udp(self, host: SlotHost, address: tuple[str, int], options: UdpOptions) -> UdpSlot:
         """Give `host` a slot that is bound to `address` (port 0: any). Raises OSError."""
+
+    async def connect_tcp(self, protocol_factory: Callable[[], P], host: str, port: int) -> P:
+        """A TCP connection to a host name or IP address, as asyncio makes it: gives the protocol.
+
+        Addresses of both families are tried (RFC 8305). Raises OSError.
+        """
 
     def local_addresses(self) -> Sequence[LocalAddress]:
         """The addresses of this machine's interfaces that are up, in the system's order."""

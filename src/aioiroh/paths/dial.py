@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from ipaddress import IPv6Address
 
-from aioiroh.address import IpAddr, TransportAddr
+from aioiroh.address import IpAddr, RelayAddr, RelayUrl, TransportAddr
 from aioiroh.errors import (
     Attempt,
     ConnectError,
@@ -28,8 +28,8 @@ from aioiroh.errors import (
 )
 from aioiroh.keys import EndpointId
 from aioiroh.lookup import LookupItem
-from aioiroh.paths.mapped import MAPPED_PORT, Mapped, is_mapped, mapped_ip
 from aioiroh.quic import Connection, Driver, TransportConfig
+from aioiroh.quic.mapped import MAPPED_PORT, Mapped, is_mapped, mapped_ip
 
 __all__ = ["Dial"]
 
@@ -60,8 +60,8 @@ _HOPELESS = frozenset(
 class Dial:
     """The attempt to reach one peer.
 
-    `unusable(address)` says why this endpoint cannot send there, or None. `secret(size)` gives random
-    bytes. `searching`: more addresses may come, until `search` has ended.
+    `unusable(address)` says why this endpoint cannot send there, or None. `way_to(url)`: slot and
+    address by which the peer is reached at a relay, or why it is not. `secret(size)` gives random bytes. `searching`: more addresses may come, until `search` has ended.
     """
 
     __slots__ = (
@@ -79,9 +79,11 @@ class Dial:
         "_route",
         "_searching",
         "_secret",
+        "_slots",
         "_transport",
         "_unsendable",
         "_unusable",
+        "_way_to",
     )
 
     def __init__(
@@ -94,6 +96,7 @@ class Dial:
         early_data: bool,
         searching: bool,
         unusable: Callable[[Address], str | None],
+        way_to: Callable[[RelayUrl], tuple[int, Address] | str],
         secret: Callable[[int], bytes],
     ) -> None:
         self._driver = driver
@@ -103,10 +106,13 @@ class Dial:
         self._early_data = early_data
         self._searching = searching
         self._unusable = unusable
+        self._way_to = way_to
         self._secret = secret
         # Why each address failed; None while it has not.
         self._known: dict[TransportAddr, str | None] = {}
-        self._open: dict[Address, IpAddr] = {}
+        self._open: dict[Address, TransportAddr] = {}
+        # Where not a socket sends, but what carries datagrams to a relay.
+        self._slots: dict[Address, int] = {}
         self._unsendable: dict[Address, str] = {}
         self._connection: Connection | None = None
         self._route: str | None = None
@@ -122,24 +128,12 @@ class Dial:
         for address in addresses:
             if address in self._known or len(self._known) >= MAX_KNOWN:
                 continue
-            if isinstance(address, IpAddr):
-                pair = address.pair
-                self._known[address] = reason = self._why_not(address, pair)
-                if reason is None:
-                    self._open[pair] = address
-            else:
-                self._known[address] = "this endpoint cannot use such addresses"
+            self._known[address] = self._take(address)
         if len(self._open) > before:
             if self._route is not None:
                 self._set_route(self._route)
                 self._driver.touched()
             self._tell()
-
-    def offer_known(self, pairs: Iterable[Address]) -> None:
-        """The same with addresses that earlier connections have taught."""
-        new = [pair for pair in pairs if pair not in self._open]
-        if new:
-            self.offer(map(IpAddr.from_pair, new))
 
     async def search(self, answers: AsyncGenerator[LookupItem, None]) -> None:
         """Offer what a lookup finds. Its failure is told by `run`, if nothing else works."""
@@ -179,6 +173,24 @@ class Dial:
             f"no connection to {self._peer.short()} {after}; it may be offline or behind a firewall",
             self.attempts("no answer"),
         )
+
+    def _take(self, address: TransportAddr) -> str | None:
+        """Open an address, or say why not."""
+        match address:
+            case IpAddr(pair=pair):
+                reason = self._why_not(address, pair)
+                if reason is not None:
+                    return reason
+            case RelayAddr(url=url):
+                way = self._way_to(url)
+                if isinstance(way, str):
+                    return way
+                slot, pair = way
+                self._slots[pair] = slot
+            case _:
+                return "this endpoint cannot use such addresses"
+        self._open[pair] = address
+        return None
 
     def _why_not(self, address: IpAddr, pair: Address) -> str | None:
         if isinstance(address.ip, IPv6Address) and is_mapped(address.ip):
@@ -255,7 +267,7 @@ class Dial:
         return self._connection
 
     def _set_route(self, route: str) -> None:
-        targets = [(None, pair) for pair in self._open]
+        targets = [(self._slots.get(pair), pair) for pair in self._open]
         self._driver.engine.set_route(route, targets[:MAX_TARGETS])
 
     def _end(self) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ["Remotes"]
+from aioiroh.address import TransportAddr
 
-Address = tuple[str, int]
-"""IP address and UDP port."""
+__all__ = ["Remotes"]
 
 REMEMBER_FOR = 60.0
 """Seconds after a peer's last connection for which its addresses are kept, as iroh keeps them."""
@@ -21,7 +20,7 @@ class _Remote:
     __slots__ = ("addresses", "connections", "gone_at")
 
     def __init__(self) -> None:
-        self.addresses: tuple[Address, ...] = ()
+        self.addresses: tuple[TransportAddr, ...] = ()
         self.connections = 0
         self.gone_at = 0.0
 
@@ -38,7 +37,7 @@ class Remotes:
         # In the order of leaving.
         self._gone: dict[bytes, _Remote] = {}
 
-    def connected(self, peer: bytes, address: Address | None) -> None:
+    def connected(self, peer: bytes, address: TransportAddr | None) -> None:
         """A connection to `peer` exists, over `address` if that is known."""
         remote = self._connected.get(peer)
         if remote is None:
@@ -48,7 +47,7 @@ class Remotes:
         if address is not None and address not in remote.addresses:
             self.learn(peer, address)
 
-    def learn(self, peer: bytes, address: Address) -> None:
+    def learn(self, peer: bytes, address: TransportAddr) -> None:
         """A connected peer is also at this address."""
         remote = self._connected[peer]
         others = [other for other in remote.addresses if other != address]
@@ -65,7 +64,7 @@ class Remotes:
         if len(self._gone) > MAX_GONE:
             del self._gone[next(iter(self._gone))]
 
-    def addresses(self, peer: bytes) -> tuple[Address, ...]:
+    def addresses(self, peer: bytes) -> tuple[TransportAddr, ...]:
         """Where `peer` is or was a moment ago; empty if that is not known."""
         remote = self._connected.get(peer)
         if remote is not None:

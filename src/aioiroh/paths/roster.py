@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from aioiroh import events
+from aioiroh.address import IpAddr, RelayAddr, RelayUrl, TransportAddr
 from aioiroh.metrics import Metrics
 from aioiroh.paths.remotes import Remotes
 
@@ -30,6 +31,8 @@ class Roster:
         self.remotes = remotes
         self.dials: WeakSet[Dial] = WeakSet()
         """Dials that want to know when a socket cannot send to an address of theirs."""
+        self.find_relay: Callable[[str], RelayUrl | None] | None = None
+        """Gives the relay behind which the peer at a mapped address is."""
         self.on_empty: Callable[[], None] | None = None
         """Called when the last connection that had been established is over."""
         self.on_failed: Callable[[], None] | None = None
@@ -42,9 +45,11 @@ class Roster:
         assert state.peer is not None
         self.count += 1
         self.metrics.num_conns_opened += 1
-        self.metrics.num_conns_direct += 1
         remote = state.native.remote()
-        self.remotes.connected(state.peer, remote)
+        where = None if remote is None else self.transport_addr(remote)
+        if not isinstance(where, RelayAddr):
+            self.metrics.num_conns_direct += 1
+        self.remotes.connected(state.peer, where)
         if events.conn_connected.enabled:
             events.conn_connected(
                 conn_id=state.native.id,
@@ -52,20 +57,33 @@ class Roster:
                 alpn=state.alpn,
                 side=state.native.side,
             )
-        self._path_added(state, 0, remote)
+        self._path_added(state, 0, where)
+
+    def transport_addr(self, pair: tuple[str, int]) -> TransportAddr:
+        """What an address of the engine stands for."""
+        relay = self.relay_at(pair[0])
+        return IpAddr.from_pair(pair) if relay is None else RelayAddr(relay)
+
+    def relay_at(self, ip: str) -> RelayUrl | None:
+        """The relay behind which the peer at this address is; None: it is a real address."""
+        return self.find_relay(ip) if self.find_relay is not None and ":" in ip else None
 
     def path_opened(self, state: ConnectionState, path: int, remote: tuple[str, int]) -> None:
         """A connection has another path."""
         if state.peer is not None and state.alpn is not None:
-            self.remotes.learn(state.peer, remote)
-            self._path_added(state, path, remote)
+            where = self.transport_addr(remote)
+            self.remotes.learn(state.peer, where)
+            self._path_added(state, path, where)
 
-    def _path_added(
-        self, state: ConnectionState, path: int, remote: tuple[str, int] | None
-    ) -> None:
+    def _path_added(self, state: ConnectionState, path: int, remote: TransportAddr | None) -> None:
         state.open_paths += 1
-        self.metrics.paths_direct += 1
-        self.metrics.transport_ip_paths_added += 1
+        if isinstance(remote, RelayAddr):
+            state.relay_paths |= {path}
+            self.metrics.paths_relay += 1
+            self.metrics.transport_relay_paths_added += 1
+        else:
+            self.metrics.paths_direct += 1
+            self.metrics.transport_ip_paths_added += 1
         if events.path_open.enabled and state.peer is not None:
             events.path_open(
                 conn_id=state.native.id,
@@ -79,7 +97,11 @@ class Roster:
         if not state.open_paths:
             return
         state.open_paths -= 1
-        self.metrics.transport_ip_paths_removed += 1
+        if path in state.relay_paths:
+            state.relay_paths -= {path}
+            self.metrics.transport_relay_paths_removed += 1
+        else:
+            self.metrics.transport_ip_paths_removed += 1
         if events.path_abandoned.enabled and state.peer is not None:
             events.path_abandoned(
                 conn_id=state.native.id, remote_id=state.peer.hex(), path_id=path, reason=reason
@@ -91,8 +113,10 @@ class Roster:
             return
         self.count -= 1
         self.metrics.num_conns_closed += 1
-        self.metrics.transport_ip_paths_removed += state.open_paths
+        self.metrics.transport_relay_paths_removed += len(state.relay_paths)
+        self.metrics.transport_ip_paths_removed += state.open_paths - len(state.relay_paths)
         state.open_paths = 0
+        state.relay_paths = frozenset()
         self.remotes.disconnected(state.peer)
         if events.conn_closed.enabled:
             events.conn_closed(

@@ -28,5 +28,8 @@ class Observer(Protocol):
     def socket_error(self, slot: int, errno: int, destination: tuple[str, int]) -> None:
         """A socket could not send to this address; QUIC takes it for a loss."""
 
+    def relay_at(self, ip: str) -> str | None:
+        """URL of the relay behind which the peer at this address is; None: it is a real address."""
+
     def failed(self) -> None:
         """The engine failed; `lost` was called for every connection."""

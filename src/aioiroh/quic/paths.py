@@ -53,6 +53,8 @@ class PathInfo:
     """How we ask the peer to use the path: `backup` only when no other works."""
     remote_status: PathStatus | None
     """The same from the peer; None: it has not said."""
+    relay: str | None
+    """URL of the relay through which the path goes; `remote` then means something to the engine only."""
     rtt: float = field(compare=False)
     """Smoothed round-trip time in seconds."""
     measurements: Mapping[str, Any] = field(compare=False, repr=False)
@@ -130,9 +132,24 @@ class PathBoard:
     def snapshot(self) -> tuple[PathInfo, ...]:
         """The paths now, in ascending order of their ids."""
         try:
-            return tuple(map(_info, self._state.native.paths()))
+            return tuple(map(self._info, self._state.native.paths()))
         except _native.NativeError:
             return ()
+
+    def _info(self, path: Mapping[str, Any]) -> PathInfo:
+        facts = dict(path)
+        remote = facts.pop("remote")
+        observer = self._state.driver.observer
+        return PathInfo(
+            id=facts.pop("id"),
+            remote=remote,
+            local=facts.pop("local"),
+            status=facts.pop("status"),
+            remote_status=facts.pop("remote_status"),
+            relay=None if observer is None else observer.relay_at(remote[0]),
+            rtt=facts.pop("rtt"),
+            measurements=facts,
+        )
 
     async def events(self) -> AsyncIterator[PathEvent]:
         """What happens from now on, until the connection ends."""
@@ -227,16 +244,3 @@ class _Subscriber:
             finally:
                 self._waiter = None
         return bool(self.events)
-
-
-def _info(path: Mapping[str, Any]) -> PathInfo:
-    facts = dict(path)
-    return PathInfo(
-        id=facts.pop("id"),
-        remote=facts.pop("remote"),
-        local=facts.pop("local"),
-        status=facts.pop("status"),
-        remote_status=facts.pop("remote_status"),
-        rtt=facts.pop("rtt"),
-        measurements=facts,
-    )

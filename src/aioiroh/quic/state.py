@@ -82,6 +82,7 @@ class ConnectionState:
         "peer",
         "reading",
         "receive_reports",
+        "relay_paths",
         "send_reports",
         "sending",
         "stop_codes",
@@ -107,6 +108,8 @@ class ConnectionState:
         self.lost: Exception | None = None
         self.open_paths = 0
         """For the observer."""
+        self.relay_paths: frozenset[int] = frozenset()
+        """Those of them that go through relays; for the observer, too."""
         self.paths: PathBoard | None = None
         self.reading: dict[int, RecvStream] = {}
         self.writing: dict[int, SendStream] = {}

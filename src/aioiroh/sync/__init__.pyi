@@ -1,6 +1,6 @@
 """Written by tools/sync_stub.py from aioiroh."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -57,7 +57,10 @@ from aioiroh import ReadLimitError as ReadLimitError
 from aioiroh import Reject as Reject
 from aioiroh import RelayAddr as RelayAddr
 from aioiroh import RelayConfig as RelayConfig
+from aioiroh import RelayError as RelayError
 from aioiroh import RelayMap as RelayMap
+from aioiroh import RelayState as RelayState
+from aioiroh import RelayStatus as RelayStatus
 from aioiroh import RelayUrl as RelayUrl
 from aioiroh import SecretKey as SecretKey
 from aioiroh import SelfConnectError as SelfConnectError
@@ -79,7 +82,6 @@ from aioiroh import _native
 from aioiroh import errors as errors
 from aioiroh import presets as presets
 from aioiroh.metrics import SocketMetrics
-from aioiroh.net.port import Network
 from aioiroh.presets import BindAddress, Preset
 from aioiroh.quic.alpn import Alpns
 from aioiroh.quic.incoming import Incoming as _Incoming
@@ -123,10 +125,12 @@ class Endpoint(Facade):
         preset: Preset | None = ...,
         lookup: Sequence[LookupService] = ...,
         hooks: Sequence[Hook] = ...,
+        relays: RelayMap | Iterable[RelayConfig | str] | None = ...,
+        relay_ca: str | Path | None = ...,
         max_incoming: int | None = ...,
         retry_above: int | None = ...,
         max_tickets: int | None = ...,
-        network: Network | None = ...,
+        network: Any | None = ...,
     ) -> Self: ...
     @property
     def id(self) -> EndpointId: ...
@@ -147,6 +151,11 @@ class Endpoint(Facade):
     def metrics(self) -> Metrics: ...
     @property
     def is_closed(self) -> bool: ...
+    @property
+    def home_relay(self) -> RelayStatus | None: ...
+    @property
+    def watch_home_relay(self) -> Watch[RelayStatus | None]: ...
+    def online(self) -> None: ...
     def connect(
         self,
         target: Dialable,

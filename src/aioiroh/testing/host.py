@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+from asyncio import BaseProtocol
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from weakref import ref
 
 from aioiroh.net import LocalAddress, SlotHost, UdpOptions, UdpSlot
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from aioiroh.testing.network import VirtualNetwork
 
 __all__ = ["Host"]
+
+P = TypeVar("P", bound=BaseProtocol)
 
 START_OF_TIME = 1_767_225_600.0
 """The wall clock when the loop's clock shows 0: 2026-01-01 00:00:00 UTC."""
@@ -143,6 +146,9 @@ class Host:
                     prefix = 64 if ":" in ip else 24
                     found.append(LocalAddress(interface.name, ip, prefix, is_loopback=False))
         return tuple(found)
+
+    async def connect_tcp(self, protocol_factory: Callable[[], P], host: str, port: int) -> P:
+        raise OSError(errno.ENETUNREACH, "virtual networks carry datagrams only")
 
     def bind_udp(self, host: SlotHost, address: tuple[str, int], options: UdpOptions) -> UdpSlot:
         ip = str(ip_address(address[0]))

@@ -39,6 +39,13 @@ fn os_error(error: std::io::Error) -> PyErr {
     }
 }
 
+impl Engine {
+    /// For what carries datagrams in place of sockets.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.0
+    }
+}
+
 #[pymethods]
 impl Engine {
     #[new]

@@ -4,6 +4,7 @@ mod conn;
 mod convert;
 mod engine;
 mod events;
+mod relay;
 mod shared;
 mod transport;
 
@@ -27,5 +28,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<engine::Engine>()?;
     module.add_class::<conn::Conn>()?;
     module.add_class::<transport::Transport>()?;
+    relay::register(module)?;
     events::register(module)
 }

@@ -2,8 +2,8 @@
 //!
 //! Each line on stdin is a request, a JSON object `{"id": N, "do": NAME, …}`; each line on stdout is an answer,
 //! `{"id": N, "ok": {…}}` or `{"id": N, "error": {…}}`. Requests run side by side and may be answered in any
-//! order. The first must be `bind`. The end of stdin ends the program. Nothing here uses a relay, an address
-//! lookup or anything but the addresses it is told.
+//! order. The first must be `bind`. The end of stdin ends the program. Nothing here uses an address lookup, a
+//! relay or anything but the addresses and the relay it is told.
 
 mod bench;
 mod bench_blobs;

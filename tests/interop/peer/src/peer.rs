@@ -11,7 +11,7 @@ use iroh::endpoint::{
     ConnectOptions, Connection, IncomingZeroRtt, OutgoingZeroRtt, QuicTransportConfig, RecvStream,
     SendStream, VarInt, ZeroRttStatus, presets,
 };
-use iroh::{Endpoint, RelayMode, SecretKey};
+use iroh::{Endpoint, RelayMap, RelayMode, RelayUrl, SecretKey};
 use serde_json::{Value, json};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::sync::mpsc;
@@ -182,8 +182,14 @@ impl Peer {
     }
 
     async fn bind(self: &Arc<Self>, request: &Request) -> Result<Value, Failure> {
+        let relay = match request.get("relay") {
+            Some(_) => RelayMode::Custom(RelayMap::from(
+                request.text("relay")?.parse::<RelayUrl>()?,
+            )),
+            None => RelayMode::Disabled,
+        };
         let mut builder = Endpoint::builder(presets::Minimal)
-            .relay_mode(RelayMode::Disabled)
+            .relay_mode(relay)
             .clear_address_lookup()
             .clear_ip_transports()
             .transport_config(transport(request)?);
@@ -219,6 +225,9 @@ impl Peer {
             .iter()
             .map(|addr| addr.to_string())
             .collect();
+        if request.get("relay").is_some() {
+            endpoint.online().await;
+        }
         let known = json!({"peer": endpoint.id().to_string(), "addrs": addrs});
         *self.endpoint.lock().unwrap() = Some(endpoint);
         tokio::spawn(crate::serve::accept_all(self.clone()));

@@ -59,13 +59,16 @@ impl Request {
         self.bytes("hex")
     }
 
-    /// The peer to dial: `peer` (hex id) and `addrs` ("ip:port" texts).
+    /// The peer to dial: `peer` (hex id), `addrs` ("ip:port" texts) and maybe `relay` (a URL).
     pub fn address(&self) -> Result<EndpointAddr, Failure> {
         let id: EndpointId = self.text("peer")?.parse()?;
         let mut addrs = Vec::new();
         for addr in self.list("addrs")? {
             let addr: SocketAddr = addr.as_str().unwrap_or_default().parse()?;
             addrs.push(TransportAddr::Ip(addr));
+        }
+        if self.get("relay").is_some() {
+            addrs.push(TransportAddr::Relay(self.text("relay")?.parse()?));
         }
         Ok(EndpointAddr::from_parts(id, addrs))
     }

@@ -1,0 +1,321 @@
+//! WebSocket messages (RFC 6455) as the relay protocol uses them: binary ones, without extensions.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// The largest message that is taken.
+pub const MAX_MESSAGE: usize = 1 << 20;
+/// Content of a control frame at most (RFC 6455, section 5.5).
+const MAX_CONTROL: usize = 125;
+
+const CONTINUATION: u8 = 0;
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+const CLOSE: u8 = 8;
+const PING: u8 = 9;
+const PONG: u8 = 10;
+
+/// Something that came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    Binary(Bytes),
+    /// Nothing that the relay protocol knows; to be ignored.
+    Text,
+    /// To be answered with the same content.
+    Ping(Bytes),
+    Pong,
+    /// The peer closes, with a code if it gave one.
+    Close(Option<u16>),
+}
+
+/// Bytes that are no WebSocket. Fatal for the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    ReservedBits,
+    Opcode(u8),
+    /// A client must mask, a server must not.
+    Mask,
+    Control,
+    Fragments,
+    TooLarge,
+}
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::ReservedBits => write!(f, "a WebSocket extension that was not agreed on"),
+            Self::Opcode(code) => write!(f, "a WebSocket frame of the unknown kind {code}"),
+            Self::Mask => {
+                write!(f, "a WebSocket frame that is masked and must not be, or the other way round")
+            }
+            Self::Control => write!(f, "a WebSocket control frame that is too long or in pieces"),
+            Self::Fragments => write!(f, "pieces of WebSocket messages that do not fit together"),
+            Self::TooLarge => write!(f, "a WebSocket message of more than {MAX_MESSAGE} bytes"),
+        }
+    }
+}
+
+/// Takes bytes, gives messages.
+#[derive(Debug, Default)]
+pub struct Reader {
+    /// Whether the peer is a client, who masks.
+    from_client: bool,
+    buffer: BytesMut,
+    /// A message that comes in pieces: whether it is binary, and what has come.
+    partial: Option<(bool, BytesMut)>,
+}
+
+struct Head {
+    fin: bool,
+    opcode: u8,
+    mask: Option<[u8; 4]>,
+    len: usize,
+    size: usize,
+}
+
+impl Reader {
+    pub fn new(from_client: bool) -> Self {
+        Self { from_client, ..Self::default() }
+    }
+
+    pub fn feed(&mut self, data: &[u8]) {
+        self.buffer.extend_from_slice(data);
+    }
+
+    /// The next message, if all of it has come. Nothing may be asked after an error.
+    pub fn next(&mut self) -> Result<Option<Message>, Broken> {
+        while let Some(head) = self.head()? {
+            if self.buffer.len() < head.size + head.len {
+                // No room is made for what is only announced: a thousand peers could announce much.
+                return Ok(None);
+            }
+            self.buffer.advance(head.size);
+            let mut content = self.buffer.split_to(head.len);
+            if let Some(mask) = head.mask {
+                apply_mask(&mut content, mask);
+            }
+            let message = match head.opcode {
+                PING => Some(Message::Ping(content.freeze())),
+                PONG => Some(Message::Pong),
+                CLOSE => {
+                    let code = content.get(..2).map(|code| u16::from_be_bytes([code[0], code[1]]));
+                    Some(Message::Close(code))
+                }
+                opcode => self.piece(opcode, head.fin, content)?,
+            };
+            if message.is_some() {
+                return Ok(message);
+            }
+        }
+        Ok(None)
+    }
+
+    fn head(&self) -> Result<Option<Head>, Broken> {
+        let [first, second] = match self.buffer.get(..2) {
+            Some(bytes) => [bytes[0], bytes[1]],
+            None => return Ok(None),
+        };
+        if first & 0x70 != 0 {
+            return Err(Broken::ReservedBits);
+        }
+        let (fin, opcode) = (first & 0x80 != 0, first & 0x0f);
+        if !matches!(opcode, CONTINUATION | TEXT | BINARY | CLOSE | PING | PONG) {
+            return Err(Broken::Opcode(opcode));
+        }
+        let masked = second & 0x80 != 0;
+        if masked != self.from_client {
+            return Err(Broken::Mask);
+        }
+        let short = usize::from(second & 0x7f);
+        if opcode >= CLOSE && (!fin || short > MAX_CONTROL) {
+            return Err(Broken::Control);
+        }
+        let (len, mut size) = match short {
+            126 => match self.buffer.get(2..4) {
+                Some(bytes) => (usize::from(u16::from_be_bytes([bytes[0], bytes[1]])), 4),
+                None => return Ok(None),
+            },
+            127 => match self.buffer.get(2..10) {
+                Some(bytes) => {
+                    let len = bytes.iter().fold(0, |len, byte| len << 8 | u64::from(*byte));
+                    (usize::try_from(len).unwrap_or(usize::MAX), 10)
+                }
+                None => return Ok(None),
+            },
+            len => (len, 2),
+        };
+        let before = self.partial.as_ref().map_or(0, |(_, bytes)| bytes.len());
+        if len > MAX_MESSAGE - before {
+            return Err(Broken::TooLarge);
+        }
+        let mask = match masked {
+            true => match self.buffer.get(size..size + 4) {
+                Some(bytes) => {
+                    size += 4;
+                    Some([bytes[0], bytes[1], bytes[2], bytes[3]])
+                }
+                None => return Ok(None),
+            },
+            false => None,
+        };
+        Ok(Some(Head { fin, opcode, mask, len, size }))
+    }
+
+    /// Part of a message, or all of it; the message if it is whole.
+    fn piece(&mut self, opcode: u8, fin: bool, content: BytesMut) -> Result<Option<Message>, Broken> {
+        let (binary, whole) = match (opcode, self.partial.take()) {
+            (CONTINUATION, Some((binary, mut bytes))) => {
+                bytes.extend_from_slice(&content);
+                (binary, bytes)
+            }
+            (TEXT | BINARY, None) => (opcode == BINARY, content),
+            _ => return Err(Broken::Fragments),
+        };
+        if !fin {
+            self.partial = Some((binary, whole));
+            return Ok(None);
+        }
+        Ok(Some(if binary { Message::Binary(whole.freeze()) } else { Message::Text }))
+    }
+}
+
+/// What is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Binary,
+    Pong,
+    Close,
+}
+
+/// Appends a message whose content is the pieces one after the other; `mask` if we are the client.
+pub fn write(kind: Kind, pieces: &[&[u8]], mask: Option<[u8; 4]>, out: &mut Vec<u8>) {
+    let opcode = match kind {
+        Kind::Binary => BINARY,
+        Kind::Pong => PONG,
+        Kind::Close => CLOSE,
+    };
+    let len: usize = pieces.iter().map(|piece| piece.len()).sum();
+    let masked = if mask.is_some() { 0x80 } else { 0 };
+    out.push(0x80 | opcode);
+    match len {
+        0..126 => out.push(masked | len as u8),
+        126..=0xffff => {
+            out.push(masked | 126);
+            out.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+        _ => {
+            out.push(masked | 127);
+            out.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    if let Some(mask) = mask {
+        out.extend_from_slice(&mask);
+    }
+    let start = out.len();
+    for piece in pieces {
+        out.extend_from_slice(piece);
+    }
+    if let Some(mask) = mask {
+        apply_mask(&mut out[start..], mask);
+    }
+}
+
+fn apply_mask(bytes: &mut [u8], mask: [u8; 4]) {
+    let wide = u64::from_ne_bytes([mask[0], mask[1], mask[2], mask[3], mask[0], mask[1], mask[2], mask[3]]);
+    let mut words = bytes.chunks_exact_mut(8);
+    for word in &mut words {
+        let value =
+            u64::from_ne_bytes([word[0], word[1], word[2], word[3], word[4], word[5], word[6], word[7]]);
+        word.copy_from_slice(&(value ^ wide).to_ne_bytes());
+    }
+    for (byte, mask) in words.into_remainder().iter_mut().zip(mask.iter().cycle()) {
+        *byte ^= mask;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn written(kind: Kind, content: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
+        let mut out = Vec::new();
+        write(kind, &[content], mask, &mut out);
+        out
+    }
+
+    fn read(from_client: bool, bytes: &[u8]) -> Result<Vec<Message>, Broken> {
+        let mut reader = Reader::new(from_client);
+        reader.feed(bytes);
+        let mut all = Vec::new();
+        while let Some(message) = reader.next()? {
+            all.push(message);
+        }
+        Ok(all)
+    }
+
+    #[test]
+    fn examples_of_the_rfc() {
+        // RFC 6455, section 5.7, with the opcode of binary messages.
+        assert_eq!(written(Kind::Binary, b"Hello", None), b"\x82\x05Hello");
+        let mask = [0x37, 0xfa, 0x21, 0x3d];
+        let masked = [0x82, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
+        assert_eq!(written(Kind::Binary, b"Hello", Some(mask)), masked);
+        assert_eq!(read(true, &masked), Ok(vec![Message::Binary(Bytes::from_static(b"Hello"))]));
+        let pieces = b"\x02\x03Hel\x89\x01p\x80\x02lo";
+        let all = [Message::Ping(Bytes::from_static(b"p")), Message::Binary(Bytes::from_static(b"Hello"))];
+        assert_eq!(read(false, pieces), Ok(all.to_vec()));
+        assert_eq!(read(false, b"\x88\x02\x03\xe8"), Ok(vec![Message::Close(Some(1000))]));
+        assert_eq!(read(false, b"\x88\x00\x81\x01x"), Ok(vec![Message::Close(None), Message::Text]));
+    }
+
+    #[test]
+    fn what_is_refused() {
+        assert_eq!(read(false, b"\xc2\x00"), Err(Broken::ReservedBits));
+        assert_eq!(read(false, b"\x83\x00"), Err(Broken::Opcode(3)));
+        assert_eq!(read(false, b"\x82\x80"), Err(Broken::Mask));
+        assert_eq!(read(true, b"\x82\x00"), Err(Broken::Mask));
+        assert_eq!(read(false, b"\x09\x00"), Err(Broken::Control));
+        assert_eq!(read(false, b"\x89\x7e\x00\x80"), Err(Broken::Control));
+        assert_eq!(read(false, b"\x80\x00"), Err(Broken::Fragments));
+        assert_eq!(read(false, b"\x02\x00\x82\x00"), Err(Broken::Fragments));
+        assert_eq!(read(false, b"\x82\x7f\x00\x00\x00\x00\x00\x10\x00\x01"), Err(Broken::TooLarge));
+        assert_eq!(read(false, b"\x82\x7f\xff\xff\xff\xff\xff\xff\xff\xff"), Err(Broken::TooLarge));
+        let mut two = written(Kind::Binary, &vec![0; MAX_MESSAGE], None);
+        two[0] = BINARY;
+        assert_eq!(read(false, &[&two[..], b"\x80\x01x"].concat()), Err(Broken::TooLarge));
+    }
+
+    proptest! {
+        #[test]
+        fn messages_survive_any_cut(
+            contents in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 1..6),
+            large in 0usize..70_000,
+            mask in any::<Option<[u8; 4]>>(),
+            cut in 1usize..500,
+        ) {
+            let mut expected: Vec<Vec<u8>> = contents;
+            expected.push(vec![7; large]);
+            let mut bytes = Vec::new();
+            for content in &expected {
+                let middle = content.len() / 2;
+                write(Kind::Binary, &[&content[..middle], &content[middle..]], mask, &mut bytes);
+            }
+            let mut reader = Reader::new(mask.is_some());
+            let mut got = Vec::new();
+            for piece in bytes.chunks(cut) {
+                reader.feed(piece);
+                while let Some(message) = reader.next().unwrap() {
+                    let Message::Binary(content) = message else { panic!() };
+                    got.push(content.to_vec());
+                }
+            }
+            prop_assert_eq!(got, expected);
+        }
+
+        #[test]
+        fn any_bytes_are_messages_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..100), client: bool) {
+            let _ = read(client, &bytes);
+        }
+    }
+}

@@ -1,0 +1,6 @@
+"""Relays as an endpoint uses them: servers that forward datagrams between peers."""
+
+from aioiroh.relay.relays import Relays
+from aioiroh.relay.status import RelayState, RelayStatus
+
+__all__ = ["RelayState", "RelayStatus", "Relays"]

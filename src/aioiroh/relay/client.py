@@ -1,0 +1,244 @@
+"""One relay of an endpoint: connects, stays connected, tells how it stands."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from aioiroh import _native, events
+from aioiroh.address import RelayConfig
+from aioiroh.aio import Backoff, Watch
+from aioiroh.errors import RelayError
+from aioiroh.quic.mapped import MAPPED_PORT, Mapped, mapped_ip
+from aioiroh.relay.connection import RelayConnection
+from aioiroh.relay.liveness import Liveness
+from aioiroh.relay.server_url import ServerAddress
+from aioiroh.relay.status import RelayState, RelayStatus
+
+if TYPE_CHECKING:
+    from aioiroh.keys import EndpointId, SecretKey
+    from aioiroh.metrics import SocketMetrics
+    from aioiroh.net import Network
+    from aioiroh.quic import Driver
+
+__all__ = ["RelayClient"]
+
+logger = logging.getLogger("aioiroh.relay")
+
+CONNECT_TIMEOUT: Final = 10.0
+"""Seconds for the whole way from the name to the relay's consent."""
+DISCARD_AFTER: Final = 3.0
+"""Seconds for which datagrams wait for a relay that is being dialled."""
+STUCK_TIMEOUT: Final = 15.0
+"""Seconds for which a relay may take nothing."""
+
+_STATUS_TEXTS = {
+    0: None,
+    1: "another endpoint with the same key has connected to the relay",
+    2: "the relay limits how much this endpoint may send",
+}
+
+
+class RelayClient:
+    """Carries the datagrams of `driver` to peers behind the relay that `config` names.
+
+    `run` does the work until it is cancelled. Nothing here raises for what a relay does: `status` tells.
+    """
+
+    def __init__(
+        self,
+        config: RelayConfig,
+        driver: Driver,
+        network: Network,
+        secret_key: SecretKey,
+        tls: _native.RelayTls,
+        metrics: SocketMetrics,
+    ) -> None:
+        """Raises AddressParsingError: the URL cannot be dialled."""
+        self.config = config
+        self._server = ServerAddress.of(config.url)
+        self._driver = driver
+        self._network = network
+        self._secret_key = secret_key
+        self._tls = tls
+        self._metrics = metrics
+        # An address of this kind keeps the engine from using the slot for anything but routes.
+        nowhere = mapped_ip(Mapped.RELAY, bytes(8))
+        self._slot = driver.add_virtual(nowhere, MAPPED_PORT, self._output)
+        self._native = _native.Relay(driver.engine, self._slot, network.secret(32))
+        self._connection: RelayConnection | None = None
+        self._liveness = Liveness(network.monotonic())
+        self._limited = False
+        self._discarding: asyncio.TimerHandle | None = None
+        self.status: Watch[RelayStatus] = Watch(RelayStatus(config.url, RelayState.CONNECTING))
+        """How it stands."""
+        self.last_sent = network.monotonic()
+        """When the engine had something for it last."""
+
+    # --- peers behind it
+
+    def address(self, peer: EndpointId) -> tuple[str, int] | None:
+        """Under which address the engine reaches that peer here; None: there are too many peers."""
+        return self._native.address(bytes(peer))
+
+    def knows(self, ip: str) -> bool:
+        """Whether that is the address of a peer here."""
+        return self._native.peer(ip) is not None
+
+    @property
+    def slot(self) -> int:
+        """Where the engine leaves datagrams for it."""
+        return self._slot
+
+    # --- the work
+
+    async def run(self) -> None:
+        """Connects, and connects again."""
+        # From 10 ms on, doubling to 16 s, and by chance up to twice as long.
+        backoff = Backoff(0.02, 32.0, jitter=0.5, random=self._network.random.random)
+        while True:
+            self._discard()
+            lasted, error = await self._connect_and_serve()
+            self._tell(RelayState.DISCONNECTED, str(error))
+            logger.debug("relay %s: %s", self.config.url, error)
+            if lasted:
+                backoff.reset()
+            else:
+                await asyncio.sleep(backoff.next())
+            self._tell(RelayState.CONNECTING, str(error))
+
+    def close(self) -> None:
+        """Says goodbye. `run` must have ended."""
+        self._stop_discarding()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self.status.close()
+
+    async def _connect_and_serve(self) -> tuple[bool, RelayError]:
+        """One connection: whether it was of use, and why it ended."""
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                connection = await self._connect()
+        except TimeoutError:
+            self._metrics.relay_conns_failed += 1
+            return False, RelayError("timeout", "the relay does not answer")
+        except RelayError as error:
+            self._metrics.relay_conns_failed += 1
+            return False, error
+        self._stop_discarding()
+        self._metrics.relay_conns_success += 1
+        self._liveness = Liveness(self._network.monotonic())
+        self._connection = connection
+        self._limited = False
+        self._tell(RelayState.CONNECTED, None)
+        events.relay_connected(url=self.config.url)
+        try:
+            await self._keep(connection)
+        finally:
+            self._metrics.relay_conns_closed += 1
+        self._connection = None
+        self._native.drop_connection()
+        return self._liveness.rtt is not None, connection.ended.result()
+
+    async def _connect(self) -> RelayConnection:
+        server = self._server
+        self._native.open(
+            host=server.host_header,
+            target=server.target,
+            secret_key=bytes(self._secret_key),
+            entropy=self._network.secret(24),
+            token=self.config.auth_token,
+            tls=None if server.server_name is None else self._tls,
+            server_name=server.server_name,
+        )
+        consent: asyncio.Future[None] = self._driver.loop.create_future()
+
+        def on_event(event: tuple[Any, ...]) -> None:
+            if event[0] == "connected":
+                consent.set_result(None)
+            else:
+                self._heard(event)
+
+        def make() -> RelayConnection:
+            return RelayConnection(
+                self._native,
+                on_event=on_event,
+                on_datagrams=self._driver.touched,
+                on_frames=self._frames_came,
+            )
+
+        try:
+            connection = await self._network.connect_tcp(make, server.host, server.port)
+        except OSError as error:
+            raise RelayError("dial", f"cannot reach {server.host}: {error}") from error
+        try:
+            await asyncio.wait((consent, connection.ended), return_when=asyncio.FIRST_COMPLETED)
+            if connection.ended.done():
+                raise connection.ended.result()
+        except BaseException:
+            connection.abort(RelayError("timeout", "given up"))
+            raise
+        return connection
+
+    async def _keep(self, connection: RelayConnection) -> None:
+        """Until the connection ends."""
+        stuck_since: float | None = None
+        while not connection.ended.done():
+            now = self._network.monotonic()
+            if not connection.is_stuck:
+                stuck_since = None
+            elif stuck_since is None:
+                stuck_since = now
+            elif now - stuck_since >= STUCK_TIMEOUT:
+                connection.abort(RelayError("silent", "the relay takes no more data"))
+            if self._liveness.is_dead(now):
+                connection.abort(RelayError("silent", "the relay has fallen silent"))
+            elif self._liveness.should_ask(now):
+                data = self._network.random.randbytes(8)
+                self._liveness.ask(now, data)
+                self._native.ping(data)
+                connection.write()
+            wait = min(max(self._liveness.deadline - now, 0.0), STUCK_TIMEOUT)
+            await asyncio.wait((connection.ended,), timeout=wait)
+
+    # --- what comes and goes
+
+    def _output(self, _slot: int) -> None:
+        self.last_sent = self._network.monotonic()
+        if self._connection is not None:
+            self._connection.write()
+
+    def _discard(self) -> None:
+        # What is lost QUIC sends again; what is as old as this has been sent again already.
+        self._stop_discarding()
+        self._native.discard()
+        self._discarding = self._driver.loop.call_later(DISCARD_AFTER, self._discard)
+
+    def _stop_discarding(self) -> None:
+        if self._discarding is not None:
+            self._discarding.cancel()
+            self._discarding = None
+
+    def _frames_came(self) -> None:
+        self._liveness.frame_came(self._network.monotonic())
+
+    def _heard(self, event: tuple[Any, ...]) -> None:
+        match event:
+            case ("pong", data):
+                if self._liveness.pong_came(self._network.monotonic(), data):
+                    self._tell(RelayState.CONNECTED, self.status.value.problem)
+            case ("status", code):
+                if code == 2 and not self._limited:
+                    self._limited = True
+                    self._metrics.relay_conns_ratelimited += 1
+                text = _STATUS_TEXTS.get(code, f"the relay reports a problem with number {code}")
+                self._tell(RelayState.CONNECTED, text)
+            case ("health", text):
+                self._tell(RelayState.CONNECTED, text)
+            # ("gone", peer): it may come back, and the connections to it live as long as QUIC lets them.
+
+    def _tell(self, state: RelayState, problem: str | None) -> None:
+        latency = self._liveness.rtt if state is RelayState.CONNECTED else None
+        self.status.set(RelayStatus(self.config.url, state, problem, latency))

@@ -1,0 +1,69 @@
+"""The core that finds out whether a relay is still there (relay protocol, sections 4.1 and 5.5).
+
+No clock and no chance of its own: times are seconds of any monotonic clock, `data` are 8 random bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["Liveness"]
+
+INTERVAL: Final = 15.0
+"""Seconds without a frame after which the relay is asked for a sign of life."""
+FIRST_DEADLINE: Final = 5.0
+"""Seconds for the first answer, when nothing is known of the way."""
+MIN_DEADLINE: Final = 0.5
+MAX_DEADLINE: Final = 5.0
+RTT_FACTOR: Final = 3.0
+
+
+class Liveness:
+    """Pings of one connection. Call `act` when `deadline` has come, and after each input."""
+
+    __slots__ = ("_asked", "_last_frame", "_pending", "rtt")
+
+    def __init__(self, now: float) -> None:
+        """The handshake is done: the first ping is due at once."""
+        self.rtt: float | None = None
+        """Seconds that the last answer took; None until the first."""
+        self._last_frame = now - INTERVAL
+        self._pending: bytes | None = None
+        self._asked = now
+
+    @property
+    def deadline(self) -> float:
+        """When `act` has something to do."""
+        if self._pending is not None:
+            return self._asked + self._patience()
+        return self._last_frame + INTERVAL
+
+    def frame_came(self, now: float) -> None:
+        """Any frame: the relay is there."""
+        self._last_frame = now
+
+    def pong_came(self, now: float, data: bytes) -> bool:
+        """An answer. True if it is the one that is waited for."""
+        if data != self._pending:
+            return False
+        self._pending = None
+        self.rtt = now - self._asked
+        return True
+
+    def ask(self, now: float, data: bytes) -> None:
+        """A ping with these bytes is sent. Only the latest one counts."""
+        self._pending = data
+        self._asked = now
+
+    def is_dead(self, now: float) -> bool:
+        """Whether the answer is overdue."""
+        return self._pending is not None and now >= self.deadline
+
+    def should_ask(self, now: float) -> bool:
+        """Whether a ping is due."""
+        return self._pending is None and now >= self.deadline
+
+    def _patience(self) -> float:
+        if self.rtt is None:
+            return FIRST_DEADLINE
+        return min(max(RTT_FACTOR * self.rtt, MIN_DEADLINE), MAX_DEADLINE)
