@@ -256,6 +256,11 @@ class Endpoint:
         return self._slots
 
     @property
+    def network(self) -> Network:
+        """The outside world that it lives in: clock, chance, sockets."""
+        return self._network
+
+    @property
     def alpns(self) -> tuple[bytes, ...]:
         """The protocols that are accepted."""
         return self._alpns

@@ -450,7 +450,7 @@ def test_what_is_held_back_here_is_not_the_providers_fault() -> None:
     assert len(asked) == 2
     for second in range(1, 200):
         for ask in asked:
-            core.held(float(second), ask.number)
+            core.alive(float(second), ask.number)
         assert core.tick(float(second)) == []
     assert any(isinstance(action, Release) for action in core.tick(210.0))
 

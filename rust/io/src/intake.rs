@@ -185,12 +185,13 @@ impl Work {
         self.current.is_none() && self.items.is_empty()
     }
 
-    pub(crate) fn waits_for(&self) -> usize {
+    /// Queued bytes that make a turn worthwhile; `batch` while an item goes on.
+    pub(crate) fn waits_for(&self, batch: usize) -> usize {
         match &self.current {
             Some(current) => {
                 // At least that much of the item is still to come, so waiting for it never takes for ever.
                 let remaining = usize::try_from(current.selected.saturating_sub(current.verified));
-                current.verifier.need().len().max(remaining.unwrap_or(BATCH).min(BATCH))
+                current.verifier.need().len().max(remaining.unwrap_or(batch).min(batch))
             }
             None if self.items.is_empty() && !self.finished => usize::MAX,
             // Whatever comes belongs to the next item, or trails the last.

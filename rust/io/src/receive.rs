@@ -226,7 +226,9 @@ impl Inbound {
             self.discard(&mut gate);
         }
         gate.stop = gate.stop.or(stop);
-        gate.waits_for = work.waits_for();
+        // Who gets little at a time is not kept waiting for much.
+        let batch = gate.allowance.map_or(BATCH as u64, |left| left.min(BATCH as u64)) as usize;
+        gate.waits_for = work.waits_for(batch);
         gate.small =
             work.is_small() || work.idle() && gate.items.front().is_some_and(|i| i.blob.is_in_memory());
         gate.reports.extend(reports);

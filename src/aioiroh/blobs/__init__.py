@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from .collection import Collection
+from .downloading.count import DownloadProgress, ProviderProgress
+from .downloading.discovery import Discovery
+from .downloading.download import Download
+from .downloading.downloader import Downloader
+from .downloading.peers import Retries
 from .errors import (
     BlobsError,
     BlobTooLargeError,
+    DownloadError,
     ExportConflictError,
     IncompleteBlobError,
     NotAvailableError,
     NotFoundError,
     ProviderBusyError,
     ProviderError,
+    ProviderFailure,
     ProviderRefusedError,
     StoreFormatError,
     UnsafeNameError,
@@ -91,6 +98,11 @@ __all__ = [
     "Collection",
     "ConnectionClosed",
     "ConnectionEvent",
+    "Discovery",
+    "Download",
+    "DownloadError",
+    "DownloadProgress",
+    "Downloader",
     "ErrorCode",
     "ExportConflictError",
     "ExportPlan",
@@ -119,11 +131,14 @@ __all__ = [
     "Provider",
     "ProviderBusyError",
     "ProviderError",
+    "ProviderFailure",
+    "ProviderProgress",
     "ProviderRefusedError",
     "PushReceived",
     "PushRequest",
     "RequestKind",
     "RequestReceived",
+    "Retries",
     "Sizes",
     "Store",
     "StoreFormatError",

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from aioiroh.errors import AioirohError
+
+if TYPE_CHECKING:
+    from aioiroh.keys import EndpointId
+
+    from .hash import HashAndFormat
 
 __all__ = [
     "BlobTooLargeError",
     "BlobsError",
+    "DownloadError",
     "ExportConflictError",
     "IncompleteBlobError",
     "NotAvailableError",
     "NotFoundError",
     "ProviderBusyError",
     "ProviderError",
+    "ProviderFailure",
     "ProviderRefusedError",
     "StoreFormatError",
     "UnsafeName",
@@ -46,6 +54,42 @@ class ProviderBusyError(ProviderError):
 
 class VerificationError(ProviderError):
     """The provider sent bytes that do not match the hash. Do not ask it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderFailure:
+    """A provider of a download that failed, and why."""
+
+    id: EndpointId
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.id.short()}: {self.reason}"
+
+
+class DownloadError(BlobsError, ConnectionError):
+    """No provider, nor all together, brought what was to be downloaded.
+
+    `failures` says what became of each; `search_errors` are what looking for providers raised. What
+    was verified stays in the store: download again when there are other providers.
+    """
+
+    def __init__(
+        self,
+        content: HashAndFormat,
+        reason: str,
+        failures: Sequence[ProviderFailure],
+        search_errors: Sequence[BaseException] = (),
+    ) -> None:
+        told = [*map(str, failures[:10]), *(f"search: {error}" for error in search_errors[:5])]
+        if len(failures) > 10:
+            told.append(f"and {len(failures) - 10} more")
+        shown = f" ({'; '.join(told)})" if told else ""
+        super().__init__(f"{content.hash} could not be downloaded: {reason}{shown}")
+        self.content = content
+        self.reason = reason
+        self.failures = tuple(failures)
+        self.search_errors = tuple(search_errors)
 
 
 class BlobTooLargeError(BlobsError, ValueError):

@@ -47,6 +47,7 @@ class RecvStream:
         "_id",
         "_native",
         "_parked",
+        "_receiver",
         "_state",
         "_stopped",
         "_waiter",
@@ -64,6 +65,7 @@ class RecvStream:
         self._parked = b""
         self._waiter: Waiter[bytes | None] | None = None
         self._attached = False
+        self._receiver: _native.BlobReceiver | None = None
         self._stopped = False
         self.ended = False
         """Whether the end has arrived; bytes before it may be unread."""
@@ -242,8 +244,25 @@ class RecvStream:
         except _native.NativeError as error:
             raise self._failure(error) from None
         self._attached = True
+        self._receiver = receiver
         state.receive_reports[self._id] = on_report
         state.driver.touched()
+
+    def allow(self, bytes: int) -> int:
+        """Let the attached receiver take so many bytes more; how many it may still take.
+
+        From the first call on it takes no more than were allowed, and flow control holds the peer.
+        """
+        assert self._receiver is not None
+        left = self._receiver.allow(bytes)
+        if bytes and self._attached:
+            self._state.driver.touched()
+        return left
+
+    @property
+    def taken(self) -> int:
+        """Bytes that the attached receiver has taken."""
+        return 0 if self._receiver is None else self._receiver.received
 
     def detach(self, *, ended: bool = False) -> None:
         """End what `attach` began. `ended`: the receiver saw the end, or stopped the stream."""

@@ -48,6 +48,7 @@ class SendStream:
         "_id",
         "_native",
         "_phase",
+        "_sender",
         "_state",
         "_stop_code",
         "_watchers",
@@ -65,6 +66,7 @@ class SendStream:
         self._blocked: Waiter[None] | None = None
         self._watchers: list[Waiter[None]] | None = None
         self._attached = False
+        self._sender: _native.BlobSender | None = None
         self.bytes_written = 0
         """Bytes accepted so far; after a cancelled `write` it says how far that came."""
         if state.early_streams is not None:
@@ -281,10 +283,22 @@ class SendStream:
         except _native.NativeError as error:
             raise self._failure(error) from None
         self._attached = True
+        self._sender = sender
         state.send_reports[self._id] = on_report
         # The acknowledgement may come before anybody asks for it.
         state.sending[self._id] = self
         state.driver.touched()
+
+    def allow(self, bytes: int) -> int:
+        """Let the attached sender send so many bytes more; how many it may still send.
+
+        From the first call on it sends no more than were allowed.
+        """
+        assert self._sender is not None
+        left = self._sender.allow(bytes)
+        if bytes and self._attached:
+            self._state.driver.touched()
+        return left
 
     def detach(self, *, finished: bool = False) -> None:
         """End what `attach` began. `finished`: the sender has finished or reset the stream."""

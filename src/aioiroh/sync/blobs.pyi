@@ -28,6 +28,8 @@ from aioiroh.blobs import ClientConnected as ClientConnected
 from aioiroh.blobs import Collection as Collection
 from aioiroh.blobs import ConnectionClosed as ConnectionClosed
 from aioiroh.blobs import ConnectionEvent as ConnectionEvent
+from aioiroh.blobs import DownloadError as DownloadError
+from aioiroh.blobs import DownloadProgress as DownloadProgress
 from aioiroh.blobs import ErrorCode as ErrorCode
 from aioiroh.blobs import ExportConflictError as ExportConflictError
 from aioiroh.blobs import ExportPlan as ExportPlan
@@ -53,11 +55,14 @@ from aioiroh.blobs import Place as Place
 from aioiroh.blobs import Progress as Progress
 from aioiroh.blobs import ProviderBusyError as ProviderBusyError
 from aioiroh.blobs import ProviderError as ProviderError
+from aioiroh.blobs import ProviderFailure as ProviderFailure
+from aioiroh.blobs import ProviderProgress as ProviderProgress
 from aioiroh.blobs import ProviderRefusedError as ProviderRefusedError
 from aioiroh.blobs import PushReceived as PushReceived
 from aioiroh.blobs import PushRequest as PushRequest
 from aioiroh.blobs import RequestKind as RequestKind
 from aioiroh.blobs import RequestReceived as RequestReceived
+from aioiroh.blobs import Retries as Retries
 from aioiroh.blobs import Sizes as Sizes
 from aioiroh.blobs import StoreFormatError as StoreFormatError
 from aioiroh.blobs import TransferAborted as TransferAborted
@@ -111,6 +116,56 @@ class BlobWriter(Protocol):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None: ...
+
+class Discovery(Protocol):
+    def find(self, content: HashAndFormat) -> Iterator[Dialable]: ...
+
+class Download(Facade):
+    @property
+    def progress(self) -> DownloadProgress: ...
+    def start(self) -> Future[Got]: ...
+    def cancel(self) -> None: ...
+    def result(self) -> Got: ...
+    def __iter__(self) -> Iterator[DownloadProgress]: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+    content: HashAndFormat
+    priority: int
+    def add_provider(self, provider: Dialable) -> None: ...
+
+class Downloader(Facade):
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        store: Store,
+        *,
+        discovery: Sequence[Discovery] = ...,
+        limit: float | None = ...,
+        max_requests: int = ...,
+        retries: Retries | None = ...,
+    ) -> None: ...
+    def download(
+        self,
+        content: Content | str,
+        *,
+        providers: Iterable[Dialable] = ...,
+        priority: int = ...,
+        limit: float | None = ...,
+        max_blob_size: int = ...,
+    ) -> Download: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+    def close(self) -> None: ...
 
 class _LocalWriter(Facade):
     handle: Any

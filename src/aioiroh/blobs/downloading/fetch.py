@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
-from ..ranges import CHUNK_SIZE
+from ..ranges import CHUNK_SIZE, ChunkRanges, chunk_count
 from .backlog import Part
 
 __all__ = ["Fetch"]
@@ -79,13 +79,21 @@ class Fetch(Generic[P]):
             ranges = part.ranges
             if part.is_proof:
                 total += CHUNK_SIZE
+            elif number == 0 and self.size is not None:
+                whole = self.parts[self.at].ranges.selected_bytes(self.size)
+                total += max(whole - self.verified, 0)
             elif not ranges.is_infinite:
                 total += sum((end or 0) - start for start, end in ranges.spans()) * CHUNK_SIZE
-            elif number == 0 and self.size is not None:
-                total += max(self.size - self.verified, 0)
             else:
                 total += sizes
         return total
+
+    def proved(self, index: int, size: int) -> None:
+        """The size of a blob is known: nothing comes of it from behind its end."""
+        inside = ChunkRanges.chunks(0, chunk_count(size))
+        for number, part in enumerate(self.parts):
+            if part.index == index and not part.is_proof and not part.is_whole:
+                self.parts[number] = Part(index, part.ranges & inside)
 
     # --- cutting ----------------------------------------------------------------------------------
 

@@ -35,6 +35,8 @@ FINEST: Final = 6
 """Halvings from the smallest piece to a chunk group, of which nobody can send a part alone."""
 MOST_BEATEN: Final = 3
 """Times that others may be faster before a provider is left alone for a while."""
+SAMPLE: Final = 64 << 10
+"""Bytes that tell something about a rate within moments."""
 USUAL_LATENCY: Final = 0.1
 
 
@@ -69,10 +71,11 @@ class PeerState(Enum):
 class Rate:
     """Bytes per second, averaged over the last second or so in which anything was to come."""
 
-    __slots__ = ("_at", "_missing", "_sum")
+    __slots__ = ("_at", "_count", "_missing", "_sum")
 
     def __init__(self) -> None:
         self._sum = 0.0
+        self._count = 0
         # The weight of the time before it was first measured.
         self._missing = 1.0
         self._at: float | None = None
@@ -91,11 +94,14 @@ class Rate:
         """So many bytes have come."""
         self._advance(now)
         self._sum += count / RATE_TIME
+        self._count += count
 
     def get(self, now: float) -> float:
-        """The rate; 0 if it is not known."""
+        """The rate; 0 if too little has come in too little time to know it."""
         self._advance(now)
-        return self._sum / (1.0 - self._missing) if self._missing < 0.98 else 0.0
+        if self._missing > (0.98 if self._count >= SAMPLE else 0.5):
+            return 0.0
+        return self._sum / (1.0 - self._missing)
 
     def _advance(self, now: float) -> None:
         if self._at is not None and now > self._at:

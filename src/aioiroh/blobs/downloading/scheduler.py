@@ -171,9 +171,11 @@ class Scheduler(Generic[P]):
         for peer in self._peers.values():
             if peer.until > self._decided_at and peer.state in (PeerState.WAITING, PeerState.READY):
                 due.append(peer.until)
+            if peer.state is not PeerState.READY:
+                continue
             if peer.fetches:
                 due.append(self._last(peer) + self._retries.stall_time)
-            elif peer.state is PeerState.READY and self._fetches:
+            elif self._fetches:
                 due.append(self._decided_at + STEAL_INTERVAL)
         return min(due)
 
@@ -194,6 +196,8 @@ class Scheduler(Generic[P]):
     def proved(self, index: int, size: int) -> None:
         """The size of a blob is proved, and with it its last chunk is here."""
         self._backlog.prove(index, size)
+        for fetch in self._fetches.values():
+            fetch.proved(index, size)
 
     # --- providers --------------------------------------------------------------------------------
 
@@ -262,8 +266,8 @@ class Scheduler(Generic[P]):
             return self._divide(now, fetch, peer)
         return []
 
-    def held(self, now: float, number: int) -> None:
-        """A request makes no progress because this side does not let it."""
+    def alive(self, now: float, number: int) -> None:
+        """Bytes of a request come that are not verified yet, or are held back by this side."""
         fetch = self._fetches.get(number)
         if fetch is not None:
             fetch.last = self._progress_at = now
@@ -382,7 +386,7 @@ class Scheduler(Generic[P]):
         for provider, peer in self._peers.items():
             if peer.state is not PeerState.READY or not peer.fetches:
                 continue
-            if now - self._last(peer) >= self._retries.stall_time:
+            if now >= self._last(peer) + self._retries.stall_time:
                 self._withdraw(now, provider, "it sends nothing", actions)
 
     def _hand_out(self, now: float, actions: list[Action[P]]) -> None:
@@ -469,7 +473,7 @@ class Scheduler(Generic[P]):
             peer.state is PeerState.OUT for peer in self._peers.values()
         ):
             reason = "no provider is left" if self._peers else "no provider is known"
-        elif now - self._progress_at >= self._retries.patience:
+        elif now >= self._progress_at + self._retries.patience:
             reason = f"nothing came for {self._retries.patience:g} s"
         else:
             return

@@ -92,9 +92,9 @@ def _seconds_left(now: float, fetch: Fetch[P], peer: Peer, usual: float) -> floa
 def _divide(victim: Fetch[P], amount: float, kept: float) -> tuple[Part, ...]:
     """Cuts off the end of a request, so that the part `kept` of it (0 to 1) stays."""
     rest = victim.remaining
-    if len(rest) > 1:
+    if len(rest) > 1 and amount >= 2 * SMALLEST_SHARE:
         return victim.cut_blobs(max(0 if kept == 0.0 else 1, round(len(rest) * kept)))
-    if rest and not rest[0].ranges.is_infinite and amount >= 2 * SMALLEST_SHARE:
+    if len(rest) == 1 and not rest[0].ranges.is_infinite and amount >= 2 * SMALLEST_SHARE:
         keep = min(max(amount * kept, SMALLEST_SHARE), amount - SMALLEST_SHARE)
         return victim.cut_ranges(int(keep) // CHUNK_SIZE)
     return ()

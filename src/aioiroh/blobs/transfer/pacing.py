@@ -1,4 +1,4 @@
-"""Keeping transfers to a rate: native ends are given their bytes a little at a time."""
+"""Keeping transfers to a rate: streams are given their bytes a little at a time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SMALLEST_BURST: Final = 4096
 
 
 class Flow(Protocol):
-    """A native end of a stream that moves no more bytes than it was allowed."""
+    """A stream whose native end moves no more bytes than it was allowed."""
 
     def allow(self, bytes: int) -> int:
         """Lets it move so many bytes more; gives how many it has left."""
@@ -113,11 +113,12 @@ class Pace:
 
     pacer: Pacer
     limits: Sequence[TokenBucket] = ()
+    priority: int = 0
     FREE: ClassVar[Pace]
 
     def kept(self, flow: Flow) -> contextlib.AbstractContextManager[None]:
         """See `Pacer.paced`."""
-        return self.pacer.paced(flow, self.limits)
+        return self.pacer.paced(flow, self.limits, priority=self.priority)
 
     def holds(self, flow: Flow) -> bool:
         """See `Pacer.holds`."""

@@ -16,6 +16,7 @@ from ..hashseq import HashSeq
 from ..messages import ErrorCode
 from ..store.sequences import read_hash_seq
 from .ends import from_report
+from .pacing import Pace
 from .patience import Patience, StalledError
 from .plan import Item, Response
 
@@ -52,7 +53,6 @@ class Arrival:
 
 
 OnArrival = Callable[[Arrival], None]
-Paced = Callable[[_native.BlobReceiver], contextlib.AbstractContextManager[object]]
 
 
 async def receive(
@@ -62,7 +62,7 @@ async def receive(
     *,
     max_size: int,
     on_arrival: OnArrival,
-    paced: Paced = lambda receiver: contextlib.nullcontext(),
+    pace: Pace = Pace.FREE,
     again: Again = Again.STOP,
     stop_code: ErrorCode = ErrorCode.NONE,
     patience: Patience | None = None,
@@ -70,13 +70,12 @@ async def receive(
     """Takes everything that `response` names from the stream.
 
     False if it stopped because part of what is still to come is here already (see `again`). `on_arrival`
-    hears of every change; `paced` gives a context in which the native receiver is kept to a rate.
-    Whatever was verified stays in the store, also if this fails or is cancelled; the stream is
+    hears of every change. The stream is kept to `pace`. Whatever was verified stays in the store, also if this fails or is cancelled; the stream is
     stopped with `stop_code` then. Raises as `ends` says, OSError if the store cannot be written,
     DecodeError if children are asked for and the root is no hash sequence, StalledError if `patience`
     ends (which stops the stream with code 2).
     """
-    intake = _Intake(recv, response, store, max_size, on_arrival, paced, again, stop_code, patience)
+    intake = _Intake(recv, response, store, max_size, on_arrival, pace, again, stop_code, patience)
     async with intake.attached():
         try:
             await intake.run()
@@ -112,7 +111,7 @@ class _Intake:
         store: Store,
         max_size: int,
         on_arrival: OnArrival,
-        paced: Paced,
+        pace: Pace,
         again: Again,
         stop_code: ErrorCode,
         patience: Patience | None,
@@ -122,7 +121,7 @@ class _Intake:
         self._store = store
         self._max_size = max_size
         self._on_arrival = on_arrival
-        self._paced = paced
+        self._pace = pace
         self._again = again
         self._stop_code = stop_code
         self._patience = patience
@@ -141,7 +140,7 @@ class _Intake:
         self._recv.attach(self._receiver, self._wake.set)
         with (
             self._store.worker.reports(self._receiver, self._wake.set),
-            self._paced(self._receiver),
+            self._pace.kept(self._recv),
         ):
             code = ErrorCode.NONE
             try:
@@ -181,7 +180,9 @@ class _Intake:
             return
         while not await self._patience.wait(self._wake):
             now = asyncio.get_running_loop().time()
-            if not self._patience.is_enough(now, self._receiver.received, held=False):
+            if not self._patience.is_enough(
+                now, self._recv.taken, held=self._pace.holds(self._recv)
+            ):
                 raise StalledError("the peer brings too little data")
 
     async def _expect(self) -> None:

@@ -124,7 +124,7 @@ class _Outflow:
         self._stream.attach(self._sender, self._wake.set)
         with (
             self._store.worker.reports(self._sender, self._wake.set),
-            self._pace.kept(self._sender),
+            self._pace.kept(self._stream),
         ):
             try:
                 yield
@@ -150,7 +150,7 @@ class _Outflow:
 
     def _is_enough(self) -> bool:
         now = asyncio.get_running_loop().time()
-        held = self._pace.holds(self._sender)
+        held = self._pace.holds(self._stream)
         return self._patience.is_enough(now, self._sender.sent, held=held)
 
     async def _push(self) -> None:
