@@ -65,10 +65,10 @@ class OurBlobs:
         """`count` different blobs of `size` bytes, and the hash sequence of all of them."""
         assert self.store is not None
         size = request["size"]
-        added = [
-            await self.store.add_bytes((index.to_bytes(8, "little") * (size // 8 + 1))[:size])
+        added = await self.store.add_many(
+            (index.to_bytes(8, "little") * (size // 8 + 1))[:size]
             for index in range(request["count"])
-        ]
+        )
         sequence = HashSeq([blob.hash for blob in added])
         root = await self.store.add_bytes(bytes(sequence), BlobFormat.HASH_SEQ)
         self.store.tags.set(b"small", HashAndFormat(root.hash, BlobFormat.HASH_SEQ))
