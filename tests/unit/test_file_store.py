@@ -224,6 +224,7 @@ async def test_a_file_that_is_given_away_is_referred_to(tmp_path: Path) -> None:
         staged.rename(target)
         await store.settle(added.hash, target)
         assert target.stat().st_ino == inode
+        await store.sync()
         assert not (tmp_path / "store" / name).exists()
     async with await FileStore.open(tmp_path / "store") as store:
         assert await store.read_bytes(added.hash, limit=5_000_000) == pattern(5_000_000)

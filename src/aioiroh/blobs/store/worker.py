@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from aioiroh import _native
 
@@ -54,6 +54,9 @@ def _progress(on_progress: Callable[[int], None] | None) -> Callable[[str, Any],
 class DiskWorker:
     """Share of the loop's disk worker; see `acquire`."""
 
+    keeps_journal: ClassVar[bool] = False
+    """For tests: an inline worker remembers what it did to files."""
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         # Weak, because the table of workers is keyed by loop and must not keep it alive.
         self._loop = weakref.ref(loop)
@@ -64,7 +67,7 @@ class DiskWorker:
         except (RuntimeError, NotImplementedError):
             self._native.close()
             self._inline = True
-            self._native = _native.Worker(inline=True)
+            self._native = _native.Worker(inline=True, journal=self.keeps_journal)
         self._jobs: dict[int, _Job] = {}
         self._transfers: dict[int, Callable[[], None]] = {}
         self._users = 0

@@ -103,4 +103,5 @@ def _belongs(path: Path, row: Row | None) -> bool:
         return False
     if path.suffix == ".outboard":
         return row.outboard is None
-    return row.kind is not Kind.REFERENCE
+    # What was given away stays until the note of that is on the disk.
+    return row.kind is not Kind.REFERENCE or row.written is not None

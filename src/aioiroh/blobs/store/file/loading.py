@@ -143,7 +143,8 @@ class Loader:
                 present = await self._verified(row, path, ChunkRanges.empty())
                 if _is_all(present, row.size):
                     return present, Reference.of(reference.path, state)
-        return ChunkRanges.empty(), None
+        # What was given away stays until it is on the disk where it went to.
+        return await self._verified(row, self._layout.data(row.hash), ChunkRanges.empty()), None
 
     async def _verified(self, row: Row, path: Path, known: ChunkRanges) -> ChunkRanges:
         if row.size is None:
@@ -167,7 +168,7 @@ class Loader:
             self._metadata.put(row, reference)
             self._metadata.flush()
             return self._opened(row, reference)
-        if row.kind is Kind.REFERENCE:
+        if row.kind is Kind.REFERENCE and not present:
             files = self._metadata.references(row.hash)
             if any(_stat(file.path) is not None for file in files):
                 # Files that are merely away may come back, with the disk that they are on.

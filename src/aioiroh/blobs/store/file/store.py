@@ -61,6 +61,7 @@ class FileStore(LocalStore):
         self._boot = disk.boot()
         self._entries: dict[Hash, FileEntry] = {}
         self._upkeep = Upkeep(layout, metadata, disk, self.worker, durable)
+        self._upkeep.on_durable = self._settled
         self._loader = Loader(layout, metadata, disk, self.worker)
         self._importer = Importer(layout, metadata, disk, self.worker, self._loader)
         self._tasks = Tasks(f"the store in {layout.folder}")
@@ -189,6 +190,9 @@ class FileStore(LocalStore):
             data, outboard = self._layout.data(bytes(hash)), self._layout.outboard(bytes(hash))
             blob = _native.Blob.create(bytes(hash), str(data), str(outboard), max_size=max_size)
             entry = self._remember(hash, FileEntry(blob))
+        elif not entry.writers:
+            # From here on there may be more than what was noted.
+            self._record(hash, entry, writing=True)
         return LocalWriter(self, hash, entry)
 
     def _progressed(self, hash: Hash, entry: Entry) -> None:
@@ -455,12 +459,18 @@ class FileStore(LocalStore):
         state = path.stat()
         if not os.path.samestat(own.stat(), state):
             return
-        row.kind = Kind.REFERENCE
+        row.kind, row.written = Kind.REFERENCE, self._boot
         self._put(row, Reference.of(os.fsencode(path.absolute()), state))
         self._metadata.flush()
         self._entries.pop(hash, None)
-        self._trash(own)
         self._upkeep.sync_soon(row)
+        self._upkeep.free_later(row)
+
+    def _settled(self, raw: bytes) -> None:
+        """What was given away is on the disk where it is now, and so is the note of that."""
+        row = self._row(Hash(raw))
+        if row is not None and row.kind is Kind.REFERENCE:
+            self._trash(self._layout.data(raw))
 
     # --- the end ----------------------------------------------------------------------------------
 

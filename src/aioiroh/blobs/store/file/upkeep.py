@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -43,6 +44,7 @@ class Upkeep:
         self._durable = durable
         self._to_sync: dict[bytes, Kind] = {}
         self._to_delete: list[Path] = []
+        self._to_free: list[bytes] = []
         self._log = 0
         self._wake = asyncio.Event()
         self._quiet = asyncio.Event()
@@ -51,6 +53,7 @@ class Upkeep:
         self._due: asyncio.TimerHandle | None = None
         self._checkpoint_due = False
         self.failure: OSError | None = None
+        self.on_durable: Callable[[bytes], None] = lambda hash: None
         metadata.on_commit = self._committed
 
     # --- what is to be done -----------------------------------------------------------------------
@@ -70,6 +73,14 @@ class Upkeep:
         """Files that the database, with what waits for it, does not name any more."""
         self._to_delete += paths
         self._rouse()
+
+    def free_later(self, row: Row) -> None:
+        """The store's own file of a blob is not needed once what the row says is on the disk."""
+        if self._durable:
+            self._to_free.append(row.hash)
+            self._due_now()
+        else:
+            self.on_durable(row.hash)
 
     async def room(self) -> None:
         """Waits while too much of the log is not synced. Raises OSError if that fails."""
@@ -120,9 +131,12 @@ class Upkeep:
     async def finish(self) -> None:
         """Does what is left, after `run` was cancelled."""
         self._metadata.flush()
-        await self._delete()
         while self._to_sync:
             await self._sync()
+        if self._to_free:
+            self._checkpoint_due = True
+            await self._checkpoint()
+        await self._delete()
 
     def _rouse(self) -> None:
         self._quiet.clear()
@@ -156,9 +170,13 @@ class Upkeep:
         if self._checkpoint_due:
             self._checkpoint_due = False
             size = self._log
+            free = [hash for hash in self._to_free if hash not in self._to_sync]
             await self._worker.call(self._metadata.checkpoint)
             self._disk.checkpointed(self._layout.database)
             self._log -= size
+            self._to_free = [hash for hash in self._to_free if hash not in free]
+            for hash in free:
+                self.on_durable(hash)
 
     async def _delete(self) -> None:
         paths, self._to_delete = self._to_delete, []
@@ -189,7 +207,10 @@ class Upkeep:
 
     def _files(self, hash: bytes, kind: Kind) -> list[Path]:
         if kind is Kind.REFERENCE:
-            files = [Path(os.fsdecode(file.path)) for file in self._metadata.references(hash)]
+            files: list[Path] = []
+            for reference in self._metadata.references(hash):
+                path = Path(os.fsdecode(reference.path))
+                files += (path, path.parent)
         else:
             data = self._layout.data(hash)
             # The names are in the folder.
