@@ -97,12 +97,15 @@ class Upkeep:
             self.failure = None
 
     async def quiet(self) -> None:
-        """Waits until all that was written is on the disk, if it is to be."""
+        """Waits until all that was written is on the disk, if it is to be. Raises OSError."""
         self._metadata.flush()
-        self._checkpoint_due = self._log > 0
-        self._rouse()
-        await self._quiet.wait()
-        self.check()
+        while self._has_work or self._log > 0:
+            self._checkpoint_due = True
+            self._rouse()
+            await self._quiet.wait()
+            if self.failure is not None:
+                failure, self.failure = self.failure, None
+                raise failure
 
     # --- how it is done ---------------------------------------------------------------------------
 
@@ -112,7 +115,7 @@ class Upkeep:
             await self._wake.wait()
             self._wake.clear()
             try:
-                while self._to_sync or self._to_delete or self._checkpoint_due:
+                while self._has_work:
                     await self._delete()
                     await self._sync()
                     await self._checkpoint()
@@ -120,6 +123,10 @@ class Upkeep:
                 logger.warning("the store in %s: %s", self._layout.folder, error)
                 self.failure = error
             self._quiet.set()
+
+    @property
+    def _has_work(self) -> bool:
+        return bool(self._to_sync or self._to_delete or self._to_free or self._checkpoint_due)
 
     def stop(self) -> None:
         """Nothing is done by itself any more."""
@@ -167,7 +174,7 @@ class Upkeep:
         self._rouse()
 
     async def _checkpoint(self) -> None:
-        if self._checkpoint_due:
+        if self._checkpoint_due or self._to_free:
             self._checkpoint_due = False
             size = self._log
             free = [hash for hash in self._to_free if hash not in self._to_sync]
