@@ -35,7 +35,9 @@ from .folders.importing import Imported, ImportProgress, import_paths
 from .folders.placing import Fate, OnConflict, Place
 from .folders.selecting import select
 from .getting.get import Got, Transfer, get, get_bytes
-from .getting.sizes import Sizes, get_size, get_sizes
+from .getting.many import GotMany, ManyTransfer, get_many
+from .getting.observe import Observation, observe
+from .getting.sizes import Sizes, get_size, get_sizes, probe
 from .getting.tally import Progress
 from .hash import BlobFormat, Hash, HashAndFormat
 from .hashseq import HashSeq
@@ -48,6 +50,7 @@ from .messages import (
     PushRequest,
     RequestKind,
 )
+from .pushing.push import Push, Pushed, PushProgress, push
 from .ranges import ChunkRanges
 from .rangeseq import ChunkRangesSeq
 from .serving.access import IncomingRequest, Verdict
@@ -112,6 +115,7 @@ __all__ = [
     "GetManyRequest",
     "GetRequest",
     "Got",
+    "GotMany",
     "Hash",
     "HashAndFormat",
     "HashSeq",
@@ -121,9 +125,11 @@ __all__ = [
     "IncomingRequest",
     "IncompleteBlobError",
     "Limits",
+    "ManyTransfer",
     "MemoryStore",
     "NotAvailableError",
     "NotFoundError",
+    "Observation",
     "ObserveRequest",
     "OnConflict",
     "Place",
@@ -134,8 +140,11 @@ __all__ = [
     "ProviderFailure",
     "ProviderProgress",
     "ProviderRefusedError",
+    "Push",
+    "PushProgress",
     "PushReceived",
     "PushRequest",
+    "Pushed",
     "RequestKind",
     "RequestReceived",
     "Retries",
@@ -156,11 +165,15 @@ __all__ = [
     "export_files",
     "get",
     "get_bytes",
+    "get_many",
     "get_size",
     "get_sizes",
     "import_paths",
     "load_collection",
+    "observe",
     "plan_export",
+    "probe",
+    "push",
     "rate_limit",
     "select",
 ]

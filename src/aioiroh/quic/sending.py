@@ -211,9 +211,10 @@ class SendStream:
         StreamStoppedError: it stopped reading. StreamClosedError: the stream was reset here.
         """
         while self._phase != ACKNOWLEDGED:
+            # First, because a native sender that the peer stopped resets the stream.
+            self._raise_if_stopped()
             if self._phase == RESET:
                 raise StreamClosedError("the stream was reset; nothing more is acknowledged")
-            self._raise_if_stopped()
             await self._watch()
 
     async def _watch(self) -> None:

@@ -38,6 +38,7 @@ from aioiroh.blobs import Finding as Finding
 from aioiroh.blobs import GetManyRequest as GetManyRequest
 from aioiroh.blobs import GetRequest as GetRequest
 from aioiroh.blobs import Got as Got
+from aioiroh.blobs import GotMany as GotMany
 from aioiroh.blobs import Hash as Hash
 from aioiroh.blobs import HashAndFormat as HashAndFormat
 from aioiroh.blobs import HashSeq as HashSeq
@@ -58,6 +59,8 @@ from aioiroh.blobs import ProviderError as ProviderError
 from aioiroh.blobs import ProviderFailure as ProviderFailure
 from aioiroh.blobs import ProviderProgress as ProviderProgress
 from aioiroh.blobs import ProviderRefusedError as ProviderRefusedError
+from aioiroh.blobs import Pushed as Pushed
+from aioiroh.blobs import PushProgress as PushProgress
 from aioiroh.blobs import PushReceived as PushReceived
 from aioiroh.blobs import PushRequest as PushRequest
 from aioiroh.blobs import RequestKind as RequestKind
@@ -74,7 +77,7 @@ from aioiroh.blobs import TransferStats as TransferStats
 from aioiroh.blobs import UnsafeNameError as UnsafeNameError
 from aioiroh.blobs import Verdict as Verdict
 from aioiroh.blobs import VerificationError as VerificationError
-from aioiroh.blobs.getting.get import Content
+from aioiroh.blobs.getting.source import Content
 from aioiroh.blobs.serving.access import Authorize
 from aioiroh.blobs.serving.events import OnConnection, OnTransfer
 from aioiroh.blobs.serving.rates import Throttle
@@ -248,6 +251,21 @@ class FileStore(Facade):
     def destroy(self) -> None: ...
     def close(self) -> None: ...
 
+class ManyTransfer(Facade):
+    @property
+    def progress(self) -> Progress: ...
+    def start(self) -> Future[GotMany]: ...
+    def cancel(self) -> None: ...
+    def result(self) -> GotMany: ...
+    def __iter__(self) -> Iterator[Progress]: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
 class MemoryStore(Facade):
     tags: Any
     def __init__(self) -> None: ...
@@ -297,6 +315,20 @@ class MemoryStore(Facade):
     ) -> None: ...
     def close(self) -> None: ...
 
+class Observation(Facade):
+    hash: Hash
+    status: Any
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> BlobStatus: ...
+    def until_complete(self) -> BlobStatus: ...
+
 class Provider(Facade):
     def __init__(
         self,
@@ -313,6 +345,22 @@ class Provider(Facade):
     ) -> None: ...
     def accept(self, connection: Connection) -> None: ...
     def shutdown(self) -> None: ...
+
+class Push(Facade):
+    @property
+    def progress(self) -> PushProgress: ...
+    def start(self) -> Future[Pushed]: ...
+    def cancel(self) -> None: ...
+    def result(self) -> Pushed: ...
+    def __iter__(self) -> Iterator[PushProgress]: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+    content: HashAndFormat
 
 class Store(Protocol):
     @property
@@ -411,6 +459,15 @@ def get_bytes(
     limit: int,
     provider: Dialable | None = ...,
 ) -> bytes: ...
+def get_many(
+    source: Endpoint | Connection,
+    hashes: Iterable[Hash],
+    *,
+    into: Store,
+    provider: Dialable | None = ...,
+    ranges: ChunkRangesSeq | None = ...,
+    max_blob_size: int = ...,
+) -> ManyTransfer: ...
 def get_size(connection: Connection, hash: Hash) -> int: ...
 def get_sizes(connection: Connection, root: Hash, *, max_children: int = ...) -> Sizes: ...
 def import_paths(
@@ -421,6 +478,9 @@ def import_paths(
     on_progress: Callable[[ImportProgress], None] | None = ...,
 ) -> Imported: ...
 def load_collection(store: Store, hash: Hash) -> Collection: ...
+def observe(
+    source: Endpoint | Connection, content: Content | str, *, provider: Dialable | None = ...
+) -> Observation: ...
 def plan_export(
     store: Store,
     collection: Collection,
@@ -432,5 +492,15 @@ def plan_export(
     on_compared: Callable[[int, int], None] | None = ...,
     staging: Path | None = ...,
 ) -> ExportPlan: ...
+def probe(connection: Connection, hash: Hash, chunk: int) -> int: ...
+def push(
+    source: Endpoint | Connection,
+    content: HashAndFormat | Hash,
+    *,
+    store: Store,
+    provider: Dialable | None = ...,
+    ranges: ChunkRangesSeq | None = ...,
+    confirm: bool = ...,
+) -> Push: ...
 def rate_limit(rate: float, *, now: float) -> TokenBucket: ...
 def select(names: Sequence[str], patterns: Sequence[str]) -> list[int]: ...

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from aioiroh.aio import Job
 
 from ..errors import NotAvailableError
-from ..hash import BlobFormat, Hash, HashAndFormat
+from ..hash import BlobFormat, HashAndFormat
 from ..hashseq import HashSeq
-from ..messages import ALPN, GetRequest, encode_request
+from ..messages import GetRequest, encode_request
 from ..rangeseq import ChunkRangesSeq
 from ..store.memory import MemoryStore
 from ..store.sequences import read_hash_seq
-from ..ticket import BlobTicket
 from ..transfer.plan import Response, missing, wanted_ranges
 from ..transfer.receive import Arrival, receive
 from .sizes import get_sizes
+from .source import Content, Source, resolved
 from .tally import Progress, Tally
 
 if TYPE_CHECKING:
@@ -33,8 +31,6 @@ __all__ = ["Got", "Transfer", "get", "get_bytes"]
 
 MAX_BLOB_SIZE: Final = 1 << 62
 """Default limit for the size that a provider may announce, in bytes: none that matters."""
-
-Content = BlobTicket | HashAndFormat | Hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +59,9 @@ def get(
     `totals`: ask for the sizes of a hash sequence's children first, at the price of a round
     trip, so that progress has totals. A blob over `max_blob_size` bytes is not taken.
     """
-    if isinstance(content, str):
-        content = BlobTicket.parse(content)
-    if isinstance(content, BlobTicket):
-        provider = content.addr if provider is None else provider
-        content = content.content
-    elif isinstance(content, Hash):
-        content = HashAndFormat(content)
+    content, provider = resolved(content, provider)
     wanted = wanted_ranges(content) if ranges is None else ranges
-    return Transfer(_Source(source, provider), content, wanted, into, totals, max_blob_size)
+    return Transfer(Source(source, provider), content, wanted, into, totals, max_blob_size)
 
 
 async def get_bytes(
@@ -98,25 +88,6 @@ async def get_bytes(
         return await store.read_bytes(got.content.hash, limit=limit)
 
 
-class _Source:
-    """Where a connection to the provider comes from."""
-
-    def __init__(self, source: Endpoint | Connection, provider: Dialable | None) -> None:
-        self._source: Any = source
-        self._provider = provider
-        if not hasattr(source, "open_bi") and provider is None:
-            raise ValueError("name the provider: give a ticket, or `provider=`")
-
-    @contextlib.asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        """The given connection, which stays open, or one of our own, which does not."""
-        if hasattr(self._source, "open_bi"):
-            yield self._source
-            return
-        async with self._source.connect(self._provider, alpn=ALPN) as connection:
-            yield connection
-
-
 class Transfer(Job[Got, Progress]):
     """A get in progress. Starts when awaited or iterated.
 
@@ -132,7 +103,7 @@ class Transfer(Job[Got, Progress]):
 
     def __init__(
         self,
-        source: _Source,
+        source: Source,
         content: HashAndFormat,
         wanted: ChunkRangesSeq,
         store: Store,

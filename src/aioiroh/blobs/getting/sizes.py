@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from aioiroh.quic.connection import Connection
     from aioiroh.quic.receiving import RecvStream
 
-__all__ = ["Sizes", "get_size", "get_sizes"]
+__all__ = ["Sizes", "get_size", "get_sizes", "probe"]
 
 HEADER = 8
 PAIR = 2 * HASH_SIZE
@@ -45,6 +45,19 @@ async def get_size(connection: Connection, hash: Hash) -> int:
         )
         await stream.finish()
         return await _read_size(stream.recv, hash)
+
+
+async def probe(connection: Connection, hash: Hash, chunk: int) -> int:
+    """Asks for one chunk of a blob, to see whether the provider has it; gives the size that it says.
+
+    The size is proved if it is the last chunk, which is also what comes for any number behind it. Errors
+    as `get_size`: NotAvailableError, if the provider does not have the chunk.
+    """
+    ranges = ChunkRanges.chunks(chunk, chunk + 1)
+    async with connection.open_bi() as stream:
+        await stream.write(encode_request(GetRequest(hash, ChunkRangesSeq.blob(ranges))))
+        await stream.finish()
+        return await _read_chunk(stream.recv, hash, ranges)
 
 
 async def get_sizes(connection: Connection, root: Hash, *, max_children: int = 1 << 20) -> Sizes:
@@ -74,21 +87,32 @@ async def _read_blob(recv: RecvStream, hash: Hash, limit: int) -> bytes:
 
 async def _read_size(recv: RecvStream, hash: Hash) -> int:
     """The answer to a request for the last chunk of a blob, verified."""
+    return await _read_chunk(recv, hash, ChunkRanges.last_chunk())
+
+
+async def _read_chunk(recv: RecvStream, hash: Hash, ranges: ChunkRanges) -> int:
+    """The answer to a request for one chunk of a blob, verified; the size."""
     size = await _read_header(recv, hash)
-    pairs, leaf = last_chunk_proof(size)
+    ((chunk, _),) = ranges.select(size).spans()
+    pairs, leaf = chunk_proof(size, chunk)
     body = await _read(recv, hash, PAIR * pairs + leaf)
-    _verify(hash, ChunkRanges.last_chunk(), size, body)
+    _verify(hash, ranges, size, body)
     return size
 
 
-def last_chunk_proof(size: int) -> tuple[int, int]:
-    """How many hash pairs, and how many bytes, prove the last chunk of a blob of `size` bytes."""
+def chunk_proof(size: int, chunk: int) -> tuple[int, int]:
+    """How many hash pairs, and how many bytes, prove a chunk of a blob of `size` bytes."""
     chunks = chunk_count(size)
-    leaf = size - (chunks - 1) * CHUNK_SIZE
+    leaf = min(size - chunk * CHUNK_SIZE, CHUNK_SIZE)
     pairs = 0
     while chunks > 1:
         # The left side is the largest power of two below the number of chunks.
-        chunks -= 1 << ((chunks - 1).bit_length() - 1)
+        left = 1 << ((chunks - 1).bit_length() - 1)
+        if chunk < left:
+            chunks = left
+        else:
+            chunk -= left
+            chunks -= left
         pairs += 1
     return pairs, leaf
 

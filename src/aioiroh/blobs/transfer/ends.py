@@ -18,13 +18,17 @@ from ..errors import (
 from ..hash import Hash
 from ..messages import ErrorCode
 
-__all__ = ["from_report", "from_reset"]
+__all__ = ["from_push_end", "from_report", "from_reset"]
 
 # Old providers finish the stream where data are missing, newer ones reset it: both mean the same.
 _RESETS: dict[int, tuple[type[ProviderError], str]] = {
     ErrorCode.PERMISSION: (ProviderRefusedError, "the provider refuses to serve this endpoint"),
     ErrorCode.LIMIT: (ProviderBusyError, "the provider has too much to do; ask again later"),
     ErrorCode.INTERNAL: (NotAvailableError, "the provider lacks the data; ask another one"),
+}
+_PUSHES: dict[int, tuple[type[ProviderError], str]] = {
+    ErrorCode.PERMISSION: (ProviderRefusedError, "the peer takes no pushes from this endpoint"),
+    ErrorCode.LIMIT: (ProviderBusyError, "the peer has too much to do; push again later"),
 }
 _REPORTS: dict[str, tuple[type[BlobsError], str]] = {
     "parent_mismatch": (VerificationError, "the provider sent hashes that do not belong to it"),
@@ -42,6 +46,15 @@ def from_reset(code: int) -> Exception:
     """What a reset of the answer with `code` means."""
     known = _RESETS.get(code)
     return StreamResetError(code) if known is None else known[0](known[1])
+
+
+def from_push_end(code: int) -> ProviderError:
+    """Why a peer did not take a push, from the code with which it stopped or reset the stream."""
+    kind, text = _PUSHES.get(
+        code,
+        (ProviderError, f"the peer broke off the push (code {code}); it may have a part of it"),
+    )
+    return kind(text)
 
 
 def from_report(hash: Hash, kind: str, detail: Any, lost: Exception | None = None) -> Exception:

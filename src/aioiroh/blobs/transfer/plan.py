@@ -5,7 +5,7 @@ No I/O: the shell tells what is in the store and what has arrived.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Final
@@ -16,12 +16,14 @@ from ..messages import GetManyRequest, GetRequest
 from ..ranges import ChunkRanges
 from ..rangeseq import ChunkRangesSeq
 
-__all__ = ["Item", "Response", "missing", "wanted_ranges"]
+__all__ = ["Item", "Response", "missing", "missing_of_many", "wanted_ranges"]
 
 MAX_ENTRIES: Final = 16384
 """Entries in one request; what does not fit is asked for in the next one."""
 MAX_BOUNDARIES: Final = 32768
 """Chunk boundaries in one request, likewise."""
+MAX_HASHES: Final = 16384
+"""Blobs in one request for many, likewise."""
 
 
 def wanted_ranges(content: HashAndFormat) -> ChunkRangesSeq:
@@ -75,6 +77,28 @@ def missing(
         end = index + 1
     entries.append((end, nothing))
     return ChunkRangesSeq(entries)
+
+
+def missing_of_many(
+    wanted: Mapping[Hash, ChunkRanges], present: Sequence[ChunkRanges]
+) -> GetManyRequest:
+    """What of several blobs is to be asked for, given the chunks that are `present` of each.
+
+    Without hashes: nothing is missing. What is too long is cut off, as in `missing`.
+    """
+    hashes: list[Hash] = []
+    sets: list[ChunkRanges] = []
+    used = 0
+    for (hash, ranges), here in zip(wanted.items(), present, strict=True):
+        lacking = ranges - here
+        if not lacking:
+            continue
+        used += len(lacking.boundaries)
+        if len(hashes) >= MAX_HASHES or (hashes and used > MAX_BOUNDARIES):
+            break
+        hashes.append(hash)
+        sets.append(lacking)
+    return GetManyRequest(tuple(hashes), ChunkRangesSeq.from_sets(sets))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,3 +157,7 @@ class Response:
     def take(self, limit: int) -> list[Item]:
         """The next items, at most `limit` of them; fewer if the children are still unknown."""
         return list(islice(self._items, limit))
+
+    def take_all(self) -> list[Item]:
+        """All that are left."""
+        return list(self._items)

@@ -1,0 +1,50 @@
+"""Where a request goes: to the peer of a given connection, or to one that is dialled."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from ..hash import Hash, HashAndFormat
+from ..messages import ALPN
+from ..ticket import BlobTicket
+
+if TYPE_CHECKING:
+    from aioiroh.address import Dialable
+    from aioiroh.endpoint import Endpoint
+    from aioiroh.quic.connection import Connection
+
+__all__ = ["Content", "Source", "resolved"]
+
+Content = BlobTicket | HashAndFormat | Hash
+
+
+class Source:
+    """Where a connection to the provider comes from."""
+
+    def __init__(self, source: Endpoint | Connection, provider: Dialable | None) -> None:
+        self._source: Any = source
+        self._provider = provider
+        if not hasattr(source, "open_bi") and provider is None:
+            raise ValueError("name the provider: give a ticket, or `provider=`")
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """The given connection, which stays open, or one of our own, which does not."""
+        if hasattr(self._source, "open_bi"):
+            yield self._source
+            return
+        async with self._source.connect(self._provider, alpn=ALPN) as connection:
+            yield connection
+
+
+def resolved(
+    content: Content | str, provider: Dialable | None
+) -> tuple[HashAndFormat, Dialable | None]:
+    """What is wanted and whom to ask: a ticket says both, if `provider` does not say otherwise."""
+    if isinstance(content, str):
+        content = BlobTicket.parse(content)
+    if isinstance(content, BlobTicket):
+        return content.content, content.addr if provider is None else provider
+    return HashAndFormat(content) if isinstance(content, Hash) else content, provider

@@ -1,0 +1,1 @@
+"""The pusher: offering content to a peer that takes it."""
