@@ -12,8 +12,7 @@ from aioiroh.errors import EndpointClosedError
 from aioiroh.pool import ConnectionPool
 
 from ..getting.get import MAX_BLOB_SIZE
-from ..hash import Hash, HashAndFormat
-from ..ticket import BlobTicket
+from ..getting.source import Content, resolved
 from ..transfer.pacing import Pacer, rate_limit
 from .download import Download, Resources
 from .peers import Retries
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from aioiroh.address import Dialable
     from aioiroh.endpoint import Endpoint
 
-    from ..getting.get import Content
     from ..store.interface import Store
     from .discovery import Discovery
 
@@ -87,13 +85,9 @@ class Downloader:
         if self._closed:
             raise EndpointClosedError("the downloader is closed; make a new one")
         providers = list(providers)
-        if isinstance(content, str):
-            content = BlobTicket.parse(content)
-        if isinstance(content, BlobTicket):
-            providers.append(content.addr)
-            content = content.content
-        elif isinstance(content, Hash):
-            content = HashAndFormat(content)
+        content, named = resolved(content, None)
+        if named is not None:
+            providers.append(named)
         download = Download(
             self._shared,
             content,
