@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aioiroh.blobs.getting.tally import Progress, Tally
+from aioiroh.blobs.getting.tally import Arriving, Progress, Tally
 from aioiroh.blobs.ranges import ChunkRanges
 from aioiroh.blobs.rangeseq import ChunkRangesSeq
 from aioiroh.blobs.store.interface import BlobState, BlobStatus
@@ -29,6 +29,18 @@ def test_a_part_is_there_already() -> None:
     tally = Tally()
     tally.local(ChunkRangesSeq.blob(), part, None)
     assert tally.progress() == Progress(16384 + 672, 100_000, 0, 1, 0)
+
+
+def test_what_is_on_its_way() -> None:
+    part = BlobStatus(BlobState.PARTIAL, 100_000, True, ChunkRanges((0, 16)))
+    tally = Tally()
+    tally.local(ChunkRangesSeq.all(), BlobStatus.complete(64), [part, MISSING])
+    assert tally.arriving == []
+    tally.arrived(1, 100_000, 1024, False)
+    tally.arrived(2, None, 0, False)
+    assert tally.arriving == [Arriving(1, 16384 + 1024, 100_000), Arriving(2, 0, None)]
+    tally.arrived(1, 100_000, 100_000 - 16384, True)
+    assert tally.arriving == [Arriving(2, 0, None)]
 
 
 def test_only_some_chunks_are_wanted() -> None:

@@ -62,7 +62,7 @@ class Answer:
 
 @pytest.fixture
 def receiver() -> Receiver:
-    return Receiver(Shared(ROOT, SIZES))
+    return Receiver(Shared(ROOT, SIZES, ("a", "b", "c")))
 
 
 def test_everything_at_once(receiver: Receiver) -> None:
@@ -70,6 +70,7 @@ def test_everything_at_once(receiver: Receiver) -> None:
     answer.blob(0, 128)
     answer.blob(1, 40)
     answer.blob(2, 1024, 2048)
+    assert receiver.in_flight == [("a", 2048, 5000)]
     assert (receiver.done, receiver.total) == (128 + 40 + 2048, TOTAL)
     assert not receiver.has_all(DONE)
     answer.blob(2, 5000)

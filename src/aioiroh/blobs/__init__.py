@@ -38,7 +38,7 @@ from .getting.get import Got, Transfer, get, get_bytes
 from .getting.many import GotMany, ManyTransfer, get_many
 from .getting.observe import Observation, observe
 from .getting.sizes import Sizes, get_size, get_sizes, probe
-from .getting.tally import Progress
+from .getting.tally import Arriving, Progress
 from .hash import BlobFormat, Hash, HashAndFormat
 from .hashseq import HashSeq
 from .messages import (
@@ -87,6 +87,7 @@ from .transfer.pacing import rate_limit
 __all__ = [
     "ALPN",
     "Added",
+    "Arriving",
     "BlobFormat",
     "BlobReader",
     "BlobState",

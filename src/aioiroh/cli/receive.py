@@ -24,7 +24,7 @@ from aioiroh.quic import Connection
 
 from . import amounts
 from .contents import Content, Sender, content_in, look
-from .display import Display
+from .display import Display, Part
 from .failures import ExitCode, Failure
 from .stalling import give_up_when_silent
 from .workfolder import WorkFolder
@@ -173,11 +173,21 @@ class _Receive:
         ranges = plan.ranges() if ticket.format is BlobFormat.HASH_SEQ else None
         if not plan.missing:
             return
+        names = content.collection.names
+        first = 2 if ranges is not None else 0
+
+        def in_flight() -> list[Part]:
+            return [
+                Part(names[index - first], done, size or 0)
+                for index, done, size in transfer.arriving
+                if index >= first
+            ]
+
         with self.display.bar("receiving", "progress") as bar:
             transfer = get(connection, ticket.content, into=work.store, ranges=ranges)
             try:
                 async for progress in transfer:
-                    bar.update(progress.bytes, total)
+                    bar.update(progress.bytes, total, parts=in_flight)
             finally:
                 self.received = transfer.progress.received
 

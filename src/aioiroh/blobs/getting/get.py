@@ -18,7 +18,7 @@ from ..transfer.plan import Response, missing, wanted_ranges
 from ..transfer.receive import Arrival, receive
 from .sizes import get_sizes
 from .source import Content, Source, resolved
-from .tally import Progress, Tally
+from .tally import Arriving, Progress, Tally
 
 if TYPE_CHECKING:
     from aioiroh.address import Dialable
@@ -119,6 +119,11 @@ class Transfer(Job[Got, Progress]):
         self._store = store
         self._totals = totals
         self._max_blob_size = max_blob_size
+
+    @property
+    def arriving(self) -> list[Arriving]:
+        """The blobs that are on their way."""
+        return self._tally.arriving
 
     # --- the work ---------------------------------------------------------------------------------
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..hash import HASH_SIZE
 from ..rangeseq import ChunkRangesSeq
 from ..store.interface import BlobStatus
 
-__all__ = ["Progress", "Tally"]
+__all__ = ["Arriving", "Progress", "Tally"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,14 @@ class Progress:
     received: int
 
 
+class Arriving(NamedTuple):
+    """A blob on its way: its index, bytes of it that are here, its size if that is known."""
+
+    index: int
+    bytes: int
+    size: int | None
+
+
 class Tally:
     """Keeps count by blob index (0: the blob or hash sequence itself, i + 1: child i)."""
 
@@ -39,6 +48,7 @@ class Tally:
         self._sizes: dict[int, int] = {}
         self._total = 0
         self._arriving: dict[int, int] = {}
+        self._partial: dict[int, int] = {}
         self._done_bytes = 0
         self._done_blobs = 0
 
@@ -50,6 +60,7 @@ class Tally:
     ) -> None:
         """What is in the store now, all that has arrived included; `children` None: not known."""
         self._arriving.clear()
+        self._partial.clear()
         self._done_bytes = self._done_blobs = 0
         self._wanted = wanted
         known = [root, *(children or ())]
@@ -65,7 +76,10 @@ class Tally:
                 self._size(index, status.size)
             size = self._sizes.get(index)
             if size is not None and status.present:
-                self._local_bytes += (ranges.select(size) & status.present).byte_count(size)
+                present = (ranges.select(size) & status.present).byte_count(size)
+                self._local_bytes += present
+                if not status.is_complete:
+                    self._partial[index] = present
             self._local_blobs += ranges <= status.present
 
     def sizes(self, children: Sequence[int]) -> None:
@@ -96,6 +110,14 @@ class Tally:
             del self._arriving[index]
             if index == 0 and self._count is None and size is not None:
                 self._count = sum(1 for _ in self._wanted.items(1 + size // HASH_SIZE))
+
+    @property
+    def arriving(self) -> list[Arriving]:
+        """The blobs that are on their way."""
+        return [
+            Arriving(index, self._partial.get(index, 0) + verified, self._sizes.get(index))
+            for index, verified in self._arriving.items()
+        ]
 
     def progress(self) -> Progress:
         total_known = self._count is not None and len(self._sizes) >= self._count
