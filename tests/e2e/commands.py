@@ -114,6 +114,16 @@ class Process:
         event: dict[str, Any] = self.until(found, f"event {name}")
         return event
 
+    def under_way(self, size: int = 10 << 20) -> int:
+        """Waits until `size` bytes have come or gone on one connection; gives how many it were."""
+
+        def found() -> int:
+            told = [event["bytes"] for event in self.events if event["event"] == "progress"]
+            return max((count for count in told if count >= size), default=0)
+
+        count: int = self.until(found, f"progress of {size} bytes")
+        return count
+
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
 

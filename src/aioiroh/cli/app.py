@@ -229,6 +229,55 @@ def list_(
 @app.command(
     epilog="""\b
 Examples:
+  aioiroh clean                 list what was left in this folder, and ask before it is removed
+  aioiroh clean ~/Downloads -y  do not ask
+  aioiroh clean --sent -n       only list the tickets that send would make again"""
+)
+@click.argument(
+    "directories",
+    metavar="[DIR]...",
+    nargs=-1,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+)
+@click.option("--sent", is_flag=True, help="Also what send remembers; its tickets are void then.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only list it.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@options.as_json
+def clean(
+    directories: tuple[Path, ...], sent: bool, dry_run: bool, yes: bool, as_json: bool
+) -> None:
+    """Remove what interrupted receives have left in folders.
+
+    It is listed first, with the command that goes on with it. Without a terminal to ask at, and without
+    --yes, nothing is removed.
+    """
+    import sys
+
+    from . import cleaning
+    from .display import choose_display
+    from .failures import explain
+    from .run import run
+
+    display = choose_display(as_json=as_json)
+    try:
+        finds = cleaning.find(directories or [Path()], sent=sent)
+    except OSError as error:
+        failure = explain(error)
+        display.failed(str(failure), failure.code)
+        sys.exit(failure.code)
+    cleaning.show(finds, display)
+    if not finds or dry_run:
+        return
+    if not yes and not sys.stdin.isatty():
+        display.note("Nothing is removed without --yes.")
+        return
+    if yes or click.confirm("Remove it?", err=True):
+        run(lambda display, _: cleaning.clean(finds, display), display)
+
+
+@app.command(
+    epilog="""\b
+Examples:
   source <(aioiroh completion bash)                       in ~/.bashrc
   source <(aioiroh completion zsh)                        in ~/.zshrc
   aioiroh completion fish > ~/.config/fish/completions/aioiroh.fish"""

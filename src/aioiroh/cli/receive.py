@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -27,7 +27,7 @@ from .contents import Content, Sender, content_in, look
 from .display import Display, Part
 from .failures import ExitCode, Failure
 from .stalling import give_up_when_silent
-from .workfolder import WorkFolder
+from .workfolder import WorkFolder, size_on_disk
 
 __all__ = ["ReceiveOptions", "receive"]
 
@@ -58,7 +58,9 @@ class _Receive:
     options: ReceiveOptions
     display: Display
     content: Content | None = None
-    placed: list[Path] = field(default_factory=list)
+    plan: ExportPlan | None = None
+    placed: set[int] = field(default_factory=set)
+    """Files that were put in their places, by index."""
     received: int = 0
     """Bytes that came over the network."""
 
@@ -70,11 +72,17 @@ class _Receive:
             try:
                 plan = await self._fetch(work)
                 await self._place(work, plan)
+                kept = await self._kept(work, self._unplaced(plan)) if self.options.only else 0
             except BaseException as error:
                 await self._leave(work, error)
                 raise
-            await work.remove()
+            await (work.keep() if kept else work.remove())
             self._report(plan, loop.time() - begun)
+            if kept:
+                self.display.note(
+                    f"{amounts.size(kept)} of other files, from an earlier receive, stay in "
+                    f"{work.folder}; `aioiroh clean {self.options.directory}` removes them."
+                )
         return ExitCode.OK
 
     # --- fetching ---------------------------------------------------------------------------------
@@ -122,8 +130,12 @@ class _Receive:
                 on_compared=bar.update,
                 staging=work.staging,
             )
+        self.plan = plan
         self._tell_fates(plan)
-        self._check_space(plan)
+        here = await self._kept(work, (place.index for place in plan.missing))
+        if here:
+            display.note(f"Going on: {amounts.size(here)} of it came with an earlier receive.")
+        self._check_space(plan, here)
         return plan
 
     def _tell_fates(self, plan: ExportPlan) -> None:
@@ -152,11 +164,11 @@ class _Receive:
             for name, hash in self.content.collection:
                 display.note(f"{hash} {name}")
 
-    def _check_space(self, plan: ExportPlan) -> None:
+    def _check_space(self, plan: ExportPlan, here: int) -> None:
         assert self.content is not None
         size = sum(self.content.sizes[place.index] for place in plan.missing)
         # The hashes that go with large files take 1/256 of their size.
-        needed = size + size // 256
+        needed = size + size // 256 - here
         free = shutil.disk_usage(plan.directory).free
         if needed > free:
             raise Failure(
@@ -200,8 +212,8 @@ class _Receive:
         with self.display.bar("putting files in place") as bar:
 
             def on_file(place: Place, path: Path) -> None:
-                self.placed.append(path)
                 index = place.index
+                self.placed.add(index)
                 self.display.event("file", name=names[index], path=str(path), bytes=sizes[index])
                 bar.update(0, detail=f"{len(self.placed):,} of {count}")
 
@@ -209,14 +221,47 @@ class _Receive:
 
     # --- the end ----------------------------------------------------------------------------------
 
+    async def _kept(self, work: WorkFolder, indexes: Iterable[int]) -> int:
+        """Bytes that the work folder has of these files."""
+        if self.content is None:
+            return 0
+        hashes = self.content.collection.hashes
+        sizes = {hashes[index]: self.content.sizes[index] for index in indexes}
+        statuses = await work.store.statuses(list(sizes))
+        return sum(
+            status.present.select(size).byte_count(size)
+            for status, size in zip(statuses, sizes.values(), strict=True)
+        )
+
+    def _unplaced(self, plan: ExportPlan | None) -> Iterable[int]:
+        """Files that are in no place of their own: those that were not put there, or not wanted."""
+        assert self.content is not None
+        placed = set(self.placed)
+        if plan is not None:
+            placed.update(place.index for place in plan.places if place.fate is Fate.SAME)
+        return (index for index in range(len(self.content.sizes)) if index not in placed)
+
     async def _leave(self, work: WorkFolder, error: BaseException) -> None:
         """Says what there is after an error, and keeps what can be of use."""
-        await work.remove()
-        if not (self.placed or isinstance(error, asyncio.CancelledError)):
-            return
-        files = amounts.counted(len(self.placed), "file")
-        what = f"only {files}" if self.placed else "nothing"
-        self.display.note(f"Interrupted: {what} was put into {self.options.directory}.")
+        directory = self.options.directory
+        if self.content is not None:
+            kept, total = await self._kept(work, self._unplaced(self.plan)), self.content.payload
+        else:
+            kept, total = size_on_disk(work.folder) if work.is_resumed else 0, None
+        # What is wrong here is no news after the error, and the data stay anyway.
+        with contextlib.suppress(OSError):
+            await (work.keep() if kept else work.remove())
+        if self.placed or isinstance(error, asyncio.CancelledError):
+            files = amounts.counted(len(self.placed), "file")
+            what = f"only {files}" if self.placed else "nothing"
+            self.display.note(f"Interrupted: {what} was put into {directory}.")
+        if kept:
+            of = "" if total is None else f" of {amounts.size(total)}"
+            self.display.note(
+                f"{amounts.size(kept)}{of} are kept in {work.folder}; the same command goes on "
+                f"from there, and `aioiroh clean {directory}` removes them."
+            )
+            self.display.event("kept", bytes=kept, total_bytes=total, folder=str(work.folder))
 
     def _report(self, plan: ExportPlan, seconds: float) -> None:
         assert self.content is not None

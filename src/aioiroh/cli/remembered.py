@@ -24,13 +24,14 @@ from aioiroh.blobs import Hash
 from aioiroh.errors import AddressParsingError, BusyError, KeyParsingError
 
 from .display import Display
+from .workfolder import size_on_disk
 
 try:
     import fcntl
 except ImportError:  # Windows: there nobody can delete what another process has open
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Memory", "remember", "state_folder"]
+__all__ = ["Memory", "Remembered", "everything", "forget", "remember", "state_folder"]
 
 ONCE: Final = "once-"
 """What folders begin with that are not to be remembered."""
@@ -115,6 +116,36 @@ def remember(
         yield memory
 
 
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A set of paths that has a ticket: its folder, the paths, bytes on the disk."""
+
+    folder: Path
+    paths: Sequence[str]
+    size: int
+
+
+def everything() -> list[Remembered]:
+    """All that is remembered. Raises OSError."""
+    found = []
+    root = state_folder() / "send"
+    for folder in sorted(root.iterdir()) if root.exists() else ():
+        paths = _facts(folder).get("paths")
+        texts = [str(path) for path in paths] if isinstance(paths, list) else []
+        found.append(Remembered(folder, texts, size_on_disk(folder)))
+    return found
+
+
+def forget(known: Remembered) -> bool:
+    """Removes what is remembered of paths; False if they are being shared. Raises OSError."""
+    try:
+        with _locked(known.folder):
+            shutil.rmtree(known.folder)
+    except BusyError:
+        return False
+    return True
+
+
 def _recall(
     stack: contextlib.ExitStack,
     root: Path,
@@ -160,17 +191,21 @@ def _load(memory: Memory, *, with_key: bool) -> None:
     if with_key:
         with contextlib.suppress(OSError, UnicodeDecodeError, KeyParsingError):
             memory.secret = SecretKey.parse(_read(memory.folder / "key").strip())
-    facts: Any = None
-    with contextlib.suppress(OSError, ValueError):
-        facts = json.loads(_read(memory.folder / "state.json"))
-    if not isinstance(facts, dict):
-        return
+    facts = _facts(memory.folder)
     memory.hash = facts["hash"] if isinstance(facts.get("hash"), str) else None
     ports = facts.get("ports")
     for ip, port in ports.items() if isinstance(ports, dict) else ():
         with contextlib.suppress(AddressParsingError):
             if isinstance(port, int) and 0 < port < 65536:
                 memory.ports[str(IpAddr.from_pair((ip, port)).ip)] = port
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError):
+        facts = json.loads(_read(folder / "state.json"))
+        if isinstance(facts, dict):
+            return facts
+    return {}
 
 
 def _read(path: Path) -> str:

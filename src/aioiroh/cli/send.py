@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import signal
 import sys
 from collections.abc import Iterable, Sequence
@@ -20,6 +21,7 @@ from aioiroh.blobs import (
     Imported,
     ImportProgress,
     Store,
+    StoreFormatError,
     import_paths,
 )
 from aioiroh.errors import BindError
@@ -61,8 +63,10 @@ async def send(options: SendOptions, display: Display, interrupts: Interrupts) -
         memory = stack.enter_context(
             remember(options.paths, options.secret, anew=options.new_ticket, display=display)
         )
-        store = await stack.enter_async_context(await FileStore.open(memory.folder / "store"))
+        store = await stack.enter_async_context(await _open_store(memory.folder / "store"))
         shared = await _import(store, options.paths, display)
+        if memory.hash != str(shared.root.hash):
+            await store.collect_garbage()
         _list(shared, options, display)
         endpoint = await stack.enter_async_context(await _bind(memory, options, display))
         desk = Desk(store, shared, display)
@@ -78,6 +82,15 @@ async def send(options: SendOptions, display: Display, interrupts: Interrupts) -
                 raise
     display.note("Stopped.")
     return ExitCode.OK
+
+
+async def _open_store(folder: Path) -> FileStore:
+    """The hashes of the files as they were last time; they can be made again."""
+    try:
+        return await FileStore.open(folder, durable=False)
+    except (StoreFormatError, OSError):
+        shutil.rmtree(folder, ignore_errors=True)
+        return await FileStore.open(folder, durable=False)
 
 
 async def _bind(memory: Memory, options: SendOptions, display: Display) -> Endpoint:

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from aioiroh.blobs import BlobTicket, FileStore
+from aioiroh.blobs import BlobTicket, FileStore, StoreFormatError
 from aioiroh.blobs.folders.names import HIDDEN
 from aioiroh.errors import BusyError, TicketParsingError
 
 from .failures import ExitCode, Failure
 
-__all__ = ["Leftover", "WorkFolder", "leftovers"]
+__all__ = ["Leftover", "WorkFolder", "leftovers", "remove", "size_on_disk"]
 
 PREFIX: Final = f"{HIDDEN}receive-"
 TICKET: Final = "ticket"
@@ -31,10 +31,12 @@ MAX_TICKET: Final = 64 * 1024
 class WorkFolder:
     """A hidden folder that is in use."""
 
-    def __init__(self, folder: Path, store: FileStore) -> None:
+    def __init__(self, folder: Path, store: FileStore, is_resumed: bool) -> None:
         """Not for direct use; see `open`."""
         self.folder = folder
         self.store = store
+        self.is_resumed = is_resumed
+        """Whether an earlier receive has left it."""
         self.staging = folder / "staging"
         """Empty, for files on their way to their places."""
 
@@ -45,6 +47,7 @@ class WorkFolder:
         Failure: it is in use, or not ours. OSError.
         """
         folder = directory / f"{PREFIX}{ticket.hash.short()}"
+        is_resumed = folder.exists()
         folder.mkdir(mode=0o700, exist_ok=True)
         if not _is_ours(folder):
             # In a folder that many may write, somebody could wait for what arrives.
@@ -57,19 +60,25 @@ class WorkFolder:
                 "wait for it, or choose another folder with -o",
                 ExitCode.CONFLICT,
             ) from None
-        work = cls(folder, store)
-        shutil.rmtree(work.staging, ignore_errors=True)
-        work.staging.mkdir(mode=0o700)
-        (folder / TICKET).write_text(f"{ticket}\n", encoding="ascii")
+        except StoreFormatError as error:
+            raise Failure(f"{error}; `aioiroh clean {directory}` removes it") from None
+        work = cls(folder, store, is_resumed)
+        try:
+            shutil.rmtree(work.staging, ignore_errors=True)
+            work.staging.mkdir(mode=0o700)
+            (folder / TICKET).write_text(f"{ticket}\n", encoding="ascii")
+        except BaseException:
+            await (work.keep() if is_resumed else work.remove())
+            raise
         return work
 
     async def keep(self) -> None:
-        """Leaves it for the next time."""
+        """Leaves it for the next time. Raises OSError."""
         await self.store.aclose()
 
     async def remove(self) -> None:
         """Deletes it and what is in it."""
-        await self.store.aclose()
+        await self.store.destroy()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -89,6 +98,18 @@ def leftovers(directory: Path) -> list[Leftover]:
         if folder.name.startswith(PREFIX) and _is_ours(folder):
             found.append(Leftover(folder, _kept_ticket(folder), size_on_disk(folder)))
     return found
+
+
+async def remove(leftover: Leftover) -> bool:
+    """Deletes it; False if it is in use."""
+    with contextlib.suppress(StoreFormatError, OSError):
+        try:
+            store = await FileStore.open(leftover.folder / "store")
+        except BusyError:
+            return False
+        await store.destroy()
+    shutil.rmtree(leftover.folder)
+    return True
 
 
 def size_on_disk(folder: Path) -> int:

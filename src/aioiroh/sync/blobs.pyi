@@ -16,6 +16,7 @@ from aioiroh.address import Dialable
 from aioiroh.aio.bucket import TokenBucket
 from aioiroh.blobs import ALPN as ALPN
 from aioiroh.blobs import Added as Added
+from aioiroh.blobs import Arriving as Arriving
 from aioiroh.blobs import BlobFormat as BlobFormat
 from aioiroh.blobs import BlobsError as BlobsError
 from aioiroh.blobs import BlobState as BlobState
@@ -426,6 +427,8 @@ class Transfer(Facade):
         traceback: TracebackType | None,
     ) -> None: ...
     content: HashAndFormat
+    @property
+    def arriving(self) -> list[Arriving]: ...
 
 def export_collection(
     store: Store,

@@ -29,10 +29,10 @@ class Progress:
 
 
 class Arriving(NamedTuple):
-    """A blob on its way: its index, bytes of it that are here, its size if that is known."""
+    """A blob on its way: its number, bytes of it that are here, its size if that is known."""
 
-    index: int
-    bytes: int
+    blob: int
+    here: int
     size: int | None
 
 
