@@ -4,6 +4,7 @@
 * `require(condition, reason)` gives a test up where something it needs is missing. In CI (`CI` set in
   the environment) that is a failure, and so is every other skip, except with a reason that starts with
   "platform:".
+* `s3_server` is a real S3 server on loopback.
 * `isolated_network` moves the test process into an empty network namespace, for good: for tests that let
   programs publish or dial addresses.
 """
@@ -18,7 +19,9 @@ from typing import Any, NoReturn
 
 import pytest
 
+import upstream
 from empty_network import enter_empty_namespace
+from s3_server import S3Server
 
 IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 
@@ -57,6 +60,21 @@ def require() -> Callable[[object, str], None]:
             missing(reason)
 
     return check
+
+
+@pytest.fixture(scope="session")
+def s3_server(
+    require: Callable[[object, str], None],
+    isolated_network: None,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Generator[S3Server, None, None]:
+    """A real S3 server on loopback, running; whoever kills it starts it again."""
+    program = upstream.program("s3s-fs").path
+    require(program.exists(), "s3s-fs is not built; run: make upstream")
+    server = S3Server(program, tmp_path_factory.mktemp("s3"))
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture(scope="session")

@@ -24,9 +24,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PEER = ROOT / "tests" / "interop" / "peer"
-CRATES = {"sendme": "0.37.1", "iroh-relay": "1.4.1", "b3sum": "1.8.7"}
-"""What is installed from its crate, and the version."""
-FEATURES = {"iroh-relay": "server"}
+CRATES = {"sendme": "0.37.1", "iroh-relay": "1.4.1", "b3sum": "1.8.7", "s3s-fs": "0.14.1"}
+"""What is installed from its crate, and the version. The last is an S3 server over a folder."""
+FEATURES = {"iroh-relay": "server", "s3s-fs": "binary"}
 INHERITS = '"release"'
 FAST_PROFILE = {
     "inherits": INHERITS,
@@ -135,7 +135,7 @@ def main() -> int:
     parser.add_argument("--release", action="store_true", help="optimised, for measurements")
     arguments = parser.parse_intermixed_args()
     # What is only tested against, and what is only measured against.
-    unused = ("iroh-peer-103", "iroh-relay") if arguments.release else ("b3sum",)
+    unused = ("iroh-peer-103", "iroh-relay", "s3s-fs") if arguments.release else ("b3sum",)
     default = [name for name in NAMES if name not in unused]
     for name in arguments.names or default:
         chosen = program(name, release=arguments.release)

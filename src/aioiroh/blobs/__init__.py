@@ -20,6 +20,7 @@ from .errors import (
     ProviderError,
     ProviderFailure,
     ProviderRefusedError,
+    StorageError,
     StoreFormatError,
     UnsafeNameError,
     VerificationError,
@@ -69,6 +70,7 @@ from .serving.events import (
 from .serving.limits import Limits
 from .serving.provider import Provider
 from .serving.push import PushReceived
+from .store.bucket.store import BucketStore
 from .store.file.store import FileStore
 from .store.interface import (
     Added,
@@ -96,6 +98,7 @@ __all__ = [
     "BlobTooLargeError",
     "BlobWriter",
     "BlobsError",
+    "BucketStore",
     "ChunkRanges",
     "ChunkRangesSeq",
     "ClientConnected",
@@ -150,6 +153,7 @@ __all__ = [
     "RequestReceived",
     "Retries",
     "Sizes",
+    "StorageError",
     "Store",
     "StoreFormatError",
     "Transfer",

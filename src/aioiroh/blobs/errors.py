@@ -25,6 +25,7 @@ __all__ = [
     "ProviderError",
     "ProviderFailure",
     "ProviderRefusedError",
+    "StorageError",
     "StoreFormatError",
     "UnsafeName",
     "UnsafeNameError",
@@ -102,6 +103,10 @@ class NotFoundError(BlobsError, LookupError):
 
 class IncompleteBlobError(BlobsError, ValueError):
     """The store has only a part of the blob, and not all that was asked for; get the rest first."""
+
+
+class StorageError(BlobsError, OSError):
+    """Object storage failed. What is complete in the store's own folder is kept and tried again."""
 
 
 class StoreFormatError(BlobsError, ValueError):

@@ -1,0 +1,1 @@
+"""A store whose content lies in S3-compatible object storage."""

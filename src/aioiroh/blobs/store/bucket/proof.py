@@ -1,0 +1,81 @@
+"""Verifying a range of a blob whose data and outboard lie elsewhere. No I/O.
+
+What is fetched is put in the form of a response on the wire, which the native decoder verifies: the hash
+pairs and chunk groups that a query touches, in the order of the tree (blobs specification, 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from aioiroh import _native
+
+from ...hash import Hash
+from ...ranges import GROUP_SIZE, ChunkRanges
+
+__all__ = ["PAIR", "groups_of", "pairs_for", "verified"]
+
+PAIR: Final = 64
+"""Bytes of a pair of hashes."""
+CHUNKS: Final = GROUP_SIZE // 1024
+
+
+def groups_of(size: int) -> int:
+    """Number of chunk groups of a blob of `size` bytes; an empty one has one."""
+    return max(1, -(-size // GROUP_SIZE))
+
+
+def walk(groups: int, first: int, end: int) -> Iterator[tuple[bool, int]]:
+    """What a response for groups `first` up to and without `end` consists of, in order.
+
+    (True, n): pair n of the outboard, which is in pre-order; (False, n): the data of group n.
+    """
+    nodes = [(0, groups, 0)]
+    while nodes:
+        start, count, slot = nodes.pop()
+        if start >= end or start + count <= first:
+            continue
+        if count == 1:
+            yield False, start
+            continue
+        yield True, slot
+        # The left side is the largest power of two below the number of groups.
+        left = 1 << ((count - 1).bit_length() - 1)
+        nodes.append((start + left, count - left, slot + left))
+        nodes.append((start, left, slot + 1))
+
+
+def pairs_for(groups: int, first: int, end: int) -> list[tuple[int, int]]:
+    """Runs of pairs of the outboard, from and to, that prove these groups, in order."""
+    runs: list[tuple[int, int]] = []
+    for is_pair, slot in walk(groups, first, end):
+        if not is_pair:
+            continue
+        if runs and runs[-1][1] == slot:
+            runs[-1] = (runs[-1][0], slot + 1)
+        else:
+            runs.append((slot, slot + 1))
+    return runs
+
+
+def verified(
+    hash: Hash, size: int, first: int, end: int, data: bytes, pairs: Sequence[bytes]
+) -> bytes:
+    """`data`, the content of groups `first` up to and without `end`, if it belongs to the blob.
+
+    `pairs`: what the runs of `pairs_for` hold. ValueError: something does not match the hash.
+    """
+    view, proof = memoryview(data), memoryview(b"".join(pairs))
+    parts: list[bytes | memoryview] = [size.to_bytes(8, "little")]
+    at = 0
+    for is_pair, number in walk(groups_of(size), first, end):
+        if is_pair:
+            parts.append(proof[at : at + PAIR])
+            at += PAIR
+        else:
+            start = (number - first) * GROUP_SIZE
+            parts.append(view[start : start + GROUP_SIZE])
+    query = ChunkRanges.chunks(first * CHUNKS, end * CHUNKS)
+    leaves = _native.decode_blob(bytes(hash), query.boundaries, b"".join(parts))
+    return b"".join(leaf for _, leaf in leaves)

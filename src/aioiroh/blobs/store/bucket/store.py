@@ -1,0 +1,568 @@
+"""Blobs in object storage, with a folder where they arrive and from where they are sent."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import weakref
+from collections import Counter
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from aioiroh import _native
+from aioiroh.aio import Tasks, fan_out
+from aioiroh.errors import BusyError
+
+from ...errors import BlobTooLargeError, StorageError
+from ...hash import BlobFormat, Hash, HashAndFormat
+from ..file.store import FileStore
+from ..garbage import Marking, sweep
+from ..interface import (
+    Added,
+    BlobState,
+    BlobStatus,
+    BlobWriter,
+    Finding,
+    ImportMode,
+    OnHashed,
+    Protect,
+)
+from ..tags import Tags, TempTag, TempTags
+from ..worker import DiskWorker
+from .cache import Cache
+from .objects import Bucket
+from .reader import BucketReader, read_range
+from .uploads import Uploads, pieces_of
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+    from typing_extensions import Buffer
+
+__all__ = ["BucketStore"]
+
+AT_ONCE: Final = 32
+"""Questions to the bucket at once."""
+KNOWN: Final = 65_536
+"""Blobs in the bucket whose sizes are remembered."""
+CACHE: Final = 1 << 30
+PENDING: Final = 4 << 30
+
+
+class BucketStore:
+    """Blobs in a bucket. Make it with `await BucketStore.open(…)`; use it in `async with`.
+
+    What arrives is kept in a folder, the staging folder, as by a `FileStore`, with the tags; when it is
+    complete it is moved to the bucket in the background. `flush` waits for that. See `Store` for the
+    methods; those that need the bucket raise StorageError if it fails. docs/object-storage.md has more.
+    """
+
+    def __init__(
+        self, bucket: Bucket, local: FileStore, owns: bool, limits: tuple[int, int]
+    ) -> None:
+        """Not for direct use; see `open`."""
+        self._bucket = bucket
+        self._local = local
+        self._owns = owns
+        self._temp = TempTags()
+        self._cache = Cache(limits[0])
+        self._uploads = Uploads(self._upload, limits[1])
+        self._tasks = Tasks("the store in a bucket")
+        self._sizes: dict[Hash, int] = {}
+        self._locks: weakref.WeakValueDictionary[Hash, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._writing: Counter[Hash] = Counter()
+        self._doomed: set[Hash] = set()
+        """Blobs that are being deleted: here at once, in the bucket soon."""
+        self._collecting = asyncio.Lock()
+        self._marking: _Marking | None = None
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        bucket: str | ObjectStore,
+        *,
+        staging: str | os.PathLike[str],
+        prefix: str = "",
+        cache_size: int = CACHE,
+        pending_size: int = PENDING,
+        **options: Any,
+    ) -> Self:
+        """The store in a bucket: `s3://bucket/prefix` with obstore's options, or a store of obstore.
+
+        `staging`: a folder of its own for this process. `prefix`: begins the name of every object.
+        `cache_size`: bytes of what is in the bucket that are also kept in the folder, to be sent again.
+        `pending_size`: bytes that may wait for the bucket before writing and adding wait, too.
+
+        ImportError: obstore is missing. BusyError: another process uses the folder. StoreFormatError:
+        the bucket or the folder holds something else. StorageError, OSError: they cannot be used.
+        """
+        objects = Bucket.open(bucket, prefix, options)
+        folder = Path(staging).absolute()
+        local = await FileStore.open(folder / "blobs")
+        try:
+            owns = await objects.claim(_owner(folder / "owner"))
+            self = cls(objects, local, owns, (cache_size, pending_size))
+            async for hash, status in local.blobs():
+                if status.is_complete and status.size is not None:
+                    # What is there already costs only a question.
+                    self._uploads.add(hash, status.size)
+            return self
+        except BaseException:
+            await local.aclose()
+            raise
+
+    # --- looking ----------------------------------------------------------------------------------
+
+    @property
+    def worker(self) -> DiskWorker:
+        return self._local.worker
+
+    @property
+    def tags(self) -> Tags:
+        return self._local.tags
+
+    @property
+    def pending(self) -> int:
+        """How many blobs are complete here and not in the bucket yet."""
+        return len(self._uploads)
+
+    def hold(self, content: HashAndFormat) -> TempTag:
+        return self._temp.add(content)
+
+    async def status(self, hash: Hash) -> BlobStatus:
+        return (await self.statuses((hash,)))[0]
+
+    async def statuses(self, hashes: Sequence[Hash]) -> list[BlobStatus]:
+        found = await self._local.statuses(hashes)
+        unsure = [index for index, status in enumerate(found) if not status.is_complete]
+        sizes = await fan_out(AT_ONCE, unsure, lambda index: self._size(hashes[index]))
+        for index, size in zip(unsure, sizes, strict=True):
+            if size is not None:
+                found[index] = BlobStatus.complete(size)
+        return [
+            BlobStatus.missing() if hash in self._doomed else status
+            for hash, status in zip(hashes, found, strict=True)
+        ]
+
+    async def _size(self, hash: Hash) -> int | None:
+        """Size of a blob in the bucket; None: it is not there."""
+        size = self._sizes.get(hash)
+        if size is None and (size := await self._bucket.size(hash)) is not None:
+            self._remember(hash, size)
+        return size
+
+    def _remember(self, hash: Hash, size: int) -> None:
+        if len(self._sizes) >= KNOWN:
+            del self._sizes[next(iter(self._sizes))]
+        self._sizes[hash] = size
+
+    async def observe(self, hash: Hash) -> AsyncIterator[BlobStatus]:
+        last: BlobStatus | None = None
+        async for status in self._local.observe(hash):
+            # What is here no more may be in the bucket.
+            now = status if status.is_complete else await self.status(hash)
+            if now != last:
+                yield now
+                last = now
+
+    async def blobs(self) -> AsyncIterator[tuple[Hash, BlobStatus]]:
+        here: set[Hash] = set()
+        async for hash, status in self._local.blobs():
+            if hash not in self._doomed:
+                here.add(hash)
+                yield hash, (status if status.is_complete else await self.status(hash))
+        async for hash, size in self._bucket.blobs():
+            if hash not in here and hash not in self._doomed:
+                yield hash, BlobStatus.complete(size)
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    async def handle(self, hash: Hash) -> _native.Blob | None:
+        return (await self.handles((hash,)))[0]
+
+    async def handles(self, hashes: Sequence[Hash]) -> list[_native.Blob | None]:
+        """What is only in the bucket is brought here first, whole."""
+        found = await self._local.handles(hashes)
+        absent = [index for index, h in enumerate(found) if h is None or not h.is_complete]
+        await fan_out(AT_ONCE, absent, lambda index: self._bring(hashes[index]))
+        for index in absent:
+            found[index] = await self._local.handle(hashes[index])
+        for hash in hashes:
+            self._cache.use(hash)
+        return [None if hash in self._doomed else h for hash, h in zip(hashes, found, strict=True)]
+
+    async def _bring(self, hash: Hash) -> None:
+        """Copies a blob from the bucket to the folder, if it is there and only there."""
+        async with self._lock(hash):
+            if hash in self._doomed or (await self._local.status(hash)).is_complete:
+                return
+            size = await self._size(hash)
+            if size is None:
+                return
+            added = await self._local.add_stream(self._bucket.read(hash))
+            added.tag.release()
+            if added.hash != hash:
+                await self._local.delete([added.hash])
+                raise StorageError(
+                    f"the bucket's object of blob {hash} is damaged; repair the store"
+                )
+            self._cache.add(hash, size)
+            await self._evict()
+
+    async def _evict(self) -> None:
+        for hash in self._cache.overflow():
+            if not self._writing[hash]:
+                await self._local.delete([hash])
+
+    def reader(self, hash: Hash, *, wait: bool = False) -> BucketReader:
+        return BucketReader(self._bucket, self._local, hash, wait)
+
+    async def read_bytes(self, hash: Hash, *, limit: int) -> bytes:
+        if (await self._local.status(hash)).is_complete:
+            return await self._local.read_bytes(hash, limit=limit)
+        size = await self._size(hash)
+        if size is None:
+            return await self._local.read_bytes(hash, limit=limit)  # raises why not
+        if size > limit:
+            raise BlobTooLargeError(f"blob {hash} has {size} bytes, over the limit of {limit}")
+        return await read_range(self._bucket, hash, size, 0, size)
+
+    async def stage(self, hash: Hash, directory: Path, *, keep: bool = False) -> Path:
+        """Always a copy: the bucket keeps the blob."""
+        await self._bring(hash)
+        return await self._local.stage(hash, directory, keep=True)
+
+    async def settle(self, hash: Hash, path: Path) -> None:
+        """The copy is none of the store's."""
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    async def writer(self, hash: Hash, *, max_size: int) -> BlobWriter:
+        [writer] = await self.writers((hash,), max_size=max_size)
+        if writer is None:
+            raise ValueError(f"blob {hash} is complete; there is nothing to write")
+        return writer
+
+    async def writers(
+        self, hashes: Sequence[Hash], *, max_size: int
+    ) -> Sequence[BlobWriter | None]:
+        await self._uploads.room()
+        await self._erased(hashes)
+        statuses = await self.statuses(hashes)
+        wanted = [hash for hash, s in zip(hashes, statuses, strict=True) if not s.is_complete]
+        opened = dict(
+            zip(wanted, await self._local.writers(wanted, max_size=max_size), strict=True)
+        )
+        return [
+            None if (writer := opened.get(hash)) is None else _Writer(self, hash, writer)
+            for hash in hashes
+        ]
+
+    async def _left(self, hash: Hash) -> None:
+        """A writer left; if the blob is complete, it belongs into the bucket."""
+        status = await self._local.status(hash)
+        if status.is_complete and status.size is not None and hash != Hash.EMPTY:
+            self._arrived(hash, status.size)
+
+    def _arrived(self, hash: Hash, size: int) -> None:
+        if self._marking is not None:
+            whole = HashAndFormat(hash, BlobFormat.HASH_SEQ)
+            self._marking.spare(whole if whole in self._temp else HashAndFormat(hash))
+        if hash != Hash.EMPTY:
+            self._uploads.add(hash, size)
+
+    async def _upload(self, hash: Hash) -> None:
+        async with self._lock(hash):
+            handle = await self._local.handle(hash)
+            if handle is None or not handle.is_complete or handle.size is None:
+                return  # it was deleted
+            size = handle.size
+            if await self._size(hash) != size:
+                try:
+                    outboard = await asyncio.to_thread(handle.outboard)
+                except OSError as error:
+                    raise StorageError(f"blob {hash} cannot be read here: {error}") from error
+                await self._bucket.write(hash, size, pieces_of(handle, size), outboard)
+            self._remember(hash, size)
+            self._cache.add(hash, size)
+        await self._evict()
+
+    async def flush(self) -> None:
+        """Waits until everything that is complete is in the bucket. StorageError: it could not be."""
+        await self._uploads.flush()
+
+    async def put_verified(self, blobs: Sequence[tuple[Hash, bytes]]) -> None:
+        await self._uploads.room()
+        await self._erased(hash for hash, _ in blobs)
+        await self._local.put_verified(blobs)
+        for hash, data in blobs:
+            self._arrived(hash, len(data))
+
+    async def add_bytes(self, data: Buffer, format: BlobFormat = BlobFormat.RAW) -> Added:
+        return (await self._added([await self._adding(self._local.add_bytes(data))], format))[0]
+
+    async def add_many(self, blobs: Iterable[Buffer]) -> list[Added]:
+        return await self._added(await self._adding(self._local.add_many(blobs)))
+
+    async def add_stream(
+        self, pieces: AsyncIterable[Buffer], format: BlobFormat = BlobFormat.RAW
+    ) -> Added:
+        return (await self._added([await self._adding(self._local.add_stream(pieces))], format))[0]
+
+    async def add_file(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        mode: ImportMode = ImportMode.COPY,
+        on_hashed: OnHashed | None = None,
+    ) -> Added:
+        return (await self.add_files([path], mode=mode, on_hashed=on_hashed))[0]
+
+    async def add_files(
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        *,
+        mode: ImportMode = ImportMode.COPY,
+        on_hashed: OnHashed | None = None,
+    ) -> list[Added]:
+        """With either mode the bucket has a copy in the end; until then a file that is only referred
+        to must not change.
+        """
+        return await self._added(
+            await self._adding(self._local.add_files(paths, mode=mode, on_hashed=on_hashed))
+        )
+
+    async def _adding(self, work: Awaitable[Any]) -> Any:
+        try:
+            await self._uploads.room()
+        except BaseException:
+            work.close()  # type: ignore[attr-defined]
+            raise
+        return await work
+
+    async def _added(
+        self, blobs: Sequence[Added], format: BlobFormat = BlobFormat.RAW
+    ) -> list[Added]:
+        """Holds what was added here, and sends it to the bucket."""
+        result = []
+        for blob in blobs:
+            held = Added(blob.hash, blob.size, self.hold(HashAndFormat(blob.hash, format)))
+            blob.tag.release()
+            await self._erased((blob.hash,))
+            self._arrived(blob.hash, blob.size)
+            result.append(held)
+        return result
+
+    # --- keeping and deleting ---------------------------------------------------------------------
+
+    async def collect_garbage(self, protect: Protect | None = None) -> int:
+        """As `Store.collect_garbage`. BusyError: another staging folder has the tags."""
+        self._check_owner("collect garbage")
+        async with self._collecting:
+            self._marking = _Marking(self.tags, self._temp)
+            erasing: list[asyncio.Task[None]] = []
+
+            def drop(hashes: Sequence[Hash]) -> int:
+                idle = [hash for hash in hashes if not self._writing[hash]]
+                erasing.append(self._erase_soon(idle))
+                return len(idle)
+
+            try:
+                if protect is not None:
+                    self._marking.live.update(await protect())
+                number = await sweep(self, self._marking, drop)
+            finally:
+                self._marking = None
+                if erasing:
+                    await asyncio.wait(erasing)
+            for task in erasing:
+                task.result()
+            return number
+
+    async def delete(self, hashes: Iterable[Hash]) -> int:
+        """As `Store.delete`. BusyError: another staging folder has the tags."""
+        self._check_owner("delete")
+        idle = [hash for hash in dict.fromkeys(hashes) if not self._writing[hash]]
+        found = await self.statuses(idle)
+        gone = [h for h, s in zip(idle, found, strict=True) if s.state is not BlobState.MISSING]
+        await self._erase_soon(gone)
+        return len(gone)
+
+    def _check_owner(self, what: str) -> None:
+        if not self._owns:
+            raise BusyError(f"another staging folder keeps this bucket and its tags; {what} there")
+
+    def _erase_soon(self, hashes: Sequence[Hash]) -> asyncio.Task[None]:
+        """From here on they are missing; the task does the deed."""
+        self._doomed.update(hashes)
+        for hash in hashes:
+            self._sizes.pop(hash, None)
+            self._uploads.forget(hash)
+            self._cache.forget(hash)
+        # At once: what is added from now on is not what is deleted.
+        self._local._drop(hashes)
+        return self._tasks.spawn(self._erase(hashes))
+
+    async def _erase(self, hashes: Sequence[Hash]) -> None:
+        async def erase(hash: Hash) -> None:
+            async with self._lock(hash):
+                try:
+                    await self._bucket.delete([hash])
+                finally:
+                    self._doomed.discard(hash)
+                    self._sizes.pop(hash, None)
+
+        await fan_out(AT_ONCE, hashes, erase)
+
+    async def _erased(self, hashes: Iterable[Hash]) -> None:
+        """Waits until none of them is being deleted any more."""
+        for hash in hashes:
+            while hash in self._doomed:
+                async with self._lock(hash):
+                    await asyncio.sleep(0)
+
+    def _lock(self, hash: Hash) -> asyncio.Lock:
+        """Held while a blob moves between here and the bucket, or is deleted."""
+        lock = self._locks.get(hash)
+        if lock is None:
+            lock = self._locks[hash] = asyncio.Lock()
+        return lock
+
+    def verify(self, hashes: Iterable[Hash] | None = None) -> AsyncIterator[Finding]:
+        return self._look_through(hashes, mend=False)
+
+    def repair(self, hashes: Iterable[Hash] | None = None) -> AsyncIterator[Finding]:
+        return self._look_through(hashes, mend=True)
+
+    async def _look_through(
+        self, hashes: Iterable[Hash] | None, *, mend: bool
+    ) -> AsyncIterator[Finding]:
+        wanted = None if hashes is None else list(hashes)
+        look = self._local.repair if mend else self._local.verify
+        async for finding in look(wanted):
+            yield finding
+        if wanted is None:
+            wanted = [hash async for hash, _ in self._bucket.blobs()]
+        for hash in wanted:
+            size = await self._bucket.size(hash)
+            if size is not None:
+                yield await self._look_at(hash, size, mend=mend)
+
+    async def _look_at(self, hash: Hash, size: int, *, mend: bool) -> Finding:
+        hasher = _native.Blake3()
+        async for piece in self._bucket.read(hash):
+            hasher.update(piece)
+            await asyncio.sleep(0)
+        before = BlobStatus.complete(size)
+        if hasher.digest() == bytes(hash):
+            return Finding(hash, before, before)
+        after = await self._local.status(hash)
+        if mend:
+            self._check_owner("repair")
+            async with self._lock(hash):
+                await self._bucket.delete([hash])
+                self._sizes.pop(hash, None)
+            if after.is_complete and after.size is not None:
+                self._uploads.add(hash, after.size)
+        return Finding(hash, before, after, "the object in the bucket is not that of the hash")
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    async def aclose(self) -> None:
+        """Moves what is complete to the bucket and ends the store.
+
+        StorageError: some could not be moved; it stays in the folder and is moved after the next
+        `open`.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            await self.flush()
+        finally:
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        await self._uploads.aclose()
+        await self._tasks.aclose()
+        await self._local.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            await self.aclose()
+        elif not self._closed:
+            self._closed = True
+            await self._let_go()
+
+
+class _Writer:
+    """See `BlobWriter`."""
+
+    def __init__(self, store: BucketStore, hash: Hash, writer: BlobWriter) -> None:
+        self._store = store
+        self._hash = hash
+        self._writer = writer
+        store._writing[hash] += 1
+
+    @property
+    def handle(self) -> _native.Blob:
+        return self._writer.handle
+
+    def advanced(self) -> None:
+        self._writer.advanced()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            await self._writer.__aexit__(kind, error, traceback)
+            await self._store._left(self._hash)
+        finally:
+            self._store._writing[self._hash] -= 1
+            if not self._store._writing[self._hash]:
+                del self._store._writing[self._hash]
+
+
+class _Marking(Marking):
+    """What is named at the moment of each look."""
+
+    def __init__(self, tags: Tags, temp: TempTags) -> None:
+        super().__init__()
+        self._tags = tags
+        self._temp = temp
+        self._seen: set[HashAndFormat] = set()
+
+    async def follow(self, store: Any) -> None:
+        while True:
+            named = (*(content for _, content in self._tags.list()), *self._temp)
+            fresh = [content for content in named if content not in self._seen]
+            for content in fresh:
+                self._seen.add(content)
+                self.spare(content)
+            await super().follow(store)
+            if not fresh:
+                return
+
+
+def _owner(path: Path) -> str:
+    """Who the staging folder is, for the bucket."""
+    if not path.exists():
+        path.write_text(secrets.token_hex(16), encoding="ascii")
+    return path.read_text(encoding="ascii")
