@@ -103,15 +103,16 @@ def test_what_was_not_used_is_given_back_and_nothing_runs_on() -> None:
         pacer, limit = Pacer(), rate_limit(100_000, now=now())
         idle = Flow(speed=0)
         with pacer.paced(idle, [limit]):
-            assert not pacer.holds(idle)
+            # It stood still until it was given its first portion.
+            assert pacer.was_held(idle) and not pacer.was_held(idle)
             assert idle.left and limit.level(now()) < limit.burst
         assert limit.level(now()) == limit.burst
         used = Flow()
         with pacer.paced(used, [limit]):
             used.move(1)
-            assert pacer.holds(used)
+            assert pacer.was_held(used)
         with pacer.paced(used, []):
-            assert not pacer.holds(used)
+            assert not pacer.was_held(used)
         await asyncio.sleep(1)
         assert pacer._timer is None
 

@@ -319,7 +319,7 @@ class Download(Job[Got, DownloadProgress]):
                 continue
             # Bytes are told of when many are verified, which may take a while over a slow link.
             taken, request.taken = request.taken, stream.taken
-            if taken != request.taken or self._pace.holds(stream):
+            if taken != request.taken or self._pace.was_held(stream):
                 self._core.alive(now, number)
         self._carry_out(self._core.tick(now) if now >= self._core.wake else ())
 

@@ -22,15 +22,15 @@ class Limits:
     all or `requests_per_peer` of one peer, and likewise for `observers` and `pushes`, which are
     requests, too, peers are told to come later (code 2).
 
-    A request must arrive within `request_time`. A peer that moves less than `minimum_rate` over
-    `stall_time` is given up (code 2); time in which we hold it back does not count. An observer is
-    sent away after `observe_time` (code 2) and may come back.
+    A request must arrive within `request_time`. A peer that moves nothing for `stall_time`, or less than
+    `minimum_rate` on the whole (after a first `stall_time`), is given up (code 2); time in which we hold it back does not
+    count. An observer is sent away after `observe_time` (code 2) and may come back.
 
     `rate` is for everything that is sent to all peers together, `rate_per_peer` for what is sent to
     each; None: as fast as it goes.
 
     A push may bring `push_blobs` blobs of `push_blob_size` each, and `push_size` in all. What is over
-    breaks it off (code 3).
+    breaks it off (code 3), at the latest a few MiB after that: so much may be on its way.
     """
 
     connections: int = 4096

@@ -41,6 +41,7 @@ class _Paced:
     priority: int
     room: float
     wants: int = 0
+    was_held: bool = False
 
 
 class Pacer:
@@ -74,9 +75,13 @@ class Pacer:
             for limit in limits:
                 limit.take(self._now(), -left)
 
-    def holds(self, flow: Flow) -> bool:
-        """Whether a flow stands still because it has used up what it was allowed."""
-        return flow in self._flows and not flow.allow(0)
+    def was_held(self, flow: Flow) -> bool:
+        """Whether a flow has used up what it was allowed, and stood still, since this was asked last."""
+        paced = self._flows.get(flow)
+        if paced is None:
+            return False
+        was_held, paced.was_held = paced.was_held or not flow.allow(0), False
+        return was_held
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -87,7 +92,9 @@ class Pacer:
             return
         self._timer = asyncio.get_running_loop().call_later(TICK, self._tick)
         for paced in self._flows.values():
-            paced.wants = max(0, int(paced.room) - paced.flow.allow(0))
+            left = paced.flow.allow(0)
+            paced.was_held |= not left
+            paced.wants = max(0, int(paced.room) - left)
         # Those who want least first: what they leave is for the others.
         order = sorted(self._flows.values(), key=lambda paced: (-paced.priority, paced.wants))
         for _, equals in groupby(order, key=lambda paced: paced.priority):
@@ -120,9 +127,9 @@ class Pace:
         """See `Pacer.paced`."""
         return self.pacer.paced(flow, self.limits, priority=self.priority)
 
-    def holds(self, flow: Flow) -> bool:
-        """See `Pacer.holds`."""
-        return self.pacer.holds(flow)
+    def was_held(self, flow: Flow) -> bool:
+        """See `Pacer.was_held`."""
+        return self.pacer.was_held(flow)
 
 
 Pace.FREE = Pace(Pacer())

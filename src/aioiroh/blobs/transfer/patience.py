@@ -12,21 +12,27 @@ class StalledError(Exception):
 
 
 class Patience:
-    """Wants at least `rate` bytes per second from a peer, seen over `window` seconds, and at least one byte.
+    """Wants something from a peer every `window` seconds, and `rate` bytes per second on the whole.
 
-    So a peer that takes or brings a trickle does not keep its place for ever. One for each transfer.
+    So neither a peer that sleeps nor one that takes or brings a trickle keeps its place for ever. One
+    for each transfer. What came at first counts for what comes later, because flow control lets bytes
+    through in portions.
     """
 
     def __init__(self, window: float, rate: float, *, now: float) -> None:
         self._window = window
-        self._least = max(1, int(rate * window))
+        self._rate = rate
+        self._begun = now
         self._moved = 0
         self.due = now + window
         """When the peer is judged next."""
 
     def is_enough(self, now: float, moved: int, *, held: bool) -> bool:
         """Judges a peer that has `moved` so many bytes in all. What we hold up is not its fault."""
-        enough = held or moved - self._moved >= self._least
+        if held:
+            self._begun += self._window
+        least = self._rate * (now - self._begun - self._window)
+        enough = held or (moved > self._moved and moved >= least)
         self._moved = moved
         self.due = now + self._window
         return enough

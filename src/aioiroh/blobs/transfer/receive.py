@@ -181,7 +181,7 @@ class _Intake:
         while not await self._patience.wait(self._wake):
             now = asyncio.get_running_loop().time()
             if not self._patience.is_enough(
-                now, self._recv.taken, held=self._pace.holds(self._recv)
+                now, self._recv.taken, held=self._pace.was_held(self._recv)
             ):
                 raise StalledError("the peer brings too little data")
 

@@ -150,7 +150,7 @@ class _Outflow:
 
     def _is_enough(self) -> bool:
         now = asyncio.get_running_loop().time()
-        held = self._pace.holds(self._stream)
+        held = self._pace.was_held(self._stream)
         return self._patience.is_enough(now, self._sender.sent, held=held)
 
     async def _push(self) -> None:
