@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import signal
+from contextlib import AsyncExitStack
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from random import Random
@@ -87,3 +88,39 @@ async def test_thirty_kills(tmp_path: Path) -> None:
             got = await blobs.get(getter, ticket, into=store)
             assert got.received == len(data) - before
             assert await store.read_bytes(large, limit=len(data)) == data
+
+
+async def test_a_download_from_two_goes_on_after_each_of_five_kills(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["victims"])
+    random = Random(5)
+    data = random.randbytes(60_000_000)
+    async with AsyncExitStack() as stack:
+        tickets = []
+        for _ in range(2):
+            endpoint = await stack.enter_async_context(Endpoint.bind(bind=["127.0.0.1:0"]))
+            theirs = await stack.enter_async_context(blobs.MemoryStore())
+            provider = blobs.Provider(theirs, limits=blobs.Limits(rate=20_000_000))
+            await stack.enter_async_context(Router(endpoint, {blobs.ALPN: provider}))
+            large = (await theirs.add_bytes(data)).hash
+            tickets.append(BlobTicket(endpoint.addr, large))
+        argument = " ".join(map(str, tickets))
+        before = 0
+        for _ in range(5):
+            _, received, ended = await asyncio.to_thread(
+                kill_one, context, "download", tmp_path / "store", argument, random.randrange(2, 8)
+            )
+            assert not ended
+            async with await FileStore.open(tmp_path / "store") as store:
+                status = await store.status(large)
+                here = status.present.select(len(data)).byte_count(len(data))
+                # Each of the requests under way may lose the piece that was in flight.
+                assert here >= received - 4 * PIECE and here >= before
+                before = here
+        assert before > 0
+        store = await stack.enter_async_context(await FileStore.open(tmp_path / "store"))
+        getter = await stack.enter_async_context(Endpoint.bind(bind=["127.0.0.1:0"]))
+        downloader = await stack.enter_async_context(blobs.Downloader(getter, store))
+        got = await downloader.download(tickets[0], providers=[tickets[1]])
+        assert got.received < 1.1 * (len(data) - before) + 2 * PIECE
+        assert await store.read_bytes(large, limit=len(data)) == data

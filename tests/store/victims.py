@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 from aioiroh import Endpoint
-from aioiroh.blobs import BlobTicket, FileStore, ImportMode, get
+from aioiroh.blobs import BlobTicket, Downloader, FileStore, ImportMode, get
 
 SMALL, LARGE = 3000, 1_500_000
 
@@ -63,4 +63,18 @@ async def receive(folder: Path, ticket: str, done: Callable[[object], None]) -> 
         done([bytes(parsed.hash)])
 
 
-KINDS = {"add": add, "copy": copy, "receive": receive}
+async def download(folder: Path, tickets: str, done: Callable[[object], None]) -> None:
+    first, *others = map(BlobTicket.parse, tickets.split())
+    async with (
+        await FileStore.open(folder) as store,
+        Endpoint.bind(bind=["127.0.0.1:0"]) as endpoint,
+        Downloader(endpoint, store) as downloader,
+    ):
+        done("open")
+        async for progress in downloader.download(first, providers=others):
+            done(progress.bytes)
+        await store.sync()
+        done([bytes(first.hash)])
+
+
+KINDS = {"add": add, "copy": copy, "receive": receive, "download": download}

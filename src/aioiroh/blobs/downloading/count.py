@@ -53,6 +53,8 @@ class Count:
         self._have: dict[int, int] = {}
         self._sizes: dict[int, int] = {}
         self._coming: dict[int, _Coming] = {}
+        # What has been told to be here: when two bring the same, the count comes to know it later.
+        self._told = 0
 
     def settle(self, index: int, status: BlobStatus) -> None:
         """What the store has of a blob, all that has come included."""
@@ -97,7 +99,8 @@ class Count:
             if not self._is_complete(coming.index):
                 here += coming.verified - coming.counted
         known = self.blobs == self._complete_blobs + len(self._sizes)
-        return min(here, size), size if known else None, self._complete_blobs
+        self._told = max(self._told, min(here, size))
+        return self._told, size if known else None, self._complete_blobs
 
     def _is_complete(self, index: int) -> bool:
         return index < len(self._complete) and bool(self._complete[index])

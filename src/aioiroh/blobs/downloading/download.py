@@ -387,6 +387,8 @@ class Download(Job[Got, DownloadProgress]):
             request.task.uncancel()
         except AioirohError as error:
             end, reason = end_of(error), str(error)
+        # From here on it is not to be cancelled: the core has to hear of its end.
+        request.is_stopped = True
         left = await self._left(number)
         del self._requests[number]
         self._count.ended(number)
