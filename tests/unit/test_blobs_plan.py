@@ -20,8 +20,14 @@ from aioiroh.blobs.messages import GetManyRequest, GetRequest, encode_request
 from aioiroh.blobs.ranges import ChunkRanges
 from aioiroh.blobs.rangeseq import ChunkRangesSeq
 from aioiroh.blobs.transfer import plan
-from aioiroh.blobs.transfer.ends import from_report, from_reset
-from aioiroh.blobs.transfer.plan import Item, Response, missing, wanted_ranges
+from aioiroh.blobs.transfer.ends import from_push_end, from_report, from_reset
+from aioiroh.blobs.transfer.plan import (
+    Item,
+    Response,
+    missing,
+    missing_of_many,
+    wanted_ranges,
+)
 from aioiroh.errors import StreamResetError
 
 ALL = ChunkRanges.all()
@@ -176,8 +182,43 @@ def test_reports(report: str, kind: type[Exception]) -> None:
     assert type(from_report(ROOT, report, None)) is kind
 
 
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(0, ProviderError), (1, ProviderRefusedError), (2, ProviderBusyError), (3, ProviderError)],
+)
+def test_ends_of_pushes(code: int, kind: type[Exception]) -> None:
+    assert type(from_push_end(code)) is kind
+
+
 def test_local_failures() -> None:
     error = from_report(ROOT, "io", (28, "no space", "/a/b"))
     assert isinstance(error, OSError) and error.errno == 28
     lost = ConnectionError("gone")
     assert from_report(ROOT, "lost", None, lost) is lost
+
+
+# --- several blobs --------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.binary(max_size=2), ranges, ranges), max_size=8))
+def test_what_is_missing_of_many(blobs: list[tuple[bytes, ChunkRanges, ChunkRanges]]) -> None:
+    wanted = {Hash.of(name): whole for name, whole, _ in blobs}
+    here = {Hash.of(name): present for name, _, present in blobs}
+    request = missing_of_many(wanted, [here[hash] for hash in wanted])
+    asked = {hash: request.ranges[at] for at, hash in enumerate(request.hashes)}
+    assert asked == {
+        hash: whole - here[hash] for hash, whole in wanted.items() if whole - here[hash]
+    }
+    assert not request.ranges.is_infinite  # in blobs, though maybe in chunks
+
+
+def test_a_long_list_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "MAX_HASHES", 3)
+    wanted = {Hash.of(bytes([n])): ChunkRanges.all() for n in range(10)}
+    present = [ChunkRanges.empty()] * 10
+    assert missing_of_many(wanted, present).hashes == tuple(wanted)[:3]
+    monkeypatch.setattr(plan, "MAX_BOUNDARIES", 2)
+    assert missing_of_many(wanted, present).hashes == tuple(wanted)[:2]
+    # One is asked for however many pieces it is in: an answer has to come nearer to the end.
+    pieces = {Hash.of(b"pieces"): ChunkRanges(range(40))}
+    assert missing_of_many(pieces, present[:1]).hashes == tuple(pieces)

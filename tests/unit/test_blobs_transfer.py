@@ -34,7 +34,9 @@ from aioiroh.blobs import (
     VerificationError,
 )
 from aioiroh.blobs.messages import ObserveItem, encode_request
-from aioiroh.errors import DecodeError, StreamResetError
+from aioiroh.blobs.transfer import plan
+from aioiroh.errors import ApplicationClosedError, DecodeError, StreamResetError
+from aioiroh.keys import EndpointId
 from aioiroh.quic import BiStream, Connection
 
 Pairs = Callable[..., AbstractAsyncContextManager[Any]]
@@ -248,6 +250,36 @@ async def test_children_that_are_there_are_spared(quic_pair: Pairs) -> None:
         assert got.received < 50_000
         await blobs.load_collection(target, root)
         assert (await target.status(Hash.of(FILES["dir/b.bin"]))).is_complete
+
+
+async def test_probes_and_many(quic_pair: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "MAX_HASHES", 3)
+    async with MemoryStore() as source, MemoryStore() as target:
+        hashes = [(await source.add_bytes(pattern(size))).hash for size in SIZES]
+        async with serving(quic_pair, Provider(source)) as connection:
+            for size, hash in zip(SIZES, hashes, strict=True):
+                last = max(0, -(-size // 1024) - 1)
+                for chunk in {0, 1, 15, 16, last // 2, max(0, last - 1), last, last + 1, 2**63}:
+                    assert await blobs.probe(connection, hash, chunk) == size
+            # In several requests, each of which is as long as one may be.
+            transfer = blobs.get_many(connection, hashes, into=target)
+            progress = [now async for now in transfer]
+            assert (
+                (await transfer).received == progress[-1].bytes == progress[-1].total == sum(SIZES)
+            )
+            assert progress[-1].blobs == progress[-1].total_blobs == len(SIZES)
+            for size, hash in zip(SIZES, hashes, strict=True):
+                assert await target.read_bytes(hash, limit=size) == pattern(size)
+            assert (await blobs.get_many(connection, (), into=target)).received == 0
+
+
+async def test_the_same_blob_asked_for_many_times(quic_pair: Pairs) -> None:
+    async with MemoryStore() as source:
+        hash = (await source.add_bytes(pattern(100))).hash
+        many = encode_request(blobs.GetManyRequest((hash,) * 20_000, ChunkRangesSeq.all()))
+        async with serving(quic_pair, Provider(source)) as connection:
+            answer = await ask(connection, many)
+            assert answer == _native.encode_blob(pattern(100), (0,)) * 20_000
 
 
 async def test_sizes(quic_pair: Pairs) -> None:
@@ -504,6 +536,44 @@ async def test_a_reader_that_sleeps_is_given_up(quic_pair: Pairs) -> None:
             assert caught.value.code == 2
 
 
+@pytest.mark.parametrize(
+    ("verdict", "code", "reason"),
+    [
+        (False, 1, b"permission"),
+        (blobs.Verdict.LATER, 2, b"limit"),
+        (RuntimeError("oh"), 3, b"internal"),
+    ],
+)
+async def test_connections_are_let_in_or_not(
+    quic_pair: Pairs, verdict: Any, code: int, reason: bytes
+) -> None:
+    events: list[blobs.ConnectionEvent] = []
+    asked = []
+
+    async def admit(peer: EndpointId) -> Any:
+        asked.append(peer)
+        if isinstance(answers[0], Exception):
+            raise answers[0]
+        return answers.pop(0)
+
+    answers: list[Any] = [True, verdict]
+    async with MemoryStore() as source:
+        hash = (await source.add_bytes(b"hello")).hash
+        provider = Provider(source, admit=admit, on_connection=events.append)
+        async with serving(quic_pair, provider) as connection:
+            assert await blobs.get_bytes(connection, hash, limit=5) == b"hello"
+            (connected,) = events
+        assert isinstance(connected, blobs.ClientConnected)
+        assert [connected.remote_id] == asked
+        assert events[1:] == [blobs.ConnectionClosed(connected.remote_id, connected.connection)]
+        async with serving(quic_pair, provider) as connection:
+            lost = await connection.closed()
+            assert isinstance(lost, ApplicationClosedError)
+            assert (lost.code, lost.reason) == (code, reason)
+        # Who was not let in is not told of.
+        assert len(events) == 2
+
+
 async def test_transfer_events(quic_pair: Pairs) -> None:
     events: list[blobs.TransferEvent] = []
     async with MemoryStore() as source:
@@ -519,6 +589,9 @@ async def test_transfer_events(quic_pair: Pairs) -> None:
     assert all(isinstance(event, blobs.TransferProgress) for event in progress)
     assert isinstance(completed, blobs.TransferCompleted)
     assert completed.stats.payload_bytes == 3_000_000 and completed.stats.blobs == 1
+    pairs = -(-3_000_000 // 16384) - 1
+    assert completed.stats.other_bytes_sent == 8 + 64 * pairs
+    assert completed.stats.other_bytes_read == 39
     assert isinstance(aborted, blobs.TransferAborted) and aborted.stats.payload_bytes == 0
 
 
