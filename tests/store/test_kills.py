@@ -16,8 +16,8 @@ from aioiroh import Endpoint, Router, blobs
 from aioiroh.blobs import BlobState, BlobTicket, FileStore, Hash
 
 KILLS = 30
-PIECE = 1024 * 1024
-"""Bytes of a download that may be lost: those that were under way."""
+PIECE = 3 * 1024 * 1024
+"""Bytes of a download that may be lost: those on their way to the disk, and a turn of the loop."""
 
 
 def kill_one(

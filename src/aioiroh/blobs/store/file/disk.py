@@ -28,8 +28,12 @@ class Disk:
         """Makes a file, in place of what was there, or adds to it."""
         with path.open("ab" if append else "wb", buffering=0) as file:
             left = memoryview(data)
-            while left:
-                left = left[file.write(left) :]
+            try:
+                while left:
+                    left = left[file.write(left) :]
+            except OSError as error:
+                # A file that is open does not know its name.
+                raise OSError(error.errno, error.strerror, str(path)) from None
 
     def rename(self, source: Path, target: Path) -> None:
         """Gives a file another name in place of what had that before."""

@@ -220,6 +220,11 @@ class Metadata:
             with self._transaction():
                 pass
 
+    def withdraw(self, hashes: Sequence[bytes]) -> list[bytes]:
+        """Forgets changes of these blobs that wait; gives those that there were."""
+        self._files = {path: file for path, file in self._files.items() if file[0] not in hashes}
+        return [hash for hash in hashes if self._rows.pop(hash, None) is not None]
+
     def delete(self, hashes: Iterable[bytes]) -> None:
         """Forgets blobs, and the files that they could be read from."""
         gone = [(hash,) for hash in hashes]

@@ -5,23 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from aioiroh import _native
 from aioiroh.aio import Tasks
 
-from ...errors import NotFoundError
 from ...hash import BlobFormat, Hash, HashAndFormat
 from ..interface import Added, BlobStatus, Finding, ImportMode, OnHashed
 from ..local import Entry, LocalStore, LocalWriter, handle_status
-from ..reader import write_file
 from ..tags import Tags
 from .adding import Importer
 from .checking import Damage, look_through, recorded, strays
 from .disk import Disk
 from .entries import FileEntry, New
+from .giving import Giver
 from .layout import Layout
 from .loading import Loader
 from .metadata import ROWS, Metadata, Reference
@@ -61,7 +61,7 @@ class FileStore(LocalStore):
         self._boot = disk.boot()
         self._entries: dict[Hash, FileEntry] = {}
         self._upkeep = Upkeep(layout, metadata, disk, self.worker, durable)
-        self._upkeep.on_durable = self._settled
+        self._giver = Giver(layout, metadata, disk, self.worker, self._upkeep)
         self._loader = Loader(layout, metadata, disk, self.worker)
         self._importer = Importer(layout, metadata, disk, self.worker, self._loader)
         self._tasks = Tasks(f"the store in {layout.folder}")
@@ -199,8 +199,12 @@ class FileStore(LocalStore):
         assert isinstance(entry, FileEntry)
         now = asyncio.get_running_loop().time()
         if now >= entry.record_at and not entry.handle.is_complete:
+            is_first = not entry.record_at
             entry.record_at = now + RECORD
             self._record(hash, entry, writing=True)
+            if is_first:
+                # Without a note nothing of it would be found again.
+                self._upkeep.flush_now()
 
     def _record(self, hash: Hash, entry: FileEntry, *, writing: bool) -> None:
         """Notes how far a blob is; with `writing` there will be more than that."""
@@ -237,7 +241,7 @@ class FileStore(LocalStore):
             data = handle.read(0, size)
             row = Row(raw, Kind.INLINE, size, data=data)
             self._put(row)
-            self._trash(self._layout.data(raw))
+            self._giver.trash(self._layout.data(raw))
             self._entries[hash] = FileEntry(_native.Blob.inline(raw, data))
         else:
             row = Row(raw, Kind.FILE, size, self._boot)
@@ -275,20 +279,20 @@ class FileStore(LocalStore):
 
     async def add_many(self, blobs: Iterable[Buffer]) -> list[Added]:
         added: list[Added] = []
-        async for batch in self._importer.from_memory(blobs):
-            await self._upkeep.room()
-            added += self._take(batch)
-            await asyncio.sleep(0)
-        self._metadata.flush()
+        with self._committing(added):
+            async for batch in self._importer.from_memory(blobs):
+                await self._upkeep.room()
+                added += self._take(batch)
+                await asyncio.sleep(0)
         return added
 
     async def add_stream(
         self, pieces: AsyncIterable[Buffer], format: BlobFormat = BlobFormat.RAW
     ) -> Added:
         await self._upkeep.room()
-        [added] = self._take([await self._importer.from_stream(pieces)])
-        self._metadata.flush()
-        return self._as(added, format)
+        new = await self._importer.from_stream(pieces)
+        with self._committing(added := self._take([new])):
+            return self._as(added[0], format)
 
     async def add_files(
         self,
@@ -298,16 +302,31 @@ class FileStore(LocalStore):
         on_hashed: OnHashed | None = None,
     ) -> list[Added]:
         absolute = [Path(path).absolute() for path in paths]
-        added: dict[int, Added] = {}
-        async for batch in self._importer.from_files(absolute, mode, on_hashed):
-            for start in range(0, len(batch), ROWS):
-                await self._upkeep.room()
-                some = batch[start : start + ROWS]
-                taken = self._take([new for _, new in some])
-                added.update((index, one) for (index, _), one in zip(some, taken, strict=True))
-                await asyncio.sleep(0)
-        self._metadata.flush()
-        return [added[index] for index in range(len(absolute))]
+        added: list[Added] = []
+        indexes: list[int] = []
+        with self._committing(added):
+            async for batch in self._importer.from_files(absolute, mode, on_hashed):
+                for start in range(0, len(batch), ROWS):
+                    await self._upkeep.room()
+                    some = batch[start : start + ROWS]
+                    added += self._take([new for _, new in some])
+                    indexes += [index for index, _ in some]
+                    await asyncio.sleep(0)
+        return [one for _, one in sorted(zip(indexes, added, strict=True), key=_first)]
+
+    @contextmanager
+    def _committing(self, added: list[Added]) -> Iterator[None]:
+        """Notes what was added in the block when it ends. What then fails was not added."""
+        try:
+            yield
+            self._metadata.flush()
+        except OSError:
+            for hash in self._metadata.withdraw([bytes(one.hash) for one in added]):
+                self._giver.trash(*self._files_of(hash))
+            raise
+
+    def _files_of(self, hash: bytes) -> tuple[Path, Path]:
+        return self._layout.data(hash), self._layout.outboard(hash)
 
     def _take(self, batch: Sequence[New]) -> list[Added]:
         """Makes blobs part of the store, and holds them."""
@@ -372,19 +391,9 @@ class FileStore(LocalStore):
             self._entries.pop(hash, None)
             row = rows.get(bytes(hash))
             if row is not None and row.kind is not Kind.INLINE:
-                self._trash(self._layout.data(row.hash))
-                self._trash(self._layout.outboard(row.hash))
+                self._giver.trash(*self._files_of(row.hash))
             self._publish(hash, None)
         return len(gone)
-
-    def _trash(self, path: Path) -> None:
-        """Takes a file out of the way, so that its name is free at once, and deletes it soon."""
-        trash = self._layout.temp()
-        try:
-            self._disk.rename(path, trash)
-        except FileNotFoundError:
-            return
-        self._upkeep.delete_soon(trash)
 
     async def verify(self, hashes: Iterable[Hash] | None = None) -> AsyncIterator[Finding]:
         async for finding, _ in self._look_through(hashes):
@@ -400,7 +409,7 @@ class FileStore(LocalStore):
                 for path, named_after in paths:
                     if named_after is None or Hash(named_after) not in self._entries:
                         logger.info("%s belongs to no blob and is deleted", path)
-                        self._trash(path)
+                        self._giver.trash(path)
                 await asyncio.sleep(0)
 
     async def _look_through(
@@ -429,48 +438,15 @@ class FileStore(LocalStore):
     # --- where data leave -------------------------------------------------------------------------
 
     async def stage(self, hash: Hash, directory: Path, *, keep: bool = False) -> Path:
-        handle, size = await self._complete(hash)
-        row = self._row(hash)
-        target = directory / f"{hash}.{self._layout.number()}.staged"
-        if row is None or row.kind is Kind.INLINE:
-            await write_file(handle, size, target)
-            return target
-        source = self._layout.data(row.hash)
-        if row.kind is Kind.FILE and not keep and _same_device(source, directory):
-            try:
-                # The store keeps its own name for it until it is settled, in case of a kill.
-                self._disk.link(source, target)
-                return target
-            except OSError as error:
-                logger.debug("%s has no second name: %s", source, error)
-        if row.kind is Kind.REFERENCE:
-            entry = self._entries.get(hash)
-            if entry is None or entry.reference is None:
-                raise NotFoundError(f"the file that had blob {hash} is gone; add it again")
-            source = Path(os.fsdecode(entry.reference.path))
-        await self.worker.copy_file(source, target)
-        return target
+        handle, _ = await self._complete(hash)
+        entry = self._entries.get(hash)
+        reference = None if entry is None else entry.reference
+        return await self._giver.stage(handle, self._row(hash), reference, directory, keep=keep)
 
     async def settle(self, hash: Hash, path: Path) -> None:
         row = self._row(hash)
-        if row is None or row.kind is not Kind.FILE:
-            return
-        own = self._layout.data(row.hash)
-        state = path.stat()
-        if not os.path.samestat(own.stat(), state):
-            return
-        row.kind, row.written = Kind.REFERENCE, self._boot
-        self._put(row, Reference.of(os.fsencode(path.absolute()), state))
-        self._metadata.flush()
-        self._entries.pop(hash, None)
-        self._upkeep.sync_soon(row)
-        self._upkeep.free_later(row)
-
-    def _settled(self, raw: bytes) -> None:
-        """What was given away is on the disk where it is now, and so is the note of that."""
-        row = self._row(Hash(raw))
-        if row is not None and row.kind is Kind.REFERENCE:
-            self._trash(self._layout.data(raw))
+        if row is not None and row.kind is Kind.FILE and self._giver.settle(row, path):
+            self._entries.pop(hash, None)
 
     # --- the end ----------------------------------------------------------------------------------
 
@@ -520,5 +496,5 @@ class FileStore(LocalStore):
         await super().aclose()
 
 
-def _same_device(file: Path, directory: Path) -> bool:
-    return file.stat().st_dev == directory.stat().st_dev
+def _first(numbered: tuple[int, Added]) -> int:
+    return numbered[0]

@@ -61,7 +61,7 @@ class Upkeep:
     def flush_soon(self) -> None:
         """Rows wait for a transaction."""
         if self._timer is None and self._metadata.waiting:
-            self._timer = asyncio.get_running_loop().call_later(DELAY, self._flush)
+            self._timer = asyncio.get_running_loop().call_later(DELAY, self.flush_now)
 
     def sync_soon(self, row: Row) -> None:
         """The data of a complete blob are to be made durable."""
@@ -82,6 +82,15 @@ class Upkeep:
         else:
             self.on_durable(row.hash)
 
+    def flush(self) -> None:
+        """Makes the changes that wait. Raises OSError; then they wait on."""
+        try:
+            self._metadata.flush()
+        except OSError as error:
+            self.failure = error
+            raise
+        self.failure = None
+
     async def room(self) -> None:
         """Waits while too much of the log is not synced. Raises OSError if that fails."""
         while self._log > MOST_LOG and self.failure is None:
@@ -93,12 +102,11 @@ class Upkeep:
     def check(self) -> None:
         """Raises OSError if changes could not be written, and still cannot."""
         if self.failure is not None:
-            self._metadata.flush()
-            self.failure = None
+            self.flush()
 
     async def quiet(self) -> None:
         """Waits until all that was written is on the disk, if it is to be. Raises OSError."""
-        self._metadata.flush()
+        self.flush()
         while self._has_work or self._log > 0:
             self._checkpoint_due = True
             self._rouse()
@@ -149,14 +157,15 @@ class Upkeep:
         self._quiet.clear()
         self._wake.set()
 
-    def _flush(self) -> None:
-        self._timer = None
+    def flush_now(self) -> None:
+        """As `flush`, for who cannot do anything about an error: the next to write hears of it."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         try:
-            self._metadata.flush()
+            self.flush()
         except OSError as error:
-            # The rows wait on; whoever writes next tries again and hears of it.
             logger.warning("the store in %s: %s", self._layout.folder, error)
-            self.failure = error
 
     def _committed(self, size: int) -> None:
         self._disk.committed(self._layout.database)
