@@ -1,10 +1,14 @@
 """Types of the native module. One section per source file in `rust/py/src`."""
 
-from collections.abc import Callable, Sequence
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Generator, Sequence
+from contextvars import Context
 from os import PathLike
-from typing import Any, Final, Self, TypeAlias, final
+from typing import Any, Final, Generic, Self, TypeAlias, TypeVar, final
 
 from typing_extensions import Buffer
+
+_T = TypeVar("_T")
 
 # --- identity: Ed25519 as upstream's crate judges it, URLs as upstream's crate parses them --------
 
@@ -22,6 +26,53 @@ def is_public_key(public: bytes) -> bool:
 
 def normalize_url(text: str) -> str:
     """The WHATWG serialisation of a URL. ValueError: not a URL."""
+
+# --- turn: futures whose tasks go on within a turn of their driver --------------------------------
+
+@final
+class Turns:
+    """Whether a driver's turn is under way, and who goes on at its end."""
+
+    def __new__(cls, event_loop: AbstractEventLoop) -> Self: ...
+    active: bool
+    """Set only inside a callback of the loop, never inside a task: two tasks cannot run at once."""
+    @property
+    def pending(self) -> bool:
+        """Whether somebody is still to go on."""
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Calls it at the end of this turn, or else in the next iteration of the loop."""
+
+    def proceed(self) -> None:
+        """Lets those go on who are to. What they raise (only what ends a loop) is raised."""
+
+@final
+class Waiter(Generic[_T]):
+    """Something that one task waits for: `await waiter`, then `value`.
+
+    The task goes on within the turn in which it is completed, not in the loop's next iteration.
+    """
+
+    def __new__(cls, turns: Turns) -> Self: ...
+    def complete(self, value: _T) -> None:
+        """Sets the value, unless there is one or the task was cancelled."""
+
+    @property
+    def value(self) -> _T: ...
+    def done(self) -> bool: ...
+    def cancelled(self) -> bool: ...
+    def __await__(self) -> Generator[Any]: ...
+    # What tasks of asyncio ask of a future.
+    _asyncio_future_blocking: bool
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Self: ...
+    def result(self) -> _T: ...
+    def get_loop(self) -> AbstractEventLoop: ...
+    def add_done_callback(
+        self, callback: Callable[[Waiter[_T]], object], *, context: Context
+    ) -> None: ...
+    def cancel(self, msg: object = None) -> bool: ...
+    def _resume(self) -> None: ...
 
 # --- quic: the engine and its connections ---------------------------------------------------------
 

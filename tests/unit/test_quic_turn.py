@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
-from aioiroh.quic.turn import Turns, Waiter
+from aioiroh._native import Turns, Waiter
 
 
 async def waiting(turns, log, name):
@@ -14,7 +16,8 @@ async def waiting(turns, log, name):
 
     async def wait():
         try:
-            log.append((name, await waiter))
+            await waiter
+            log.append((name, waiter.value))
         except asyncio.CancelledError:
             log.append((name, "cancelled"))
             raise
@@ -108,7 +111,64 @@ async def test_who_asks_after_the_completion_does_not_wait():
     turns = Turns(asyncio.get_running_loop())
     waiter = Waiter(turns)
     waiter.complete("early")
-    assert await waiter == "early"
+    await waiter
+    assert waiter.value == "early"
+
+
+async def test_one_task_waits_at_a_time():
+    turns = Turns(asyncio.get_running_loop())
+    waiter, task = await waiting(turns, [], "first")
+    with pytest.raises(RuntimeError, match="another task"):
+        await waiter
+    with pytest.raises(RuntimeError, match="completed"):
+        print(waiter.value)
+    waiter.complete(None)
+    await task
+
+
+async def test_what_ends_the_loop_is_raised_and_others_go_on():
+    turns, log = Turns(asyncio.get_running_loop()), []
+    last, task = await waiting(turns, log, "last")
+
+    def leave():
+        raise SystemExit
+
+    def check():
+        turns.active = True
+        turns.call(leave)
+        last.complete(1)
+        with pytest.raises(SystemExit):
+            turns.proceed()
+        assert turns.pending
+        turns.proceed()
+        turns.active = False
+        assert log == [("last", 1)]
+
+    await in_callback(check)
+    await task
+
+
+async def test_a_waiting_task_that_nobody_holds_is_collected():
+    turns = Turns(asyncio.get_running_loop())
+    gone = []
+
+    async def wait(marker):
+        waiter = Waiter(turns)
+        waiter_of.append(weakref.ref(marker))
+        await waiter
+
+    class Marker:
+        def __del__(self):
+            gone.append(True)
+
+    waiter_of = []
+    task = asyncio.create_task(wait(Marker()))
+    await asyncio.sleep(0)
+    assert waiter_of[0]() is not None
+    task.get_coro().close()
+    del task
+    gc.collect()
+    assert gone
 
 
 async def test_two_requests_in_one_turn_leave_together(quic_pair):

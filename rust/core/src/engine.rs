@@ -493,6 +493,13 @@ impl Engine {
         }
     }
 
+    /// The same, and gives a connection that is open a turn: what was read is credited to the peer.
+    pub fn receive_from<T>(&mut self, id: ConnId, f: impl FnOnce(&mut Slot) -> T) -> Result<T, CallError> {
+        let value = self.inspect(id, f)?;
+        self.touch(id);
+        Ok(value)
+    }
+
     /// Changes an open connection and gives it a turn in the next pump.
     pub fn call<T>(
         &mut self,

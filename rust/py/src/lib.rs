@@ -3,6 +3,7 @@
 mod blob;
 mod identity;
 mod quic;
+mod turn;
 
 use pyo3::prelude::*;
 
@@ -14,6 +15,7 @@ mod _native {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         quic::register(module)?;
         identity::register(module)?;
-        blob::register(module)
+        blob::register(module)?;
+        turn::register(module)
     }
 }

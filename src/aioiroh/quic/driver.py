@@ -2,7 +2,8 @@
 
 The engine is a state machine with one pollable file descriptor. When that is readable the driver has a
 turn: `step` receives, runs timers and returns events, which a table dispatches; tasks that waited for them
-go on (see `turn`); and `flush` sends what they said. What the application asks for at other times is
+go on (see `Waiter`), still in the loop's callback; and `flush` sends what they said, together with the
+acknowledgements. So a request costs one iteration of the loop and one datagram on each side. What the application asks for at other times is
 flushed once in the next iteration of the loop.
 """
 
@@ -20,6 +21,7 @@ from typing import Any, NoReturn
 from weakref import WeakSet
 
 from aioiroh import _native
+from aioiroh._native import Turns, Waiter
 from aioiroh.errors import (
     EndpointClosedError,
     EndpointFailedError,
@@ -34,7 +36,6 @@ from aioiroh.quic.incoming import Incoming, IncomingQueue
 from aioiroh.quic.observer import Observer
 from aioiroh.quic.state import HANDLERS, ConnectionState
 from aioiroh.quic.transport import TransportConfig
-from aioiroh.quic.turn import Turns, Waiter
 
 __all__ = ["Driver"]
 
@@ -121,7 +122,7 @@ class Driver:
             turns.proceed()
         finally:
             turns.active = False
-            if self.scheduled or turns.next:
+            if self.scheduled or turns.pending:
                 self.loop.call_soon(self._flush)
 
     def _hear(self, call: _Call) -> bool:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from aioiroh import _native
+from aioiroh._native import Waiter
 from aioiroh.errors import ConnectionTimeoutError
-from aioiroh.quic.turn import Waiter
 
 if TYPE_CHECKING:
     from aioiroh.quic.connection import Connection

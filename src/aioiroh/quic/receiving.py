@@ -8,11 +8,11 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Self
 
 from aioiroh import _native
+from aioiroh._native import Waiter
 from aioiroh.errors import BusyError, IncompleteReadError, ReadLimitError, StreamClosedError
 from aioiroh.quic.causes import stream_failure
 from aioiroh.quic.codes import checked_code
 from aioiroh.quic.rejected import REJECTED, EarlyDataRejected
-from aioiroh.quic.turn import Waiter
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -307,12 +307,13 @@ class RecvStream:
         self._waiter = waiter
         state.reading[self._id] = self
         try:
-            data = await waiter
+            await waiter
         except BaseException:
             self._withdraw(waiter)
             raise
         finally:
             self._waiter = None
+        data = waiter.value
         if data is None:
             raise self._reason()
         return data
@@ -320,7 +321,7 @@ class RecvStream:
     def _withdraw(self, waiter: Waiter[bytes | None]) -> None:
         """The reader was cancelled: keep what it did not see, else take the demand back."""
         if waiter.done() and not waiter.cancelled():
-            self._parked = waiter.result() or b""
+            self._parked = waiter.value or b""
         elif self._state.reading.get(self._id) is self:
             del self._state.reading[self._id]
             try:

@@ -9,12 +9,12 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Self
 
 from aioiroh import _native
+from aioiroh._native import Waiter
 from aioiroh.errors import BusyError, StreamClosedError, StreamStoppedError
 from aioiroh.quic.causes import stream_failure
 from aioiroh.quic.codes import checked_code
 from aioiroh.quic.rejected import REJECTED, EarlyDataRejected
 from aioiroh.quic.state import DROPPED
-from aioiroh.quic.turn import Waiter
 
 if TYPE_CHECKING:
     from types import TracebackType

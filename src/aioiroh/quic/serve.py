@@ -13,11 +13,11 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from aioiroh import _native
+from aioiroh._native import Waiter
 from aioiroh.aio import Tasks
 from aioiroh.errors import BusyError, ConnectionLostError, StreamResetError, StreamStoppedError
 from aioiroh.quic.state import BI
 from aioiroh.quic.streams import BiStream
-from aioiroh.quic.turn import Waiter
 
 if TYPE_CHECKING:
     from aioiroh.quic.connection import Connection
@@ -133,11 +133,12 @@ class _Workers:
         waiter: Waiter[BiStream] = Waiter(self._turns)
         self._idle.append(waiter)
         try:
-            return await waiter
+            await waiter
         except BaseException:
             if waiter in self._idle:
                 self._idle.remove(waiter)
             raise
+        return waiter.value
 
     async def _answer(self, stream: BiStream) -> None:
         try:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from aioiroh import _native
+from aioiroh._native import Waiter
 from aioiroh.errors import LocallyClosedError
 from aioiroh.quic.causes import Detail, connection_lost, loss_copy
-from aioiroh.quic.turn import Waiter
 
 if TYPE_CHECKING:
     from aioiroh.quic.driver import Driver
@@ -273,14 +273,15 @@ class ConnectionState:
         if writer is not None:
             writer.wake()
 
-    def on_finished(self, stream: int, _b: object) -> None:
-        if self.stop_codes:
-            self.stop_codes.pop(stream, None)
-        sender = self.sending.pop(stream, None)
-        if sender is not None:
-            sender.on_acknowledged()
-            if SETTLED in self.waiting:
-                self.wake(SETTLED)
+    def on_finished(self, _a: int, streams: tuple[int, ...]) -> None:
+        for stream in streams:
+            if self.stop_codes:
+                self.stop_codes.pop(stream, None)
+            sender = self.sending.pop(stream, None)
+            if sender is not None:
+                sender.on_acknowledged()
+        if SETTLED in self.waiting:
+            self.wake(SETTLED)
 
     def on_stopped(self, stream: int, code: int) -> None:
         writer = self.writing.pop(stream, None)

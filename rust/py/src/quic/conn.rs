@@ -81,19 +81,13 @@ impl Conn {
     /// Reads from a connection, also when it is closed: what arrived before stays readable.
     fn receiving<T>(&self, stream: u64, f: impl FnOnce(&mut Slot, StreamId) -> PyResult<T>) -> PyResult<T> {
         let stream = stream_id(stream)?;
-        let mut state = self.shared.lock()?;
         let checked = |slot: &mut Slot| {
             if !slot.receives(stream) {
                 return Err(PyValueError::new_err("a stream that only sends"));
             }
             f(slot, stream)
         };
-        let open = state.core.inspect(self.id, |slot| !slot.is_closed()).map_err(call_error)?;
-        if open {
-            state.core.call(self.id, |slot, _| checked(slot)).map_err(call_error)?
-        } else {
-            state.core.inspect(self.id, checked).map_err(call_error)?
-        }
+        self.shared.lock()?.core.receive_from(self.id, checked).map_err(call_error)?
     }
 }
 

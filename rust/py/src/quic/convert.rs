@@ -10,7 +10,7 @@ use pyo3::{
     buffer::PyBuffer,
     exceptions::{PyOverflowError, PyValueError},
     prelude::*,
-    types::PyDict,
+    types::{PyBytes, PyDict},
 };
 
 use super::{ConnectionGone, EngineDead};
@@ -79,19 +79,30 @@ pub fn call_error(error: CallError) -> PyErr {
 }
 
 /// Contiguous bytes of any object with the buffer protocol.
-pub struct Contiguous(PyBuffer<u8>);
+pub enum Contiguous<'py> {
+    /// Most of what is sent, and cheaper.
+    Bytes(Bound<'py, PyBytes>),
+    Buffer(PyBuffer<u8>),
+}
 
-impl Contiguous {
-    pub fn new(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+impl<'py> Contiguous<'py> {
+    pub fn new(object: &Bound<'py, PyAny>) -> PyResult<Self> {
+        if let Ok(bytes) = object.cast_exact::<PyBytes>() {
+            return Ok(Self::Bytes(bytes.clone()));
+        }
         let buffer = PyBuffer::<u8>::get(object)?;
         if !buffer.is_c_contiguous() {
             return Err(PyValueError::new_err("a contiguous buffer is needed"));
         }
-        Ok(Self(buffer))
+        Ok(Self::Buffer(buffer))
     }
 
     pub fn as_slice(&self) -> &[u8] {
-        let (start, len) = (self.0.buf_ptr().cast::<u8>(), self.0.len_bytes());
+        let buffer = match self {
+            Self::Bytes(bytes) => return bytes.as_bytes(),
+            Self::Buffer(buffer) => buffer,
+        };
+        let (start, len) = (buffer.buf_ptr().cast::<u8>(), buffer.len_bytes());
         if len == 0 {
             return &[];
         }
@@ -103,10 +114,13 @@ impl Contiguous {
     /// The same for writing.
     #[allow(clippy::mut_from_ref)]
     pub fn as_mut_slice(&self) -> PyResult<&mut [u8]> {
-        if self.0.readonly() {
+        let Self::Buffer(buffer) = self else {
+            return Err(PyValueError::new_err("a writable buffer is needed"));
+        };
+        if buffer.readonly() {
             return Err(PyValueError::new_err("a writable buffer is needed"));
         }
-        let (start, len) = (self.0.buf_ptr().cast::<u8>(), self.0.len_bytes());
+        let (start, len) = (buffer.buf_ptr().cast::<u8>(), buffer.len_bytes());
         if len == 0 {
             return Ok(&mut []);
         }

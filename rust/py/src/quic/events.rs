@@ -97,8 +97,20 @@ pub fn list<'py>(py: Python<'py>, events: Vec<Event>) -> PyResult<Bound<'py, PyA
         return Ok(PyTuple::empty(py).into_any());
     }
     let list = PyList::empty(py);
-    for event in events {
-        list.append(tuple(py, event)?)?;
+    let mut events = events.into_iter().peekable();
+    while let Some(event) = events.next() {
+        let Event::Finished { conn, stream } = event else {
+            list.append(tuple(py, event)?)?;
+            continue;
+        };
+        // One packet may acknowledge dozens of streams: one event tells of all.
+        let mut streams = vec![u64::from(stream)];
+        while let Some(Event::Finished { stream, .. }) =
+            events.next_if(|next| matches!(next, Event::Finished { conn: other, .. } if *other == conn))
+        {
+            streams.push(stream.into());
+        }
+        list.append((EV_FINISHED, conn, streams.len(), PyTuple::new(py, streams)?).into_pyobject(py)?)?;
     }
     Ok(list.into_any())
 }
@@ -139,7 +151,7 @@ fn tuple<'py>(py: Python<'py>, event: Event) -> PyResult<Bound<'py, PyTuple>> {
         }
         Event::StreamReset { conn, stream, code } => make(py, EV_RESET, conn, stream.into(), code),
         Event::Writable { conn, stream } => make(py, EV_WRITABLE, conn, stream.into(), py.None()),
-        Event::Finished { conn, stream } => make(py, EV_FINISHED, conn, stream.into(), py.None()),
+        Event::Finished { conn, stream } => make(py, EV_FINISHED, conn, 1, (u64::from(stream),)),
         Event::Stopped { conn, stream, code } => make(py, EV_STOPPED, conn, stream.into(), code),
         Event::Transfer { conn, stream } => make(py, EV_TRANSFER, conn, stream.into(), py.None()),
         Event::Datagrams { conn } => make(py, EV_DATAGRAMS, conn, 0, py.None()),
