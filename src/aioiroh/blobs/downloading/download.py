@@ -24,6 +24,7 @@ from ..transfer.receive import Arrival
 from .asking import ask, end_of
 from .backlog import Part
 from .count import Count, DownloadProgress, ProviderProgress
+from .distinct import Distinct
 from .scheduler import Action, Ask, Complete, Connect, End, Fail, Release, Scheduler, Stop
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ TELL_INTERVAL: Final = 0.05
 """Seconds between two values of the progress."""
 MOST_FRUITLESS: Final = 3
 """Times in a row that everything was fetched, nothing came, and something is missing."""
-PLAN_STEP: Final = 1000
+PLAN_STEP: Final = 200
 """Children that are looked at in one go, so that others get their turn."""
 
 
@@ -218,16 +219,15 @@ class Download(Job[Got, DownloadProgress]):
 
     async def _plan_children(self, children: HashSeq) -> bool:
         store = self._shared.store
-        seen: set[Hash] = set()
+        distinct = Distinct()
         whole: list[tuple[int, int]] = []
         found = False
         for start in range(0, len(children), PLAN_STEP):
             hashes = [children[i] for i in range(start, min(start + PLAN_STEP, len(children)))]
             statuses = await store.statuses(hashes)
             for index, (hash, status) in enumerate(zip(hashes, statuses, strict=True), start + 1):
-                if hash in seen:
+                if not distinct.add(bytes(hash)):
                     continue
-                seen.add(hash)
                 self._count.settle(index, status)
                 if status.is_complete:
                     continue
@@ -239,7 +239,8 @@ class Download(Job[Got, DownloadProgress]):
                 else:
                     whole.append((index, index + 1))
             await asyncio.sleep(0)
-        self._count.blobs = 1 + len(seen)
+        self._count.blobs = 1 + len(distinct)
+        await distinct.clear()
         if whole:
             self._core.want_whole(self._now(), whole)
         return found
@@ -397,11 +398,11 @@ class Download(Job[Got, DownloadProgress]):
     def _arrived(self, number: int, parts: Sequence[Part], arrival: Arrival) -> None:
         at = arrival.item.index
         self._count.arrived(number, parts[at], arrival.size, arrival.verified, arrival.is_done)
-        self._carry_out(
-            self._core.arrived(
-                self._now(), number, at, arrival.size, arrival.verified, arrival.is_done
-            )
+        actions = self._core.arrived(
+            self._now(), number, at, arrival.size, arrival.verified, arrival.is_done
         )
+        if actions:
+            self._carry_out(actions)
         if self._tell_timer is None:
             self._tell_timer = self._loop.call_later(TELL_INTERVAL, self._tell)
 

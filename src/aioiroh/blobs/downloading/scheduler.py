@@ -195,6 +195,8 @@ class Scheduler(Generic[P]):
 
     def proved(self, index: int, size: int) -> None:
         """The size of a blob is proved, and with it its last chunk is here."""
+        if not self.lacks_size(index):
+            return
         self._backlog.prove(index, size)
         for fetch in self._fetches.values():
             fetch.proved(index, size)
