@@ -33,7 +33,7 @@ lint: .venv/.ready ## style and format of Python and Rust
 	cd tests/interop/peer && cargo fmt --check
 
 types: .venv/.ready ## mypy --strict
-	$(BIN)/mypy --strict src
+	$(BIN)/mypy --strict src tests/typing
 
 imports: .venv/.ready ## a room imports only from rooms below it
 	$(BIN)/lint-imports

@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 import aioiroh
-from aioiroh.sync.facade import PACKAGE, is_live
+from aioiroh.sync.live import PACKAGE, is_live
 
 FOLDER = Path(aioiroh.__file__).parent / "sync"
 ROOMS = {"": PACKAGE, "blobs": f"{PACKAGE}.blobs", "lookup": f"{PACKAGE}.lookup"}

@@ -214,6 +214,20 @@ def test_with_a_store_nothing_is_fetched_twice(shared, open_system, tmp_path):
     assert system.bytes_received - received < 3_000_000 - 790_000
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # fsspec's own
+@pytest.mark.parametrize("cache", ["simplecache", "filecache", "blockcache"])
+def test_chained_with_a_cache_of_fsspec(shared, tmp_path, cache):
+    options = {
+        "aioiroh+blob": {"preset": presets.loopback},
+        cache: {"cache_storage": str(tmp_path / "cache")},
+    }
+    data = FILES["data/deep/numbers.bin"]
+    for _ in range(2):
+        with fsspec.open(f"{cache}::{shared.url}/data/deep/numbers.bin", **options) as file:
+            file.seek(1_000_000)
+            assert file.read(100) == data[1_000_000:1_000_100]
+
+
 async def test_asynchronous(shared):
     system = BlobFileSystem(preset=presets.loopback, asynchronous=True, skip_instance_cache=True)
     path = f"{shared.ticket}/data/readme.txt"

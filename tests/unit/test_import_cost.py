@@ -7,7 +7,17 @@ import sys
 
 import pytest
 
-HEAVY = ["aiohttp", "dns", "rich", "click", "cryptography", "sqlite3", "uvloop"]
+HEAVY = [
+    "aiohttp",
+    "dns",
+    "rich",
+    "click",
+    "cryptography",
+    "sqlite3",
+    "uvloop",
+    "fsspec",
+    "obstore",
+]
 
 
 @pytest.fixture(scope="module")
@@ -25,3 +35,9 @@ def test_import_does_not_load(loaded: set[str], name: str) -> None:
 
 def test_import_loads_the_package(loaded: set[str]) -> None:
     assert "aioiroh" in loaded
+
+
+def test_stores_do_not_load_what_only_a_bucket_needs() -> None:
+    code = "import sys; from aioiroh import blobs; blobs.BucketStore; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "obstore" not in run.stdout.split()

@@ -161,14 +161,14 @@ class BlobFileSystem(AsyncFileSystem):  # type: ignore[misc]
     def _open(self, path: str, mode: str = "rb", **options: Any) -> BlobFile:
         _check_mode(mode)
         _, file = sync(self.loop, self._file, path)
-        return BlobFile(self, path, mode, size=file.size, **options)
+        return BlobFile(self, path, mode, **{**options, "size": file.size})
 
     async def open_async(self, path: str, mode: str = "rb", **options: Any) -> AsyncBlobFile:
         """A file whose `read` is awaited."""
         _check_mode(mode)
         path = self._strip_protocol(path)
         _, file = await self._file(path)
-        return AsyncBlobFile(self, path, mode, size=file.size, **options)
+        return AsyncBlobFile(self, path, mode, **{**options, "size": file.size})
 
 
 class BlobFile(AbstractBufferedFile):  # type: ignore[misc]

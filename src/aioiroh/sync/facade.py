@@ -1,9 +1,8 @@
-"""Blocking faces of asynchronous objects, made from their classes.
+"""Blocking faces of asynchronous objects, made from their classes (see `live` for which).
 
-A class has a face if it has anything asynchronous about it: its coroutine methods become ordinary
-ones, its asynchronous context manager and iterator ordinary ones, `aclose` becomes `close`. Everything
-runs on the portal's loop, plain methods and properties too. Objects of all other classes are values and
-pass unchanged.
+Coroutine methods become ordinary ones, the asynchronous context manager and iterator ordinary ones,
+`aclose` becomes `close`. Everything runs on the portal's loop, plain methods and properties too. Objects
+of all other classes are values and pass unchanged.
 """
 
 from __future__ import annotations
@@ -13,81 +12,21 @@ import concurrent.futures
 import contextlib
 import functools
 import inspect
-import re
 import types
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager
-from enum import Enum
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from .hints import Kind, described
+from .live import PACKAGE, is_live, own_members
 from .portal import Portal, drop, portal, run_in_thread
 
-__all__ = ["Facade", "blocking", "facade_class", "is_live"]
+__all__ = ["Facade", "blocking", "facade_class"]
 
-PACKAGE: Final = "aioiroh"
-LOOP_BOUND: Final = frozenset((f"{PACKAGE}.metrics.Metrics", f"{PACKAGE}.blobs.store.tags.Tags"))
-"""Classes without asynchronous methods whose objects belong to the loop all the same."""
-GIVEN: Final = frozenset((f"{PACKAGE}.hooks.Hook", f"{PACKAGE}.lookup.service.LookupService"))
-"""Classes, with what derives from them, whose objects a program makes for the loop to use."""
-
-_ASYNC_SPECIALS: Final = ("__await__", "__aenter__", "__aiter__", "__anext__")
 _CONTAINER: Final = ("__len__", "__getitem__", "__contains__", "__bool__")
-_ASYNC_RESULT = re.compile(r"(Coroutine|Awaitable|AsyncIterator|AsyncGenerator|Pending|Opening)\[")
 
-
-_live_classes: dict[type, bool] = {}
 _faces: dict[type, type[Facade]] = {}
-# Tables without a bound: they have as many entries as the package has classes.
-
-
-def is_live(cls: type) -> bool:
-    """Whether objects of the class get a face."""
-    found = _live_classes.get(cls)
-    if found is None:
-        found = _live_classes[cls] = _is_live(cls)
-    return found
-
-
-def _is_live(cls: type) -> bool:
-    if _path(cls) in LOOP_BOUND:
-        return True
-    if issubclass(cls, (BaseException, Enum)) or any(
-        map(GIVEN.__contains__, map(_path, cls.__mro__))
-    ):
-        return False
-    if cls.__module__.partition(".")[0] != PACKAGE:
-        return issubclass(cls, (AsyncIterator, AbstractAsyncContextManager))
-    return any(
-        name in _ASYNC_SPECIALS or _is_asynchronous(value)
-        for name, value in own_members(cls).items()
-        if name in _ASYNC_SPECIALS or not name.startswith("_")
-    )
-
-
-def _path(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def own_members(cls: type) -> dict[str, Any]:
-    """Attributes that the class and its bases in this package define."""
-    found: dict[str, Any] = {}
-    for base in reversed(cls.__mro__):
-        if base.__module__.partition(".")[0] == PACKAGE:
-            found |= vars(base)
-    return found
-
-
-def _is_asynchronous(value: object) -> bool:
-    function = getattr(value, "__func__", value)
-    if not inspect.isfunction(function):
-        return False
-    return (
-        inspect.iscoroutinefunction(function)
-        or inspect.isasyncgenfunction(function)
-        or _ASYNC_RESULT.match(str(function.__annotations__.get("return", ""))) is not None
-    )
+"""Without a bound: it has as many entries as the package has classes."""
 
 
 # --- values that cross ----------------------------------------------------------------------------
@@ -255,10 +194,12 @@ class Facade:
     def _do(self, function: Callable[..., Any], *args: Any) -> Any:
         return _call(self._portal, function, (self._held[0], *args), {})
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return self._do(getattr, name)
+    if not TYPE_CHECKING:  # the stubs know all names
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            return self._do(getattr, name)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Facade) and bool(self._held[0] == other._held[0])

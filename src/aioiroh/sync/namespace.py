@@ -7,7 +7,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from .facade import blocking, facade_class, is_live
+from .facade import blocking, facade_class
+from .live import is_live
 
 __all__ = ["names_of"]
 

@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 MAX_THREADS: Final = 1024
 """Handlers that run at once, each in a thread; further ones wait."""
+CLOSE_TIME: Final = 5.0
+"""Seconds that the end of the program waits for what runs to be cancelled."""
 HANDING_OVER: Final = 0.1
 """Seconds that a result which came together with Ctrl-C has to reach the program."""
 
@@ -97,7 +99,7 @@ class Portal:
     def close(self) -> None:
         """Cancels what runs and ends the thread."""
         self.later(self._stop.set)
-        self._thread.join()
+        self._thread.join(CLOSE_TIME)
 
 
 class _Call:

@@ -10,9 +10,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
+import secrets
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from aioiroh.errors import DecodeError
@@ -25,12 +27,14 @@ from .proof import PAIR, groups_of, pairs_for, verified
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-__all__ = ["Bucket"]
+__all__ = ["Bucket", "owner_of"]
 
 FORMAT: Final = 1
 MARKER: Final = "aioiroh.json"
 SMALL: Final = 8 * 1024 * 1024
 """Blobs up to this many bytes are written in one request."""
+KNOWN: Final = 65_536
+"""Blobs whose sizes are remembered, so that they are asked for once."""
 STREAM_PIECE: Final = 1024 * 1024
 PATIENCE: Final[dict[str, Any]] = {"max_retries": 5, "retry_timeout": timedelta(seconds=30)}
 """How long one request is tried again, for buckets that are given by URL."""
@@ -44,6 +48,7 @@ class Bucket:
 
         self._api: Any = obstore
         self._objects = objects
+        self._sizes: dict[Hash, int] = {}
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
 
     @classmethod
@@ -90,12 +95,22 @@ class Bucket:
 
     async def size(self, hash: Hash) -> int | None:
         """Size of a blob in bytes; None: it is not there."""
-        with self._failing(f"look for blob {hash}"):
-            try:
-                meta = await self._api.head_async(self._objects, self._data(hash))
-            except FileNotFoundError:
-                return None
-            return int(meta["size"])
+        size = self._sizes.get(hash)
+        if size is None:
+            with self._failing(f"look for blob {hash}"):
+                try:
+                    meta = await self._api.head_async(self._objects, self._data(hash))
+                except FileNotFoundError:
+                    return None
+            size = int(meta["size"])
+            if len(self._sizes) >= KNOWN:
+                del self._sizes[next(iter(self._sizes))]
+            self._sizes[hash] = size
+        return size
+
+    def forget(self, hash: Hash) -> None:
+        """It may be there no more."""
+        self._sizes.pop(hash, None)
 
     async def read(self, hash: Hash) -> AsyncIterator[bytes]:
         """All of a blob, in pieces, not verified."""
@@ -155,15 +170,16 @@ class Bucket:
                 self._objects, self._data(hash), data, use_multipart=size > SMALL
             )
 
-    async def delete(self, hashes: Sequence[Hash]) -> None:
-        """Takes blobs away. What is not there is no error."""
-        with self._failing("delete blobs"):
-            for hash in hashes:
-                for path in (self._data(hash), self._outboard(hash)):
-                    try:
-                        await self._api.delete_async(self._objects, path)
-                    except FileNotFoundError:
-                        continue
+    async def delete(self, hash: Hash) -> None:
+        """Takes a blob away. That it is not there is no error."""
+        with self._failing(f"delete blob {hash}"):
+            for path in (self._data(hash), self._outboard(hash)):
+                try:
+                    await self._api.delete_async(self._objects, path)
+                except FileNotFoundError:
+                    continue
+                finally:
+                    self.forget(hash)
 
     # --- names and failures
 
@@ -181,3 +197,10 @@ class Bucket:
             if isinstance(error, StorageError):
                 raise
             raise StorageError(f"the object storage failed to {what}: {error}") from error
+
+
+def owner_of(path: Path) -> str:
+    """Who a staging folder is, for a bucket: what is noted at `path`, now if need be."""
+    if not path.exists():
+        path.write_text(secrets.token_hex(16), encoding="ascii")
+    return path.read_text(encoding="ascii")

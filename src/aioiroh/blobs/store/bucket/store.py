@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import weakref
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Sequence
@@ -19,7 +18,7 @@ from aioiroh.errors import BusyError
 from ...errors import BlobTooLargeError, StorageError
 from ...hash import BlobFormat, Hash, HashAndFormat
 from ..file.store import FileStore
-from ..garbage import Marking, sweep
+from ..garbage import sweep
 from ..interface import (
     Added,
     BlobState,
@@ -33,9 +32,12 @@ from ..interface import (
 from ..tags import Tags, TempTag, TempTags
 from ..worker import DiskWorker
 from .cache import Cache
-from .objects import Bucket
+from .checking import look_through
+from .garbage import NamedMarking
+from .objects import Bucket, owner_of
 from .reader import BucketReader, read_range
 from .uploads import Uploads, pieces_of
+from .writer import StagedWriter
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -45,8 +47,6 @@ __all__ = ["BucketStore"]
 
 AT_ONCE: Final = 32
 """Questions to the bucket at once."""
-KNOWN: Final = 65_536
-"""Blobs in the bucket whose sizes are remembered."""
 CACHE: Final = 1 << 30
 PENDING: Final = 4 << 30
 
@@ -70,13 +70,12 @@ class BucketStore:
         self._cache = Cache(limits[0])
         self._uploads = Uploads(self._upload, limits[1])
         self._tasks = Tasks("the store in a bucket")
-        self._sizes: dict[Hash, int] = {}
         self._locks: weakref.WeakValueDictionary[Hash, asyncio.Lock] = weakref.WeakValueDictionary()
         self._writing: Counter[Hash] = Counter()
         self._doomed: set[Hash] = set()
         """Blobs that are being deleted: here at once, in the bucket soon."""
         self._collecting = asyncio.Lock()
-        self._marking: _Marking | None = None
+        self._marking: NamedMarking | None = None
         self._closed = False
 
     @classmethod
@@ -103,7 +102,7 @@ class BucketStore:
         folder = Path(staging).absolute()
         local = await FileStore.open(folder / "blobs")
         try:
-            owns = await objects.claim(_owner(folder / "owner"))
+            owns = await objects.claim(owner_of(folder / "owner"))
             self = cls(objects, local, owns, (cache_size, pending_size))
             async for hash, status in local.blobs():
                 if status.is_complete and status.size is not None:
@@ -138,7 +137,7 @@ class BucketStore:
     async def statuses(self, hashes: Sequence[Hash]) -> list[BlobStatus]:
         found = await self._local.statuses(hashes)
         unsure = [index for index, status in enumerate(found) if not status.is_complete]
-        sizes = await fan_out(AT_ONCE, unsure, lambda index: self._size(hashes[index]))
+        sizes = await fan_out(AT_ONCE, unsure, lambda index: self._bucket.size(hashes[index]))
         for index, size in zip(unsure, sizes, strict=True):
             if size is not None:
                 found[index] = BlobStatus.complete(size)
@@ -146,18 +145,6 @@ class BucketStore:
             BlobStatus.missing() if hash in self._doomed else status
             for hash, status in zip(hashes, found, strict=True)
         ]
-
-    async def _size(self, hash: Hash) -> int | None:
-        """Size of a blob in the bucket; None: it is not there."""
-        size = self._sizes.get(hash)
-        if size is None and (size := await self._bucket.size(hash)) is not None:
-            self._remember(hash, size)
-        return size
-
-    def _remember(self, hash: Hash, size: int) -> None:
-        if len(self._sizes) >= KNOWN:
-            del self._sizes[next(iter(self._sizes))]
-        self._sizes[hash] = size
 
     async def observe(self, hash: Hash) -> AsyncIterator[BlobStatus]:
         last: BlobStatus | None = None
@@ -199,7 +186,7 @@ class BucketStore:
         async with self._lock(hash):
             if hash in self._doomed or (await self._local.status(hash)).is_complete:
                 return
-            size = await self._size(hash)
+            size = await self._bucket.size(hash)
             if size is None:
                 return
             added = await self._local.add_stream(self._bucket.read(hash))
@@ -223,7 +210,7 @@ class BucketStore:
     async def read_bytes(self, hash: Hash, *, limit: int) -> bytes:
         if (await self._local.status(hash)).is_complete:
             return await self._local.read_bytes(hash, limit=limit)
-        size = await self._size(hash)
+        size = await self._bucket.size(hash)
         if size is None:
             return await self._local.read_bytes(hash, limit=limit)  # raises why not
         if size > limit:
@@ -257,12 +244,19 @@ class BucketStore:
             zip(wanted, await self._local.writers(wanted, max_size=max_size), strict=True)
         )
         return [
-            None if (writer := opened.get(hash)) is None else _Writer(self, hash, writer)
+            None if (writer := opened.get(hash)) is None else self._staged(hash, writer)
             for hash in hashes
         ]
 
+    def _staged(self, hash: Hash, writer: BlobWriter) -> StagedWriter:
+        self._writing[hash] += 1
+        return StagedWriter(writer, lambda: self._left(hash))
+
     async def _left(self, hash: Hash) -> None:
         """A writer left; if the blob is complete, it belongs into the bucket."""
+        self._writing[hash] -= 1
+        if not self._writing[hash]:
+            del self._writing[hash]
         status = await self._local.status(hash)
         if status.is_complete and status.size is not None and hash != Hash.EMPTY:
             self._arrived(hash, status.size)
@@ -280,13 +274,12 @@ class BucketStore:
             if handle is None or not handle.is_complete or handle.size is None:
                 return  # it was deleted
             size = handle.size
-            if await self._size(hash) != size:
+            if await self._bucket.size(hash) != size:
                 try:
                     outboard = await asyncio.to_thread(handle.outboard)
                 except OSError as error:
                     raise StorageError(f"blob {hash} cannot be read here: {error}") from error
                 await self._bucket.write(hash, size, pieces_of(handle, size), outboard)
-            self._remember(hash, size)
             self._cache.add(hash, size)
         await self._evict()
 
@@ -362,7 +355,7 @@ class BucketStore:
         """As `Store.collect_garbage`. BusyError: another staging folder has the tags."""
         self._check_owner("collect garbage")
         async with self._collecting:
-            self._marking = _Marking(self.tags, self._temp)
+            self._marking = NamedMarking(self.tags, self._temp)
             erasing: list[asyncio.Task[None]] = []
 
             def drop(hashes: Sequence[Hash]) -> int:
@@ -399,7 +392,7 @@ class BucketStore:
         """From here on they are missing; the task does the deed."""
         self._doomed.update(hashes)
         for hash in hashes:
-            self._sizes.pop(hash, None)
+            self._bucket.forget(hash)
             self._uploads.forget(hash)
             self._cache.forget(hash)
         # At once: what is added from now on is not what is deleted.
@@ -410,10 +403,9 @@ class BucketStore:
         async def erase(hash: Hash) -> None:
             async with self._lock(hash):
                 try:
-                    await self._bucket.delete([hash])
+                    await self._bucket.delete(hash)
                 finally:
                     self._doomed.discard(hash)
-                    self._sizes.pop(hash, None)
 
         await fan_out(AT_ONCE, hashes, erase)
 
@@ -431,43 +423,32 @@ class BucketStore:
             lock = self._locks[hash] = asyncio.Lock()
         return lock
 
-    def verify(self, hashes: Iterable[Hash] | None = None) -> AsyncIterator[Finding]:
-        return self._look_through(hashes, mend=False)
-
-    def repair(self, hashes: Iterable[Hash] | None = None) -> AsyncIterator[Finding]:
-        return self._look_through(hashes, mend=True)
-
-    async def _look_through(
-        self, hashes: Iterable[Hash] | None, *, mend: bool
-    ) -> AsyncIterator[Finding]:
+    async def verify(self, hashes: Iterable[Hash] | None = None) -> AsyncIterator[Finding]:
+        """As `Store.verify`: what is here, then what is in the bucket, so some blobs come twice."""
         wanted = None if hashes is None else list(hashes)
-        look = self._local.repair if mend else self._local.verify
-        async for finding in look(wanted):
+        async for finding in self._local.verify(wanted):
             yield finding
-        if wanted is None:
-            wanted = [hash async for hash, _ in self._bucket.blobs()]
-        for hash in wanted:
-            size = await self._bucket.size(hash)
-            if size is not None:
-                yield await self._look_at(hash, size, mend=mend)
+        async for finding in look_through(self._bucket, self._local, wanted):
+            yield finding
 
-    async def _look_at(self, hash: Hash, size: int, *, mend: bool) -> Finding:
-        hasher = _native.Blake3()
-        async for piece in self._bucket.read(hash):
-            hasher.update(piece)
-            await asyncio.sleep(0)
-        before = BlobStatus.complete(size)
-        if hasher.digest() == bytes(hash):
-            return Finding(hash, before, before)
-        after = await self._local.status(hash)
-        if mend:
-            self._check_owner("repair")
-            async with self._lock(hash):
-                await self._bucket.delete([hash])
-                self._sizes.pop(hash, None)
-            if after.is_complete and after.size is not None:
-                self._uploads.add(hash, after.size)
-        return Finding(hash, before, after, "the object in the bucket is not that of the hash")
+    async def repair(self, hashes: Iterable[Hash] | None = None) -> AsyncIterator[Finding]:
+        """As `Store.repair`, in the order of `verify`. BusyError: another staging folder has the tags."""
+        self._check_owner("repair")
+        wanted = None if hashes is None else list(hashes)
+        async for finding in self._local.repair(wanted):
+            yield finding
+        async for finding in look_through(self._bucket, self._local, wanted):
+            if not finding.is_good:
+                await self._mend(finding.hash)
+            yield finding
+
+    async def _mend(self, hash: Hash) -> None:
+        """Takes a damaged object away, and writes it again if the blob is here, too."""
+        async with self._lock(hash):
+            await self._bucket.delete(hash)
+        status = await self._local.status(hash)
+        if status.is_complete and status.size is not None:
+            self._uploads.add(hash, status.size)
 
     # --- the end ----------------------------------------------------------------------------------
 
@@ -504,65 +485,3 @@ class BucketStore:
         elif not self._closed:
             self._closed = True
             await self._let_go()
-
-
-class _Writer:
-    """See `BlobWriter`."""
-
-    def __init__(self, store: BucketStore, hash: Hash, writer: BlobWriter) -> None:
-        self._store = store
-        self._hash = hash
-        self._writer = writer
-        store._writing[hash] += 1
-
-    @property
-    def handle(self) -> _native.Blob:
-        return self._writer.handle
-
-    def advanced(self) -> None:
-        self._writer.advanced()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            await self._writer.__aexit__(kind, error, traceback)
-            await self._store._left(self._hash)
-        finally:
-            self._store._writing[self._hash] -= 1
-            if not self._store._writing[self._hash]:
-                del self._store._writing[self._hash]
-
-
-class _Marking(Marking):
-    """What is named at the moment of each look."""
-
-    def __init__(self, tags: Tags, temp: TempTags) -> None:
-        super().__init__()
-        self._tags = tags
-        self._temp = temp
-        self._seen: set[HashAndFormat] = set()
-
-    async def follow(self, store: Any) -> None:
-        while True:
-            named = (*(content for _, content in self._tags.list()), *self._temp)
-            fresh = [content for content in named if content not in self._seen]
-            for content in fresh:
-                self._seen.add(content)
-                self.spare(content)
-            await super().follow(store)
-            if not fresh:
-                return
-
-
-def _owner(path: Path) -> str:
-    """Who the staging folder is, for the bucket."""
-    if not path.exists():
-        path.write_text(secrets.token_hex(16), encoding="ascii")
-    return path.read_text(encoding="ascii")
