@@ -245,8 +245,31 @@ def test_a_shared_file_that_changes(tmp_path: Path, sending: Sending, receive: R
         with (tmp_path / "x").open("r+b") as file:
             file.seek(2 << 20)
             file.write(b"changed")
-        receive(sender.ticket, "-o", tmp_path / "there", code=5)
+        done = receive(sender.ticket, "-o", tmp_path / "there", code=5)
+        assert "the sender lacks 'x', or it has been changed there" in done.err
         assert not (tmp_path / "there").exists()
+        sender.until(lambda: "x has been changed or taken away" in sender.err, "note")
+
+
+def test_a_shared_file_that_changes_while_it_is_sent(
+    tmp_path: Path, sending: Sending, start: Start, receive: Receive
+) -> None:
+    fill(tmp_path / "here", {"a": os.urandom(1000)})
+    sparse(tmp_path / "here" / "big", 300 << 20)
+    (tmp_path / "here" / "z").write_bytes(b"last")
+    with sending(tmp_path / "here", "--json") as sender:
+        receiver = start("receive", *LOOPBACK, sender.ticket, "-o", tmp_path / "there", "--json")
+        receiver.under_way()
+        receiver.signal(signal.SIGSTOP)
+        with (tmp_path / "here" / "big").open("r+b") as file:
+            for offset in range(0, 300 << 20, 1 << 16):
+                file.seek(offset)
+                file.write(b"changed")
+        receiver.signal(signal.SIGCONT)
+        receiver.wait(5)
+        assert "'here/big'" in receiver.err or "do not belong" in receiver.err
+        assert receiver.events[-2]["event"] == "kept"
+        assert not (tmp_path / "there" / "here").exists()
 
 
 # --- standard output -----------------------------------------------------------------------------

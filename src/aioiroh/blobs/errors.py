@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from aioiroh.errors import AioirohError
 
+from .hash import Hash
+
 if TYPE_CHECKING:
     from aioiroh.keys import EndpointId
 
@@ -42,7 +44,11 @@ class ProviderError(BlobsError, ConnectionError):
 
 
 class NotAvailableError(ProviderError):
-    """The provider lacks data that were asked for; ask another one."""
+    """The provider lacks data that were asked for; ask another one. `hash`: of what, if known."""
+
+    def __init__(self, message: str, hash: Hash | None = None) -> None:
+        super().__init__(message)
+        self.hash = hash
 
 
 class ProviderRefusedError(ProviderError):

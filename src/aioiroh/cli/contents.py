@@ -16,6 +16,7 @@ from aioiroh.blobs import (
     Collection,
     ErrorCode,
     IncompleteBlobError,
+    NotAvailableError,
     NotFoundError,
     Store,
     get,
@@ -28,8 +29,9 @@ from aioiroh.quic import Connection, TransportConfig
 
 from . import amounts
 from .display import Display
+from .failures import ExitCode, Failure, explain
 
-__all__ = ["Content", "Sender", "content_in", "look"]
+__all__ = ["Content", "Sender", "content_in", "lacking", "look"]
 
 KEEP_ALIVE = 5.0
 """Seconds of silence after which a sign of life is asked for, as upstream does."""
@@ -96,14 +98,35 @@ async def look(
             # It has no name but its hash.
             size = await get_size(connection, ticket.hash)
             return Content(Collection([(str(ticket.hash), ticket.hash)]), (size,), 0)
-        found = await get_sizes(connection, ticket.hash)
+        try:
+            found = await get_sizes(connection, ticket.hash)
+        except NotAvailableError as error:
+            if error.hash is None or error.hash == ticket.hash:
+                raise
+            raise lacking(error, await _names(connection, store, ticket)) from None
         sequence = bytes(found.sequence)
         await store.add_bytes(sequence, BlobFormat.HASH_SEQ)
-        everything = ChunkRanges.all()
-        names = ChunkRangesSeq.from_sets((everything, everything))
-        await get(connection, ticket.content, into=store, ranges=names)
-        collection = await load_collection(store, ticket.hash)
+        collection = await _names(connection, store, ticket)
         return Content(collection, found.sizes[1:], len(sequence) + sum(found.sizes[:1]))
+
+
+async def _names(connection: Connection, store: Store, ticket: BlobTicket) -> Collection:
+    everything = ChunkRanges.all()
+    names = ChunkRangesSeq.from_sets((everything, everything))
+    await get(connection, ticket.content, into=store, ranges=names)
+    return await load_collection(store, ticket.hash)
+
+
+def lacking(error: NotAvailableError, collection: Collection) -> Failure:
+    """What there is to say when the sender does not have a file that its ticket names."""
+    names = [name for name, hash in collection if hash == error.hash]
+    if not names:
+        return explain(error)
+    return Failure(
+        f"the sender lacks {names[0]!r}, or it has been changed there since it was shared; "
+        "have it sent anew, with a new ticket",
+        ExitCode.BAD_CONTENT,
+    )
 
 
 async def content_in(store: Store, ticket: BlobTicket) -> Content | None:

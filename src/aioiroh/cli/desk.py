@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from aioiroh.blobs import Imported, Provider, Store, TransferEvent
+from aioiroh.blobs import Hash, Imported, Provider, Store, TransferAborted, TransferEvent
 from aioiroh.errors import LocallyClosedError
 from aioiroh.quic import Connection
 
@@ -25,6 +25,8 @@ class Desk:
         self._display = display
         self._receivers: dict[int, _Served] = {}
         self._changed = asyncio.Event()
+        self._collection = shared.collection
+        self._changed_files: set[Hash] = set()
         sizes = {file.name: file.size for file in shared.files}
         names = shared.collection.names
         self._shared = Shared(
@@ -73,9 +75,24 @@ class Desk:
                 self.finished.set()
 
     def _on_transfer(self, event: TransferEvent) -> None:
+        if isinstance(event, TransferAborted) and event.lacking is not None:
+            self._tell_changed(event.lacking)
         served = self._receivers.get(event.source.connection)
         if served is not None:
             served.handle(event)
+
+    def _tell_changed(self, hash: Hash) -> None:
+        """A file is no longer what it was when it was hashed; said once."""
+        if hash in self._changed_files:
+            return
+        self._changed_files.add(hash)
+        for name, its in self._collection:
+            if its == hash:
+                self._display.note(
+                    f"{name} has been changed or taken away since it was shared, and is not sent "
+                    "any more; send it anew to share it as it is now."
+                )
+                self._display.event("changed", name=name)
 
 
 class _Served:

@@ -14,6 +14,7 @@ from aioiroh.blobs import (
     BlobFormat,
     ExportPlan,
     Fate,
+    NotAvailableError,
     OnConflict,
     Place,
     export_files,
@@ -23,7 +24,7 @@ from aioiroh.blobs import (
 from aioiroh.quic import Connection
 
 from . import amounts
-from .contents import Content, Sender, content_in, look
+from .contents import Content, Sender, content_in, lacking, look
 from .display import Display, Part
 from .failures import ExitCode, Failure
 from .stalling import give_up_when_silent
@@ -200,6 +201,8 @@ class _Receive:
             try:
                 async for progress in transfer:
                     bar.update(progress.bytes, total, parts=in_flight)
+            except NotAvailableError as error:
+                raise lacking(error, content.collection) from None
             finally:
                 self.received = transfer.progress.received
 

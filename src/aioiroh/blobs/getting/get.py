@@ -136,14 +136,26 @@ class Transfer(Job[Got, Progress]):
                         request, children = await self._plan()
                     while request:
                         asked = request
-                        await self._fetch(connection, asked, children)
+                        refused = False
+                        try:
+                            await self._fetch(connection, asked, children)
+                        except NotAvailableError:
+                            refused = True
                         request, children = await self._plan()
-                        if request == asked:
-                            raise NotAvailableError(
-                                "the provider answered and brought nothing that is missing"
-                            )
+                        if request and (refused or request == asked):
+                            raise self._not_available(request, children)
         self._publish()
         return Got(self.content, self._tally.received)
+
+    def _not_available(
+        self, request: ChunkRangesSeq, children: HashSeq | None
+    ) -> NotAvailableError:
+        """What there is to say when an answer has brought nothing that is missing."""
+        first = next(request.runs())[0]
+        hash = self.content.hash if first == 0 or children is None else children[first - 1]
+        return NotAvailableError(
+            f"blob {hash}: the provider lacks it or a part of it; ask another one", hash
+        )
 
     async def _plan(self) -> tuple[ChunkRangesSeq, HashSeq | None]:
         """What is missing, and the children if they are known and matter."""

@@ -140,5 +140,5 @@ async def _read(recv: RecvStream, hash: Hash, n: int) -> bytes:
         if error.partial and n != HEADER:
             raise ProviderError(f"blob {hash}: the provider broke off; ask again") from None
         raise NotAvailableError(
-            f"blob {hash}: the provider lacks it or a part of it; ask another one"
+            f"blob {hash}: the provider lacks it or a part of it; ask another one", hash
         ) from None

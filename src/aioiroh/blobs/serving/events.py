@@ -109,10 +109,11 @@ class TransferCompleted(TransferEvent):
 
 @dataclass(frozen=True, slots=True)
 class TransferAborted(TransferEvent):
-    """It broke off; `reason` says why."""
+    """It broke off; `reason` says why. `lacking`: the blob that is not, or no more, in the store."""
 
     stats: TransferStats
     reason: str
+    lacking: Hash | None = None
 
 
 OnTransfer = Callable[[TransferEvent], None]

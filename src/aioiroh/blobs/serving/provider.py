@@ -245,7 +245,9 @@ class Provider:
             self._tell(self._on_transfer, TransferCompleted(source, stats))
         else:
             logger.debug("request of %s: %s", source.remote_id.short(), outcome.reason)
-            self._tell(self._on_transfer, TransferAborted(source, stats, outcome.reason))
+            self._tell(
+                self._on_transfer, TransferAborted(source, stats, outcome.reason, outcome.lacking)
+            )
 
     @staticmethod
     def _tell(hook: Callable[[E], object] | None, event: E) -> None:

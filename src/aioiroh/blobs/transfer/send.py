@@ -12,6 +12,7 @@ from aioiroh import _native
 from aioiroh.errors import DecodeError
 
 from ..errors import BlobTooLargeError, IncompleteBlobError, NotFoundError
+from ..hash import Hash
 from ..messages import ErrorCode, GetManyRequest, GetRequest
 from ..ranges import ChunkRanges, chunk_count
 from ..store.interface import BlobStatus
@@ -46,6 +47,7 @@ class Outcome:
     """How far an answer came, in bytes of content and in all, and how it ended.
 
     Completely if `reason` is None. `stop_code`: what the peer stopped the stream with, if it did.
+    `lacking`: the blob that is not, or no more, in the store.
     """
 
     payload_bytes: int = 0
@@ -53,6 +55,7 @@ class Outcome:
     blobs: int = 0
     reason: str | None = None
     stop_code: int | None = None
+    lacking: Hash | None = None
 
 
 def can_serve(ranges: ChunkRanges, status: BlobStatus) -> bool:
@@ -159,25 +162,25 @@ class _Outflow:
             items = self._response.take(AHEAD - len(self._under_way))
             if not items and self._response.needs_children:
                 if not await self._learn():
-                    return self._lacking()
+                    return self._lacking(self._request_hash)
                 continue
             pushed: list[tuple[_native.Blob, tuple[int, ...]]] = []
             for item in items:
                 if not self._knows(item):
                     self._sender.push(pushed)
-                    return self._lacking()
+                    return self._lacking(item.hash)
                 handle = await self._store.handle(item.hash)
                 status = await self._store.status(item.hash)
                 if handle is None or not can_serve(item.ranges, status):
                     self._sender.push(pushed)
-                    return self._lacking()
+                    return self._lacking(item.hash)
                 self._under_way[self._count] = Departure(item, status.size or 0)
                 self._count += 1
                 pushed.append((handle, item.ranges.boundaries))
             self._sender.push(pushed)
             if not items:
                 if not self._is_end():
-                    return self._lacking()
+                    return self._lacking(self._request_hash)
                 self._all_pushed = True
                 self._sender.finish()
             self._store.worker.touched()
@@ -204,7 +207,12 @@ class _Outflow:
         known = 1 + len(self._children.hashes)
         return all(end is not None and end <= known for _, end, _ in self._request.ranges.runs())
 
-    def _lacking(self) -> None:
+    @property
+    def _request_hash(self) -> Hash | None:
+        return self._request.hash if isinstance(self._request, GetRequest) else None
+
+    def _lacking(self, hash: Hash | None) -> None:
+        self._outcome.lacking = hash
         if self._count:
             self._outcome.reason = "a part of what was asked for is not in the store"
             self._all_pushed = True
@@ -236,13 +244,13 @@ class _Outflow:
                     self._outcome.blobs += 1
                     self._outcome.payload_bytes += sent_bytes(departure)
                     self._on_departure(departure)
-                case ("error", _, kind, detail):
-                    self._failed(kind, detail)
+                case ("error", number, kind, detail):
+                    self._failed(number, kind, detail)
                     break
                 case ("end", _):
                     self._over = True
 
-    def _failed(self, kind: str, detail: Any) -> None:
+    def _failed(self, number: int, kind: str, detail: Any) -> None:
         if kind == "stopped":
             self._outcome.stop_code = detail
         if kind == "stopped" and self._all_pushed and not self._under_way:
@@ -252,6 +260,8 @@ class _Outflow:
         elif kind == "lost":
             self._outcome.reason = "the connection ended"
         else:
+            departure = self._under_way.get(number)
+            self._outcome.lacking = None if departure is None else departure.item.hash
             self._give_up(ErrorCode.INTERNAL, f"a blob could not be read: {kind} {detail}")
             return
         self._over = True
