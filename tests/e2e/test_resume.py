@@ -78,6 +78,24 @@ def test_after_kills_on_both_sides(
     assert hidden(there) == []
 
 
+def test_a_sender_that_comes_back_is_found_again(
+    tmp_path: Path, big: Path, sending: Sending, start: Start
+) -> None:
+    there = tmp_path / "there"
+    with sending(big) as sender:
+        receiver = start(
+            "receive", *LOOPBACK, sender.ticket, "-o", there, "--json", "--timeout", "3"
+        )
+        receiver.under_way()
+        receiver.signal(signal.SIGSTOP)
+    with sending(big):
+        receiver.signal(signal.SIGCONT)
+        receiver.event("lost")
+        receiver.wait(0)
+    assert receiver.events[-1]["received_bytes"] < SIZE + PIECE
+    assert (there / "big").stat().st_size == SIZE
+
+
 def test_a_receiver_that_is_killed_while_it_puts_files_in_place(
     tmp_path: Path, sending: Sending, start: Start, receive: Receive
 ) -> None:

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import stat
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -188,3 +189,64 @@ def test_qr_without_what_it_needs(album: Path, tmp_path: Path, start: Start) -> 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion(start: Start, shell: str) -> None:
     assert "_AIOIROH_COMPLETE" in start("completion", shell).wait(0).out
+
+
+# --- standard input -------------------------------------------------------------------------------
+
+
+def test_standard_input(tmp_path: Path, sending: Sending, receive: Receive, state: Path) -> None:
+    data = os.urandom(3_000_000)
+    fill(tmp_path, {"piped": data, "x": b"x"})
+    with (tmp_path / "piped").open("rb") as file:
+        cat = subprocess.Popen(["cat"], stdin=file, stdout=subprocess.PIPE)
+    with sending("-", tmp_path / "x", "--name", "from/a pipe", stdin=cat.stdout) as sender:
+        receive(sender.ticket, "-o", tmp_path / "there")
+        sender.signal(signal.SIGINT)
+        sender.wait(0)
+    assert cat.stdout is not None
+    cat.stdout.close()
+    assert cat.wait() == 0
+    assert tree(tmp_path / "there") == {"from": None, "from/a pipe": data, "x": b"x"}
+    # It cannot come a second time, so nothing is remembered of it.
+    assert os.listdir(state / "aioiroh" / "send") == []
+
+
+def test_standard_input_from_a_file(tmp_path: Path, sending: Sending, receive: Receive) -> None:
+    fill(tmp_path, {"data": b"data"})
+    with (tmp_path / "data").open("rb") as file, sending("-", stdin=file) as sender:
+        receive(sender.ticket, "-o", tmp_path / "there")
+    assert tree(tmp_path / "there") == {"stdin": b"data"}
+
+
+def test_ctrl_c_while_nothing_comes(start: Start) -> None:
+    read, write = os.pipe()
+    sender = start("send", "-", "--json", stdin=read)
+    os.write(write, b"a beginning")
+    sender.event("import")
+    sender.signal(signal.SIGINT)
+    sender.wait(130, seconds=10)
+    os.close(read)
+    os.close(write)
+
+
+@pytest.mark.parametrize("arguments", [["-", "-"], ["x", "--name", "y"]])
+def test_wrong_use_of_standard_input(tmp_path: Path, start: Start, arguments: list[str]) -> None:
+    fill(tmp_path, {"x": b""})
+    assert "--name is for standard input" in start("send", *arguments, cwd=tmp_path).wait(2).err
+
+
+@pytest.mark.parametrize(("name", "code"), [("../x", 5), ("a\\b", 5), ("", 5), ("x", 2)])
+def test_names_that_standard_input_cannot_have(
+    tmp_path: Path, start: Start, name: str, code: int
+) -> None:
+    fill(tmp_path, {"x": b""})
+    start("send", "-", "x", "--name", name, cwd=tmp_path).wait(code)
+
+
+def test_what_is_passed_over_is_said(tmp_path: Path, sending: Sending) -> None:
+    folder = fill(tmp_path / "album", {"a": b"", ".aioiroh-receive-0123456789/ticket": b""})
+    (folder / "link").symlink_to("a")
+    with sending(folder) as sender:
+        said = sender.err
+    assert "Passed over" in said
+    assert "album/link" in said and ".aioiroh-receive-0123456789" in said

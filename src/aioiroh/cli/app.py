@@ -54,6 +54,7 @@ Examples:
   aioiroh send photos                    a folder
   aioiroh send a.iso notes.txt           several things
   aioiroh send . --once --timeout 600    this folder, to one receiver who comes within ten minutes
+  tar c x | aioiroh send - --name x.tar  what comes from standard input
   aioiroh send photos --qr               show the ticket as a QR code, too
   aioiroh send photos | wl-copy          without a terminal, only the ticket is written
 
@@ -66,8 +67,9 @@ IROH_SECRET in the environment (64 hex digits or base32) is used as the secret k
     metavar="PATH...",
     nargs=-1,
     required=True,
-    type=click.Path(exists=True, path_type=Path),
+    type=click.Path(exists=True, allow_dash=True, path_type=Path),
 )
+@click.option("--name", metavar="NAME", help="What standard input (-) is called. [default: stdin]")
 @click.option("--once", is_flag=True, help="End when one receiver has got everything.")
 @click.option(
     "--timeout",
@@ -92,6 +94,7 @@ IROH_SECRET in the environment (64 hex digits or base32) is used as the secret k
 @options.verbose
 def send(
     paths: tuple[Path, ...],
+    name: str | None,
     once: bool,
     timeout: float | None,
     new_ticket: bool,
@@ -109,9 +112,13 @@ def send(
     from .display import choose_display
     from .run import run
     from .send import SendOptions, send
+    from .stdin import STDIN
 
+    if paths.count(STDIN) > 1 or (name is not None and STDIN not in paths):
+        raise click.UsageError("--name is for standard input, which is one path, '-'")
     wanted = SendOptions(
         paths,
+        "stdin" if name is None else name,
         bind=bind,
         secret=options.secret(),
         new_ticket=new_ticket,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from aioiroh import Endpoint
@@ -27,7 +27,6 @@ from aioiroh.blobs import (
 )
 from aioiroh.quic import Connection, TransportConfig
 
-from . import amounts
 from .display import Display
 from .failures import ExitCode, Failure, explain
 
@@ -82,11 +81,6 @@ class Content:
         if not patterns:
             return list(range(len(self.sizes)))
         return select(self.collection.names, patterns)
-
-    def describe(self, indexes: Sequence[int]) -> str:
-        """`3 files, 1.2 MiB`."""
-        size = sum(self.sizes[index] for index in indexes)
-        return f"{amounts.counted(len(indexes), 'file')}, {amounts.size(size)}"
 
 
 async def look(

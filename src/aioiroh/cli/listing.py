@@ -8,6 +8,7 @@ from . import amounts
 from .contents import Sender, look
 from .display import Display, visible
 from .failures import ExitCode
+from .placing import describe
 from .stalling import give_up_when_silent
 
 __all__ = ["list_content"]
@@ -31,7 +32,7 @@ async def list_content(
         # Whoever wants names exactly as they are takes the events.
         display.result(f"{before}{amounts.size(size):>11}  {visible(name)}")
         display.event("listed", name=name, bytes=size, hash=str(hash))
-    display.note(content.describe(chosen))
+    display.note(describe([content.sizes[index] for index in chosen]))
     display.event(
         "content",
         hash=str(sender.ticket.hash),

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from aioiroh.blobs import (
     BlobFormat,
@@ -21,19 +19,18 @@ from aioiroh.blobs import (
     get,
     plan_export,
 )
+from aioiroh.errors import ConnectError, ConnectionTimeoutError
 from aioiroh.quic import Connection
 
 from . import amounts
 from .contents import Content, Sender, content_in, lacking, look
 from .display import Display, Part
-from .failures import ExitCode, Failure
-from .stalling import give_up_when_silent
+from .failures import ExitCode
+from .placing import check_space, describe, target, tell_fates
+from .stalling import SilentSenderError, give_up_when_silent
 from .workfolder import WorkFolder, size_on_disk
 
 __all__ = ["ReceiveOptions", "receive"]
-
-MAX_RENAMED: Final = 10
-"""Changed names that are spelled out; with -v all of them are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +64,7 @@ class _Receive:
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
-        with _directory(self.options.directory):
+        with target(self.options.directory):
             work = await WorkFolder.open(self.options.directory, self.options.sender.ticket)
             begun = loop.time()
             try:
@@ -95,6 +92,23 @@ class _Receive:
         if content is not None:
             self.display.note("All of it is here from an earlier time.")
             return await self._plan(work, content)
+        lost: BaseException | None = None
+        while True:
+            before = self.received
+            try:
+                return await self._ask(work)
+            except ConnectError as error:
+                raise lost or error from None
+            except (ConnectionTimeoutError, SilentSenderError) as error:
+                if self.received == before:
+                    raise
+                lost = error
+                self.display.note("The sender has gone; trying to reach it again.")
+                self.display.event("lost")
+
+    async def _ask(self, work: WorkFolder) -> ExportPlan:
+        """Connects and gets what is missing."""
+        sender = self.options.sender
         async with sender.connected(self.display) as connection:
             async with give_up_when_silent(connection, sender.timeout):
                 content = await look(connection, work.store, sender.ticket, self.display)
@@ -109,9 +123,11 @@ class _Receive:
         options, display = self.options, self.display
         self.content = content
         chosen = content.chosen(options.only)
-        display.note(f"The sender has {content.describe(range(len(content.sizes)))}.")
+        display.note(f"The sender has {describe(content.sizes)}.")
         if options.only:
-            display.note(f"Wanted of these: {content.describe(chosen)}.")
+            display.note(
+                f"Wanted of these: {describe([content.sizes[index] for index in chosen])}."
+            )
         display.event(
             "content",
             hash=str(options.sender.ticket.hash),
@@ -132,50 +148,17 @@ class _Receive:
                 staging=work.staging,
             )
         self.plan = plan
-        self._tell_fates(plan)
+        tell_fates(plan, content.sizes, display, every=bool(options.verbose))
+        if options.verbose:
+            for name, hash in content.collection:
+                display.note(f"{hash} {name}")
         here = await self._kept(work, (place.index for place in plan.missing))
         if here:
             display.note(f"Going on: {amounts.size(here)} of it came with an earlier receive.")
-        self._check_space(plan, here)
-        return plan
-
-    def _tell_fates(self, plan: ExportPlan) -> None:
-        display = self.display
-        assert self.content is not None
-        for fate, said in (
-            (Fate.SAME, "There already"),
-            (Fate.SKIP, "Left out, since something else is in their place"),
-            (Fate.REPLACE, "Replacing what is there"),
-        ):
-            indexes = [place.index for place in plan.places if place.fate is fate]
-            if indexes:
-                display.note(f"{said}: {self.content.describe(indexes)}.")
-        renamed = list(plan.renamed.items())
-        shown = renamed if self.options.verbose else renamed[:MAX_RENAMED]
-        if renamed:
-            lines = [f"  {name!r} becomes {other!r}" for name, other in shown]
-            if len(shown) < len(renamed):
-                lines.append(f"  and {len(renamed) - len(shown):,} more")
-            files = amounts.counted(len(renamed), "file gets", "files get")
-            why = "the file system cannot hold its own, or it is taken"
-            display.note("\n".join((f"{files} another name, where {why}:", *lines)))
-        for name, other in renamed:
-            display.event("renamed", name=name, to=other)
-        if self.options.verbose:
-            for name, hash in self.content.collection:
-                display.note(f"{hash} {name}")
-
-    def _check_space(self, plan: ExportPlan, here: int) -> None:
-        assert self.content is not None
-        size = sum(self.content.sizes[place.index] for place in plan.missing)
+        size = sum(content.sizes[place.index] for place in plan.missing)
         # The hashes that go with large files take 1/256 of their size.
-        needed = size + size // 256 - here
-        free = shutil.disk_usage(plan.directory).free
-        if needed > free:
-            raise Failure(
-                f"not enough space in {self.options.directory}: {amounts.size(needed)} are needed "
-                f"and {amounts.size(free)} are free; free some, or choose another folder with -o"
-            )
+        check_space(options.directory, size + size // 256 - here)
+        return plan
 
     async def _get(
         self, connection: Connection, work: WorkFolder, content: Content, plan: ExportPlan
@@ -204,7 +187,7 @@ class _Receive:
             except NotAvailableError as error:
                 raise lacking(error, content.collection) from None
             finally:
-                self.received = transfer.progress.received
+                self.received += transfer.progress.received
 
     # --- placing ----------------------------------------------------------------------------------
 
@@ -271,33 +254,17 @@ class _Receive:
         directory, content = self.options.directory, self.content
         there = [place for place in plan.places if place.fate is not Fate.SKIP]
         rate = amounts.rate(self.received / seconds) if seconds else "at once"
-        what = content.describe([place.index for place in plan.missing])
-        self.display.note(f"Received {what} in {amounts.duration(seconds)} ({rate}), verified.")
+        sizes = [content.sizes[place.index] for place in plan.missing]
+        self.display.note(
+            f"Received {describe(sizes)} in {amounts.duration(seconds)} ({rate}), verified."
+        )
         for top in dict.fromkeys(place.parts[0] for place in there):
             self.display.result(str(directory / top))
         self.display.event(
             "done",
-            files=len(plan.missing),
-            bytes=sum(content.sizes[place.index] for place in plan.missing),
+            files=len(sizes),
+            bytes=sum(sizes),
             received_bytes=self.received,
             seconds=round(seconds, 3),
             directory=str(directory),
         )
-
-
-@contextlib.contextmanager
-def _directory(directory: Path) -> Iterator[None]:
-    """Makes the directory; takes away again what was made if nothing came into it."""
-    made: list[Path] = []
-    missing = directory.absolute()
-    while not missing.exists():
-        made.append(missing)
-        missing = missing.parent
-    directory.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(OSError):
-            for path in made:
-                path.rmdir()
-        raise

@@ -7,7 +7,7 @@ import contextlib
 import shutil
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,11 +28,12 @@ from aioiroh.errors import BindError
 
 from . import amounts
 from .desk import Desk
-from .display import Display
+from .display import Bar, Display
 from .failures import ExitCode, Failure
 from .remembered import Memory, remember
 from .run import Interrupts
 from .showing import qr_code
+from .stdin import STDIN, read_stdin
 
 __all__ = ["SendOptions", "send"]
 
@@ -47,6 +48,8 @@ class SendOptions:
     """
 
     paths: Sequence[Path]
+    name: str = "stdin"
+    """What standard input is called in the collection."""
     bind: Sequence[str] = ()
     secret: SecretKey | None = None
     new_ticket: bool = False
@@ -56,15 +59,25 @@ class SendOptions:
     clipboard: bool = False
     verbose: int = 0
 
+    @property
+    def has_stdin(self) -> bool:
+        return STDIN in self.paths
+
 
 async def send(options: SendOptions, display: Display, interrupts: Interrupts) -> int:
     """Shares the paths until it is interrupted, or ends by itself as the options say."""
     async with contextlib.AsyncExitStack() as stack:
         memory = stack.enter_context(
-            remember(options.paths, options.secret, anew=options.new_ticket, display=display)
+            remember(
+                # What comes from standard input comes once.
+                None if options.has_stdin else options.paths,
+                options.secret,
+                anew=options.new_ticket,
+                display=display,
+            )
         )
         store = await stack.enter_async_context(await _open_store(memory.folder / "store"))
-        shared = await _import(store, options.paths, display)
+        shared = await _import(store, options, display)
         if memory.hash != str(shared.root.hash):
             await store.collect_garbage()
         _list(shared, options, display)
@@ -144,7 +157,9 @@ async def _serve(desk: Desk, options: SendOptions, display: Display) -> int:
     )
 
 
-async def _import(store: Store, paths: Sequence[Path], display: Display) -> Imported:
+async def _import(store: Store, options: SendOptions, display: Display) -> Imported:
+    passed_over: list[Path] = []
+    paths = [path for path in options.paths if path != STDIN]
     with display.bar("hashing", "import") as bar:
 
         def advanced(progress: ImportProgress) -> None:
@@ -156,7 +171,25 @@ async def _import(store: Store, paths: Sequence[Path], display: Display) -> Impo
                 total_files=progress.total_files,
             )
 
-        return await import_paths(store, paths, on_progress=advanced)
+        shared = await import_paths(
+            store,
+            paths,
+            streams={options.name: _counted(bar)} if options.has_stdin else None,
+            on_progress=advanced,
+            on_passed_over=passed_over.append,
+        )
+    if passed_over:
+        what = "symbolic links, sockets, devices and the like"
+        display.note(f"Passed over, as {what}: {_few(map(str, passed_over))}.")
+    return shared
+
+
+async def _counted(bar: Bar) -> AsyncIterator[bytes]:
+    done = 0
+    async for piece in read_stdin():
+        done += len(piece)
+        bar.update(done)
+        yield piece
 
 
 def _list(shared: Imported, options: SendOptions, display: Display) -> None:

@@ -12,10 +12,20 @@ from aioiroh.quic import Connection
 from .amounts import duration
 from .failures import ExitCode, Failure
 
-__all__ = ["give_up_when_silent"]
+__all__ = ["SilentSenderError", "give_up_when_silent"]
 
 SIGNS_OF_LIFE: Final = 4096
 """Bytes in `timeout` seconds that a peer may send without having said anything."""
+
+
+class SilentSenderError(Failure):
+    """It keeps the connection and sends nothing."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"the sender has sent nothing for {duration(seconds)}; start it anew, then try again",
+            ExitCode.NO_CONNECTION,
+        )
 
 
 @contextlib.asynccontextmanager
@@ -47,7 +57,4 @@ async def give_up_when_silent(connection: Connection, timeout: float) -> AsyncIt
     except TimeoutError:
         if not limit.expired():
             raise
-        raise Failure(
-            f"the sender has sent nothing for {duration(timeout)}; start it anew, then try again",
-            ExitCode.NO_CONNECTION,
-        ) from None
+        raise SilentSenderError(timeout) from None

@@ -7,9 +7,13 @@ import os
 import stat
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Final
 
-__all__ = ["read_stdin"]
+__all__ = ["STDIN", "read_stdin"]
+
+STDIN: Final = Path("-")
+"""What is typed for it."""
 
 PIECE: Final = 1 << 20
 """Bytes of one piece at most."""
@@ -36,3 +40,5 @@ async def read_stdin() -> AsyncIterator[bytes]:
             yield data
     finally:
         transport.close()
+        # Whoever has it next, such as the shell on a terminal, does not expect otherwise.
+        os.set_blocking(descriptor, True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,6 +16,8 @@ from ..store.interface import ImportMode
 from .names import HIDDEN, name_from_parts
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from ..store.interface import Added, Store
 
 __all__ = ["FoundFile", "ImportProgress", "Imported", "find_files", "import_paths"]
@@ -26,11 +28,18 @@ PAUSE: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file to share: where it is, its name in the collection, its size in bytes."""
+    """A file to share: where it is, its name in the collection, its size in bytes.
 
-    path: Path
+    `path` is None for what came as a stream.
+    """
+
+    path: Path | None
     name: str
     size: int
+
+
+PassedOver = Callable[[Path], None]
+"""Hears of what is not shared: links, sockets, devices, and what interrupted receives have left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +65,9 @@ class Imported:
     size: int
 
 
-async def find_files(paths: Sequence[str | os.PathLike[str]]) -> list[FoundFile]:
+async def find_files(
+    paths: Sequence[str | os.PathLike[str]], on_passed_over: PassedOver | None = None
+) -> list[FoundFile]:
     """The regular files at and below `paths`, sorted by the bytes of their names.
 
     A name begins with the last component of its path, links in which are resolved. Below it, links
@@ -72,17 +83,23 @@ async def find_files(paths: Sequence[str | os.PathLike[str]]) -> list[FoundFile]
         mode = os.stat(root).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             raise ValueError(f"{root} is neither a file nor a directory")
-        for count, (file, parts, size) in enumerate(_walk(root)):
+        for count, (file, parts, size) in enumerate(_walk(root, on_passed_over)):
             name = name_from_parts(parts)
             if name in found:
                 raise ValueError(f"two files would be called {name!r}; share them separately")
             found[name] = FoundFile(file, name, size)
             if count % PAUSE == PAUSE - 1:
                 await asyncio.sleep(0)
-    return sorted(found.values(), key=lambda file: file.name.encode("utf-8"))
+    return sorted(found.values(), key=_order)
 
 
-def _walk(root: Path) -> Iterator[tuple[Path, tuple[str, ...], int]]:
+def _order(file: FoundFile) -> bytes:
+    return file.name.encode("utf-8")
+
+
+def _walk(
+    root: Path, on_passed_over: PassedOver | None
+) -> Iterator[tuple[Path, tuple[str, ...], int]]:
     """Each regular file: where it is, the components of its name, its size."""
     if root.is_file():
         yield root, (root.name,), root.stat().st_size
@@ -92,47 +109,77 @@ def _walk(root: Path) -> Iterator[tuple[Path, tuple[str, ...], int]]:
         where, parts = directories.pop()
         with os.scandir(where) as entries:
             for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    if entry.name.startswith(HIDDEN):
-                        continue  # what an interrupted receive has left
+                is_directory = entry.is_dir(follow_symlinks=False)
+                if is_directory and not entry.name.startswith(HIDDEN):
                     directories.append((entry.path, (*parts, entry.name)))
                 elif entry.is_file(follow_symlinks=False):
                     size = entry.stat(follow_symlinks=False).st_size
                     yield Path(entry.path), (*parts, entry.name), size
+                elif on_passed_over is not None:
+                    on_passed_over(Path(entry.path))
 
 
 async def import_paths(
     store: Store,
     paths: Sequence[str | os.PathLike[str]],
     *,
+    streams: Mapping[str, AsyncIterable[Buffer]] | None = None,
     mode: ImportMode = ImportMode.REFERENCE,
     on_progress: Callable[[ImportProgress], None] | None = None,
+    on_passed_over: PassedOver | None = None,
 ) -> Imported:
     """Makes a collection of the files at and below `paths` and adds everything to the store.
 
-    Files that are referred to must not change as long as they are shared. Errors as with
+    Files that are referred to must not change as long as they are shared. `streams`: further files
+    by name, whose content comes in pieces; they come first, and without progress. Errors as with
     `find_files`.
     """
-    files = await find_files(paths)
-    total = sum(file.size for file in files)
-    done = [0] * len(files)
-    seen = 0
-    hashed = 0
-
-    def advanced(index: int, size: int) -> None:
-        nonlocal seen, hashed
-        seen += done[index] == 0
-        hashed += size - done[index]
-        done[index] = size
-        if on_progress is not None:
-            on_progress(ImportProgress(seen, len(files), hashed, total))
-
-    added = await store.add_files([file.path for file in files], mode=mode, on_hashed=advanced)
-    collection = Collection((file.name, blob.hash) for file, blob in zip(files, added, strict=True))
+    files = await find_files(paths, on_passed_over)
+    added: dict[str, Added] = {}
+    taken = {file.name for file in files}
+    for name, pieces in (streams or {}).items():
+        name_from_parts(name.split("/"))
+        if name in taken:
+            raise ValueError(f"two files would be called {name!r}; share them separately")
+        added[name] = await store.add_stream(pieces)
+    counter = _Counter(files, on_progress)
+    blobs = await store.add_files(
+        [file.path for file in files if file.path is not None],
+        mode=mode,
+        on_hashed=counter.advanced,
+    )
+    added.update(zip((file.name for file in files), blobs, strict=True))
+    streamed = [FoundFile(None, name, added[name].size) for name in streams or {}]
+    files = sorted((*files, *streamed), key=_order)
+    collection = Collection((file.name, added[file.name].hash) for file in files)
     sequence, metadata = collection.to_parts()
     kept = await store.add_bytes(metadata)
     root = await store.add_bytes(bytes(sequence), BlobFormat.HASH_SEQ)
     # From here on the tag of the sequence keeps its children.
-    for blob in (*added, kept):
+    for blob in (*added.values(), kept):
         blob.tag.release()
-    return Imported(root, collection, tuple(files), sum(blob.size for blob in added))
+    size = sum(blob.size for blob in added.values())
+    return Imported(root, collection, tuple(files), size)
+
+
+class _Counter:
+    """Progress over all files from that of each."""
+
+    def __init__(
+        self, files: Sequence[FoundFile], on_progress: Callable[[ImportProgress], None] | None
+    ) -> None:
+        self._on_progress = on_progress
+        self._done = [0] * len(files)
+        self._total = sum(file.size for file in files)
+        self._files = 0
+        self._bytes = 0
+
+    def advanced(self, index: int, size: int) -> None:
+        """`size` bytes of the file at `index` are hashed."""
+        self._files += self._done[index] == 0
+        self._bytes += size - self._done[index]
+        self._done[index] = size
+        if self._on_progress is not None:
+            self._on_progress(
+                ImportProgress(self._files, len(self._done), self._bytes, self._total)
+            )

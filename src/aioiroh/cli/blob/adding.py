@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from aioiroh.blobs import (
     Added,
@@ -21,13 +20,11 @@ from aioiroh.blobs import (
 from .. import amounts
 from ..display import Bar, Display
 from ..failures import ExitCode
-from ..stdin import read_stdin
+from ..stdin import STDIN, read_stdin
 from .content import shown, tag_name
 from .place import opened
 
-__all__ = ["STDIN", "AddOptions", "add"]
-
-STDIN: Final = Path("-")
+__all__ = ["AddOptions", "add"]
 
 
 @dataclass(frozen=True, slots=True)

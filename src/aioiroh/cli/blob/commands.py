@@ -134,7 +134,8 @@ def add(
     """
     from aioiroh.blobs import ImportMode
 
-    from .adding import STDIN, AddOptions, add
+    from ..stdin import STDIN
+    from .adding import AddOptions, add
 
     if STDIN in paths and (len(paths) > 1 or wrap):
         raise click.UsageError("standard input (-) has no name: add it alone, and without --wrap")
