@@ -1,7 +1,7 @@
 """Written by tools/sync_stub.py from aioiroh.blobs."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Collection as _Collection
 from concurrent.futures import Future
 from pathlib import Path
@@ -80,6 +80,7 @@ from aioiroh.blobs import TransferStats as TransferStats
 from aioiroh.blobs import UnsafeNameError as UnsafeNameError
 from aioiroh.blobs import Verdict as Verdict
 from aioiroh.blobs import VerificationError as VerificationError
+from aioiroh.blobs.folders.importing import PassedOver
 from aioiroh.blobs.getting.source import Content
 from aioiroh.blobs.serving.access import Authorize
 from aioiroh.blobs.serving.events import OnConnection, OnTransfer
@@ -557,8 +558,10 @@ def import_paths(
     store: Store,
     paths: Sequence[str | os.PathLike[str]],
     *,
+    streams: Mapping[str, Iterable[Buffer]] | None = ...,
     mode: ImportMode = ...,
     on_progress: Callable[[ImportProgress], None] | None = ...,
+    on_passed_over: PassedOver | None = ...,
 ) -> Imported: ...
 def load_collection(store: Store, hash: Hash) -> Collection: ...
 def observe(
