@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import upstream
+from benchmarks.links import behind_link
 from benchmarks.peers import Process, command
 from benchmarks.steps import Plan, Section, Step, interleaved, limit, within
 from benchmarks.table import number, ratio
@@ -20,6 +21,7 @@ from benchmarks.table import number, ratio
 MIB = 1 << 20
 ALPN = "/iroh-bytes/4"
 KINDS = ("aioiroh", "rust", "rust-multi")
+LINKS, LINK_MBIT = 4, 200
 PREPARING = 120
 """Seconds for what has to be there before anything is measured."""
 
@@ -176,6 +178,32 @@ def _import(plan: Plan) -> list[str]:
     return compared(size / MIB, seconds, "≥ 0.8")
 
 
+def _download(plan: Plan) -> Sequence[str]:
+    """What `blobs.Downloader` gets from four providers behind a link each, of the sum of the links."""
+    size = plan.size(256 * MIB, 32 * MIB)
+    with ExitStack() as stack:
+        source = random_file(stack.enter_context(scratch(plan)) / "source", size)
+        tickets = []
+        with limit(PREPARING):
+            for number in range(LINKS):
+                link = behind_link("aioiroh", number, LINK_MBIT)
+                server, address = stack.enter_context(link)
+                folder = stack.enter_context(scratch(plan))
+                server("store", path=str(folder))
+                server("bind", alpns={ALPN: "blobs"}, addrs=[f"{address}:0"])
+                tickets.append(file(source)(server))
+
+        def one(_kind: str) -> float:
+            with scratch(plan) as folder, Process(command("aioiroh")) as client:
+                client("store", path=str(folder))
+                client("bind", alpns={}, addrs=["0.0.0.0:0"])
+                return float(client("blob_download", tickets=tickets)["seconds"])
+
+        seconds = interleaved(("aioiroh",), min(5, plan.rounds), 60, one)["aioiroh"]
+    shares = [size * 8 / value / (LINKS * LINK_MBIT * 1e6) for value in seconds]
+    return [str(len(shares)), f"{statistics.median(shares):.2f}", "–", "–", "≥ 0.9"]
+
+
 # --- the loop meanwhile -------------------------------------------------------------------------
 
 
@@ -228,6 +256,11 @@ SECTION = Section(
         ),
         Step("gets", "gets of one blob of 1 KiB, one connection, 50 in flight (per s)", _gets),
         Step("import", "import of a file of 4 GiB; native: `b3sum`, one thread (MiB/s)", _import),
+        Step(
+            "download",
+            "download from 4 providers, each behind a link of 200 Mbit/s (part of 800 Mbit/s)",
+            _download,
+        ),
         Step("blob_gap", "loop gap at getter and provider, p99 (ms), 1 GiB blob", _big_gaps),
         Step("small_gap", "the same, 10,000 blobs of 1 KiB", _small_gaps),
         Step("import_gap", "loop gap while 1 GiB is imported, p99 (ms)", _import_gaps),

@@ -14,6 +14,7 @@ from aioiroh.blobs import (
     BlobTicket,
     ChunkRanges,
     ChunkRangesSeq,
+    Downloader,
     FileStore,
     Hash,
     HashAndFormat,
@@ -93,6 +94,17 @@ class OurBlobs:
         started = time.perf_counter()
         got = await get(self.endpoint, request["ticket"], into=self.store, ranges=ranges)
         return {"seconds": time.perf_counter() - started, "bytes": got.received}
+
+    async def do_blob_download(self, request: Request) -> dict[str, Any]:
+        """A blob from all providers of `tickets` at once."""
+        assert self.endpoint is not None and self.store is not None
+        tickets = [BlobTicket.parse(text) for text in request["tickets"]]
+        started = time.perf_counter()
+        async with Downloader(self.endpoint, self.store) as downloader:
+            await downloader.download(
+                tickets[0].content, providers=[ticket.addr for ticket in tickets]
+            )
+        return {"seconds": time.perf_counter() - started}
 
     async def do_bench_gets(self, request: Request) -> dict[str, Any]:
         """One blob again and again over one connection; it is verified, and kept in memory."""
