@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -10,8 +12,9 @@ from typing import Any
 
 import pytest
 
+import aioiroh
 from aioiroh import blobs, presets, serve
-from aioiroh.blobs import BlobFormat, BucketStore, HashAndFormat
+from aioiroh.blobs import BlobFormat, BucketStore, Hash, HashAndFormat
 from aioiroh.endpoint import Endpoint
 from s3_server import Proxy, S3Server
 
@@ -142,3 +145,48 @@ async def test_a_server_that_hangs(opened, s3_server):
         assert await store.read_bytes(added.hash, limit=4) == b"slow"
         proxy.stalled = False
         await store.flush()
+
+
+ADDING = """
+import asyncio, os, sys
+from datetime import timedelta
+import obstore.store
+from aioiroh.blobs import BucketStore
+
+async def main(port, prefix, staging):
+    bucket = obstore.store.S3Store(
+        "blobs", endpoint=f"http://127.0.0.1:{port}", region="us-east-1",
+        access_key_id="access", secret_access_key="secret", client_options={"allow_http": True},
+    )
+    store = await BucketStore.open(bucket, staging=staging, prefix=prefix)
+    while True:
+        added = await store.add_bytes(os.urandom(200_000))
+        print(added.hash, store.pending, flush=True)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def add_until_killed(count: int, *arguments: object) -> list[Hash]:
+    """The first blobs that a process said it had added, before it was killed."""
+    command = [sys.executable, "-c", ADDING, *map(str, arguments)]
+    source = str(Path(aioiroh.__file__).parent.parent)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": source}
+    ) as process:
+        assert process.stdout is not None
+        hashes = [Hash.parse(process.stdout.readline().split()[0]) for _ in range(count)]
+        process.kill()
+        return hashes
+
+
+@pytest.mark.parametrize("count", [1, 7, 30])
+async def test_killed_while_it_moves_blobs(opened, s3_server, tmp_path, count):
+    """What the process said it had is there after `kill -9`, and moves on to the bucket."""
+    hashes = add_until_killed(count, s3_server.port, tmp_path.name, tmp_path / "staging")
+    async with await opened() as store:
+        assert all([(await store.status(hash)).is_complete for hash in hashes])
+        await store.flush()
+        moved = {hash async for hash, _ in store._bucket.blobs()}
+        assert set(hashes) <= moved
+        assert all([finding.is_good async for finding in store.verify()])

@@ -1,19 +1,5 @@
 """`aioiroh.lookup` for programs that block."""
 
-from __future__ import annotations
+from .namespace import blocking_module
 
-from typing import Any
-
-from .namespace import names_of
-
-__all__, _get = names_of("aioiroh.lookup", skip=frozenset())
-
-
-def __getattr__(name: str) -> Any:
-    value = _get(name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__all__, __getattr__, __dir__ = blocking_module("aioiroh.lookup")
