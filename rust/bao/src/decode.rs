@@ -62,6 +62,17 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
+/// The size that a header claims, unless it cannot be or is above the limit.
+pub fn checked_size(hash: &Hash, size: u64, limit: u64) -> Result<u64, DecodeError> {
+    if size > limit {
+        return Err(DecodeError::SizeLimit { claimed: size, limit });
+    }
+    if size == 0 && *hash != EMPTY {
+        return Err(DecodeError::SizeInvalid);
+    }
+    Ok(size)
+}
+
 /// What comes next on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -190,13 +201,7 @@ impl Verifier {
     }
 
     fn begin(&mut self, size: u64) -> Result<(), DecodeError> {
-        if size > self.limit {
-            return Err(DecodeError::SizeLimit { claimed: size, limit: self.limit });
-        }
-        if size == 0 && self.hash != EMPTY {
-            return Err(DecodeError::SizeInvalid);
-        }
-        self.size = Some(size);
+        self.size = Some(checked_size(&self.hash, size, self.limit)?);
         self.plan = Plan::new(size, &self.query);
         self.expected.push(self.hash);
         self.next = self.plan.next();

@@ -197,7 +197,7 @@ impl Feeder {
     }
 
     fn expect(&self, blob: Arc<Blob>) {
-        self.receiver.expect(vec![Item { query: ChunkRanges::all(), blob }]).unwrap();
+        self.receiver.expect(vec![Item::Part { query: ChunkRanges::all(), blob }]).unwrap();
     }
 
     fn feed(&mut self, data: Bytes) {

@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use aioiroh_bao::hash::{Hash, Pair};
-use aioiroh_bao::tree::GROUP;
-use aioiroh_bao::{ChunkRanges, Need, Verifier};
+use aioiroh_bao::decode::{HEADER, checked_size};
+use aioiroh_bao::hash::{Hash, Pair, subtree};
+use aioiroh_bao::tree::{GROUP, chunks};
+use aioiroh_bao::{ChunkRanges, DecodeError, Need, Verifier};
 use aioiroh_core::stream::StreamEnd;
 use bytes::{Buf, Bytes};
 
@@ -16,13 +17,29 @@ use crate::worker::{SLICE, TRANSFER_FLOOR};
 
 /// Blobs in memory up to this size are verified where the bytes arrive: it takes less time than a thread switch.
 const SMALL: u64 = 64 * 1024;
+/// What a reported blob counts for besides its data: an empty one is not nothing.
+const WHOLE_COST: usize = 64;
 /// Bytes that make a turn of the worker worthwhile while an item goes on.
 pub(crate) const BATCH: usize = TRANSFER_FLOOR;
 
+/// Blobs without an outboard, which is none in one group, can be collected: all of one of them is reported.
+const COLLECTED: u64 = GROUP as u64;
+
 /// One response that is expected on the stream.
-pub struct Item {
-    pub query: ChunkRanges,
-    pub blob: Arc<Blob>,
+pub enum Item {
+    /// For a query; goes into a blob.
+    Part { query: ChunkRanges, blob: Arc<Blob> },
+    /// For all of a blob. If it is small its data are reported, else a blob is asked for when its size is known.
+    Whole(Hash),
+}
+
+impl Item {
+    pub(crate) fn is_small(&self) -> bool {
+        match self {
+            Self::Part { blob, .. } => blob.is_in_memory(),
+            Self::Whole(_) => true,
+        }
+    }
 }
 
 /// What a receiver works on: the bytes at hand, and the items that they belong to.
@@ -31,6 +48,11 @@ pub(crate) struct Work {
     pub(crate) pending: VecDeque<Bytes>,
     pub(crate) pending_len: usize,
     pub(crate) items: VecDeque<Item>,
+    // The size of the whole blob that comes next, once it was read, and where it goes if it is not small.
+    header: Option<u64>,
+    pub(crate) provided: Option<Arc<Blob>>,
+    // Bytes of whole blobs that may be reported now.
+    pub(crate) room: usize,
     pub(crate) current: Option<Current>,
     pub(crate) next_item: u64,
     pub(crate) end: Option<StreamEnd>,
@@ -99,12 +121,18 @@ impl Work {
         let mut budget = SLICE;
         while !self.over && budget > 0 {
             let Some(current) = &mut self.current else {
-                if small_only && self.items.front().is_some_and(|item| !item.blob.is_in_memory()) {
+                if small_only && !self.is_small() {
                     return Ok(());
                 }
                 let may_start = self.pending_len > 0 || self.end.is_some();
                 match self.items.front() {
-                    Some(item) if may_start || item.query.is_empty() => self.start(limit),
+                    Some(Item::Whole(hash)) => {
+                        let hash = *hash;
+                        if !self.whole(hash, limit, &mut budget, reports)? {
+                            return Ok(());
+                        }
+                    }
+                    Some(Item::Part { query, .. }) if may_start || query.is_empty() => self.start(limit),
                     Some(_) => return Ok(()),
                     None => {
                         self.end_of_items(reports);
@@ -132,23 +160,15 @@ impl Work {
                 return Ok(());
             }
             if self.pending_len < need.len() {
-                return match self.end {
-                    None => Ok(()),
-                    Some(StreamEnd::Reset(code)) => Err(("reset", Detail::Code(code))),
-                    Some(StreamEnd::Lost) => Err(("lost", Detail::None)),
-                    Some(StreamEnd::Finished) => current.verifier.ended(self.pending_len).map_err(decode),
-                };
+                return ended(self.end, || current.verifier.ended(self.pending_len));
             }
             budget = budget.saturating_sub(need.len());
             self.pending_len -= need.len();
             match need {
                 Need::Header => {
-                    let mut header = [0; 8];
+                    let mut header = [0; HEADER];
                     take(&mut self.pending, &mut header);
-                    current.verifier.accept(&header).map_err(decode)?;
-                    let size = current.verifier.size().unwrap_or(0);
-                    current.selected = current.verifier.selected().bytes(size);
-                    current.session.blob().claim(size).map_err(conflict)?;
+                    let size = current.header(&header)?;
                     reports.push(Report::Size { item: current.item, size });
                 }
                 Need::Pair { slot } => {
@@ -180,6 +200,75 @@ impl Work {
         Ok(())
     }
 
+    /// Takes what there is of a whole blob; false if that is all that can be done.
+    fn whole(
+        &mut self,
+        hash: Hash,
+        limit: u64,
+        budget: &mut usize,
+        reports: &mut Vec<Report>,
+    ) -> Result<bool, Failure> {
+        let item = self.next_item;
+        let size = match self.header {
+            Some(size) => size,
+            None if self.pending_len < HEADER => {
+                return ended(self.end, || Err(DecodeError::MissingHeader)).map(|()| false);
+            }
+            None => {
+                let mut header = [0; HEADER];
+                take(&mut self.pending, &mut header);
+                self.pending_len -= HEADER;
+                let size = checked_size(&hash, u64::from_le_bytes(header), limit).map_err(decode)?;
+                self.header = Some(size);
+                if size > COLLECTED {
+                    reports.push(Report::Wanted { item, size });
+                }
+                size
+            }
+        };
+        if size > COLLECTED {
+            let Some(blob) = self.provided.take() else { return Ok(false) };
+            self.header = None;
+            self.items.pop_front();
+            self.begin(ChunkRanges::all(), blob, limit).header(&size.to_le_bytes())?;
+            return Ok(true);
+        }
+        let len = size as usize;
+        if self.room == 0 {
+            return Ok(false);
+        }
+        if self.pending_len < len {
+            let wrong = if self.pending_len == 0 { DecodeError::MissingItem } else { DecodeError::Truncated };
+            return ended(self.end, || Err(wrong)).map(|()| false);
+        }
+        let mut data = Vec::with_capacity(len);
+        take_to(&mut self.pending, &mut data, len);
+        self.pending_len -= len;
+        if subtree(&data, 0, true) != hash {
+            return Err(decode(DecodeError::LeafMismatch { lo: 0, hi: chunks(size) }));
+        }
+        *budget = budget.saturating_sub(HEADER + len);
+        self.room = self.room.saturating_sub(len + WHOLE_COST);
+        self.header = None;
+        self.items.pop_front();
+        self.next_item += 1;
+        reports.push(Report::Whole { item, data: data.into() });
+        Ok(true)
+    }
+
+    /// The whole blob that waits for somewhere to go.
+    pub(crate) fn wanted(&self) -> Option<&Hash> {
+        match self.items.front() {
+            Some(Item::Whole(hash)) if self.provided.is_none() && self.header? > COLLECTED => Some(hash),
+            _ => None,
+        }
+    }
+
+    /// A whole blob comes next, and what was reported before has to be collected first.
+    pub(crate) fn is_held(&self) -> bool {
+        self.room == 0 && self.current.is_none() && matches!(self.items.front(), Some(Item::Whole(_)))
+    }
+
     /// Nothing at hand and nothing to take up.
     pub(crate) fn idle(&self) -> bool {
         self.current.is_none() && self.items.is_empty()
@@ -193,9 +282,17 @@ impl Work {
                 let remaining = usize::try_from(current.selected.saturating_sub(current.verified));
                 current.verifier.need().len().max(remaining.unwrap_or(batch).min(batch))
             }
-            None if self.items.is_empty() && !self.finished => usize::MAX,
-            // Whatever comes belongs to the next item, or trails the last.
-            None => 1,
+            None => match self.items.front() {
+                Some(Item::Whole(_)) => match self.header {
+                    None => HEADER,
+                    Some(_) if self.provided.is_some() => 0,
+                    Some(size) if size > COLLECTED => usize::MAX,
+                    Some(size) => size as usize,
+                },
+                None if !self.finished => usize::MAX,
+                // Whatever comes belongs to the next item, or trails the last.
+                _ => 1,
+            },
         }
     }
 
@@ -205,7 +302,9 @@ impl Work {
                 current.session.blob().is_in_memory()
                     && current.verifier.size().is_none_or(|size| size <= SMALL)
             }
-            (None, Some(item)) => item.blob.is_in_memory(),
+            (None, Some(item)) => {
+                item.is_small() && self.provided.as_ref().is_none_or(|blob| blob.is_in_memory())
+            }
             (None, None) => self.finished,
         }
     }
@@ -214,18 +313,23 @@ impl Work {
     pub(crate) fn give_up(&mut self) {
         self.current = None;
         self.items.clear();
+        self.provided = None;
         self.pending.clear();
         self.pending_len = 0;
     }
 
     fn start(&mut self, limit: u64) {
-        let Some(Item { query, blob }) = self.items.pop_front() else { return };
+        if let Some(Item::Part { query, blob }) = self.items.pop_front() {
+            self.begin(query, blob, limit);
+        }
+    }
+
+    fn begin(&mut self, query: ChunkRanges, blob: Arc<Blob>, limit: u64) -> &mut Current {
         let item = self.next_item;
-        let hash: Hash = *blob.hash();
-        let verifier = Verifier::new(hash, query, limit.min(blob.limit()));
+        let verifier = Verifier::new(*blob.hash(), query, limit.min(blob.limit()));
         let session = Session::new(blob);
         self.next_item += 1;
-        self.current = Some(Current { item, verifier, session, selected: 0, verified: 0, reported: 0 });
+        self.current.insert(Current { item, verifier, session, selected: 0, verified: 0, reported: 0 })
     }
 
     /// All expected items are done.
@@ -244,6 +348,14 @@ impl Work {
 }
 
 impl Current {
+    fn header(&mut self, header: &[u8; HEADER]) -> Result<u64, Failure> {
+        self.verifier.accept(header).map_err(decode)?;
+        let size = self.verifier.size().unwrap_or(0);
+        self.selected = self.verifier.selected().bytes(size);
+        self.session.blob().claim(size).map_err(conflict)?;
+        Ok(size)
+    }
+
     fn add_pair(&mut self, run: &mut RunBuffer, slot: u64, pair: &Pair) -> Result<(), Failure> {
         let next = run.slot + (run.pairs.len() / pair.len()) as u64;
         if !run.pairs.is_empty() && next != slot {
@@ -273,6 +385,16 @@ impl Current {
             blob.commit(start, end, size, self.verifier.size_proven()).map_err(conflict)?;
         }
         Ok(())
+    }
+}
+
+/// What it means that no more bytes are there now; `verdict` if no more will come.
+fn ended(end: Option<StreamEnd>, verdict: impl FnOnce() -> Result<(), DecodeError>) -> Result<(), Failure> {
+    match end {
+        None => Ok(()),
+        Some(StreamEnd::Reset(code)) => Err(("reset", Detail::Code(code))),
+        Some(StreamEnd::Lost) => Err(("lost", Detail::None)),
+        Some(StreamEnd::Finished) => verdict().map_err(decode),
     }
 }
 

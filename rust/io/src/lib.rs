@@ -27,7 +27,7 @@ pub use blob::{Blob, NotPresent, OutboardAt, SizeConflict};
 pub use intake::Item;
 pub use job::{Job, JobEvent};
 pub use journal::{Op, OpKind};
-pub use receive::{NotWritable, Receiver};
+pub use receive::{NotWanted, NotWritable, Receiver};
 pub use report::{Detail, Report, describe};
 pub use send::Sender;
 pub use worker::{Event, Worker};

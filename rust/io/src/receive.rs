@@ -5,11 +5,13 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
+use aioiroh_bao::Hash;
 use aioiroh_core::stream::{StreamEnd, StreamSink, Waker};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::bell::Bell;
+use crate::blob::Blob;
 use crate::intake::{BATCH, Item, Work};
 use crate::report::{Report, Reports, os};
 use crate::worker::{Shared, TOTAL_LIMIT, TRANSFER_FLOOR, TRANSFER_LIMIT, Task, Worker};
@@ -17,9 +19,16 @@ use crate::worker::{Shared, TOTAL_LIMIT, TRANSFER_FLOOR, TRANSFER_LIMIT, Task, W
 /// Bytes after the last item that are read and thrown away before the stream is stopped.
 const TRAILING: u64 = 64 * 1024;
 
+/// Data of whole blobs that are reported and not collected yet.
+const COLLECTED_LIMIT: usize = 1024 * 1024;
+
 /// The blob is complete or was opened for reading.
 #[derive(Debug)]
 pub struct NotWritable;
+
+/// No blob is asked for, or another one.
+#[derive(Debug)]
+pub struct NotWanted;
 
 /// Takes responses in order from one stream. Clones are the same receiver.
 #[derive(Clone)]
@@ -65,6 +74,12 @@ struct Gate {
     small: bool,
 
     reports: Reports,
+    // What of a limit for whole blobs waits to be collected, and whether the next one waits for that.
+    collected: usize,
+    held: bool,
+    // The whole blob that is asked for, and what was given for it.
+    wanted: Option<Hash>,
+    provided: Option<Arc<Blob>>,
     stop: Option<u64>,
     over: bool,
 }
@@ -99,17 +114,31 @@ impl Receiver {
 
     /// Appends responses that come on the stream.
     pub fn expect(&self, items: Vec<Item>) -> Result<(), NotWritable> {
-        if items.iter().any(|item| !item.blob.is_writable()) {
+        if items.iter().any(|item| matches!(item, Item::Part { blob, .. } if !blob.is_writable())) {
             return Err(NotWritable);
         }
         let mut gate = self.0.gate.lock();
         if gate.waits_for == usize::MAX
             && let Some(first) = items.first()
         {
-            gate.small = first.blob.is_in_memory();
+            gate.small = first.is_small();
             gate.waits_for = 0;
         }
         gate.items.extend(items);
+        self.0.advance(gate, true);
+        Ok(())
+    }
+
+    /// Gives the blob that was reported to be wanted.
+    pub fn provide(&self, blob: Arc<Blob>) -> Result<(), NotWanted> {
+        let mut gate = self.0.gate.lock();
+        if gate.wanted.as_ref() != Some(blob.hash()) || !blob.is_writable() {
+            return Err(NotWanted);
+        }
+        gate.wanted = None;
+        gate.small = blob.is_in_memory();
+        gate.waits_for = 0;
+        gate.provided = Some(blob);
         self.0.advance(gate, true);
         Ok(())
     }
@@ -142,7 +171,14 @@ impl Receiver {
     }
 
     pub fn poll(&self) -> Vec<Report> {
-        self.0.gate.lock().reports.take()
+        let mut gate = self.0.gate.lock();
+        let reports = gate.reports.take();
+        gate.collected = 0;
+        if std::mem::take(&mut gate.held) {
+            gate.waits_for = 0;
+            self.0.advance(gate, true);
+        }
+        reports
     }
 
     /// The end to attach to a stream; None the second time.
@@ -160,7 +196,7 @@ impl Inbound {
     /// Gets done what can be done; `wake` unless the engine asks by itself right after.
     fn advance(&self, mut gate: parking_lot::MutexGuard<'_, Gate>, wake: bool) {
         let due = gate.queued >= gate.waits_for || gate.end.is_some();
-        if !due || gate.scheduled || gate.over {
+        if !due || gate.scheduled || gate.over || gate.held || gate.wanted.is_some() {
             return;
         }
         gate.scheduled = true;
@@ -197,8 +233,11 @@ impl Inbound {
             work.items.append(&mut gate.items);
             work.end = work.end.or(gate.end);
             work.finished = gate.finished;
+            work.provided = work.provided.take().or_else(|| gate.provided.take());
+            work.room = COLLECTED_LIMIT.saturating_sub(gate.collected);
         }
         let before = work.pending_len;
+        let room = work.room;
         let mut reports = Vec::new();
         let mut stop = None;
         let result = work.slice(self.limit, small_only, &mut reports);
@@ -229,15 +268,18 @@ impl Inbound {
         // Who gets little at a time is not kept waiting for much.
         let batch = gate.allowance.map_or(BATCH as u64, |left| left.min(BATCH as u64)) as usize;
         gate.waits_for = work.waits_for(batch);
-        gate.small =
-            work.is_small() || work.idle() && gate.items.front().is_some_and(|i| i.blob.is_in_memory());
+        gate.small = work.is_small() || work.idle() && gate.items.front().is_some_and(|item| item.is_small());
+        gate.collected += room - work.room;
+        gate.wanted = work.wanted().copied();
+        gate.held = work.is_held() && gate.collected >= COLLECTED_LIMIT;
         gate.reports.extend(reports);
         let news = !gate.items.is_empty() && work.idle()
             || gate.end.is_some() && work.end.is_none()
             || gate.finished && !work.finished;
         // After the end no bytes come that could make a turn worthwhile; the slice may have stopped short of it.
         let ended = work.end.is_some() && (!work.idle() || work.finished);
-        let more = !gate.over && (gate.queued >= gate.waits_for || news || ended);
+        let waits = gate.held || gate.wanted.is_some();
+        let more = !gate.over && !waits && (gate.queued >= gate.waits_for || news || ended);
         gate.item = work.current.as_ref().map_or(work.next_item, |current| current.item);
         gate.scheduled = more;
         match more {

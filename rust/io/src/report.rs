@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use aioiroh_bao::DecodeError;
+use bytes::Bytes;
 
 use crate::blob::SizeConflict;
 use crate::file::PathError;
@@ -18,6 +19,16 @@ pub enum Report {
     },
     /// The peer claims this size for an item.
     Size {
+        item: u64,
+        size: u64,
+    },
+    /// All of a small blob has come. It is done.
+    Whole {
+        item: u64,
+        data: Bytes,
+    },
+    /// The next blob is not small: give it somewhere to go.
+    Wanted {
         item: u64,
         size: u64,
     },

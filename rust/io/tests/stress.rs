@@ -188,7 +188,7 @@ fn many_transfers_at_once() {
                     let outboard = (dice.roll(2) == 0).then(|| name("outboard"));
                     Blob::create(hash, name("to"), outboard, 1 << 40)
                 });
-                let item = Item { query: ChunkRanges::all(), blob: to.clone() };
+                let item = Item::Part { query: ChunkRanges::all(), blob: to.clone() };
                 if dice.roll(2) == 0 {
                     sender.push(Arc::new(from), ChunkRanges::all());
                     receiver.expect(vec![item]).unwrap();

@@ -426,8 +426,19 @@ fn worker_event(py: Python<'_>, event: Event) -> PyResult<Tuple> {
 
 fn reports(py: Python<'_>, reports: Vec<Report>) -> PyResult<Bound<'_, PyList>> {
     let list = PyList::empty(py);
-    for report in reports {
+    let mut reports = reports.into_iter().peekable();
+    while let Some(report) = reports.next() {
         let tuple = match report {
+            Report::Whole { item, data } => {
+                let blobs = PyList::new(py, [PyBytes::new(py, &data)])?;
+                while let Some(Report::Whole { data, .. }) =
+                    reports.next_if(|next| matches!(next, Report::Whole { .. }))
+                {
+                    blobs.append(PyBytes::new(py, &data))?;
+                }
+                ("whole", item, blobs).into_pyobject(py)?
+            }
+            Report::Wanted { item, size } => ("wanted", item, size).into_pyobject(py)?,
             Report::Started { item, size } => ("started", item, size).into_pyobject(py)?,
             Report::Size { item, size } => ("size", item, size).into_pyobject(py)?,
             Report::Progress { item, bytes } => ("progress", item, bytes).into_pyobject(py)?,
@@ -481,10 +492,23 @@ impl BlobReceiver {
             if hash.as_bytes() != blob.hash() {
                 return Err(PyValueError::new_err("the hash of an item is not that of its blob"));
             }
-            expected.push(Item { query: ranges(boundaries)?, blob });
+            expected.push(Item::Part { query: ranges(boundaries)?, blob });
         }
         self.0.expect(expected).map_err(|_| {
             PyValueError::new_err("a blob that was opened or made from bytes cannot be received into")
+        })
+    }
+
+    fn expect_whole(&self, hashes: Vec<Bound<'_, PyBytes>>) -> PyResult<()> {
+        let items = hashes.iter().map(|hash| hash32(hash.as_bytes()).map(Item::Whole));
+        // Those need nothing to be written to.
+        let _ = self.0.expect(items.collect::<PyResult<_>>()?);
+        Ok(())
+    }
+
+    fn provide(&self, blob: &Bound<'_, Blob>) -> PyResult<()> {
+        self.0.provide(blob.get().0.clone()).map_err(|_| {
+            PyValueError::new_err("this is not the blob that the receiver wants, or not to be written")
         })
     }
 

@@ -78,7 +78,7 @@ impl Feeder {
     }
 
     pub fn expect(&self, query: ChunkRanges, blob: &Arc<Blob>) {
-        self.receiver.expect(vec![Item { query, blob: blob.clone() }]).unwrap();
+        self.receiver.expect(vec![Item::Part { query, blob: blob.clone() }]).unwrap();
     }
 
     pub fn look(&mut self) {
