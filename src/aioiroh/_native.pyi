@@ -539,6 +539,13 @@ class BlobReceiver:
     def expect(self, items: Sequence[tuple[bytes, Sequence[int], Blob]]) -> None:
         """Appends responses: hash, query, blob. ValueError."""
 
+    def expect_whole(self, hashes: Sequence[bytes]) -> None:
+        """Appends responses with all of a blob. Of up to 16 KiB the data are reported, while at most a
+        MiB of them is not polled; others are "wanted". ValueError."""
+
+    def provide(self, blob: Blob) -> None:
+        """Somewhere to write the blob that is wanted. ValueError."""
+
     def finish(self) -> None:
         """No more will be expected: the end of the stream should follow."""
 
@@ -551,7 +558,8 @@ class BlobReceiver:
         """Bytes that have come on the stream so far."""
 
     def poll(self) -> list[tuple[Any, ...]]:
-        """("size", i, claimed), ("progress", i, verified bytes), ("done", i), ("error", i, kind,
+        """("size", i, claimed), ("progress", i, verified bytes), ("done", i), ("whole", i, data of
+        items i, i + 1, ..., which are done), ("wanted", i, claimed size), ("error", i, kind,
         detail), ("end", trailing bytes); i counts the expected items. Kinds and details:
         parent_mismatch, leaf_mismatch (first chunk, end chunk); size_limit (claimed, limit);
         size_conflict (claimed, verified); size_invalid, missing_header, missing_item, truncated,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -112,6 +113,7 @@ class Transfer(Job[Got, Progress]):
     ) -> None:
         """Not for direct use; see `get`."""
         self._tally = Tally()
+        self._is_behind = False
         super().__init__(f"get {content.hash.short()}", self._tally.progress())
         self.content = content
         self._source = source
@@ -136,11 +138,13 @@ class Transfer(Job[Got, Progress]):
                         request, children = await self._plan()
                     while request:
                         asked = request
-                        refused = False
+                        refused = brought_all = False
                         try:
-                            await self._fetch(connection, asked, children)
+                            brought_all = await self._fetch(connection, asked, children)
                         except NotAvailableError:
                             refused = True
+                        if brought_all and children is None:
+                            break  # such a request names all that is wanted
                         request, children = await self._plan()
                         if request and (refused or request == asked):
                             raise self._not_available(request, children)
@@ -182,12 +186,12 @@ class Transfer(Job[Got, Progress]):
 
     async def _fetch(
         self, connection: Connection, ranges: ChunkRangesSeq, children: HashSeq | None
-    ) -> None:
+    ) -> bool:
         request = GetRequest(self.content.hash, ranges)
         async with connection.open_bi() as stream:
             await stream.write(encode_request(request))
             await stream.finish()
-            await receive(
+            return await receive(
                 stream.recv,
                 Response(request, children),
                 self._store,
@@ -197,7 +201,11 @@ class Transfer(Job[Got, Progress]):
 
     def _arrived(self, arrival: Arrival) -> None:
         self._tally.arrived(arrival.item.index, arrival.size, arrival.verified, arrival.is_done)
-        self._publish()
+        if not self._is_behind:
+            # Many arrive in one turn of the loop.
+            self._is_behind = True
+            asyncio.get_running_loop().call_soon(self._publish)
 
     def _publish(self) -> None:
+        self._is_behind = False
         self._progress.set(self._tally.progress())

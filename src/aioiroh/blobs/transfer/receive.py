@@ -1,12 +1,18 @@
-"""From a stream into a store: verified pieces go straight to where the blob lives."""
+"""From a stream into a store: verified pieces go straight to where the blob lives.
+
+Of what is wanted whole and not here at all, small blobs come as their data, many at a time; for the
+others there is a writer as soon as their size is known.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from aioiroh import _native
@@ -14,6 +20,7 @@ from aioiroh import _native
 from ..hash import Hash
 from ..hashseq import HashSeq
 from ..messages import ErrorCode
+from ..store.interface import BlobState
 from ..store.sequences import read_hash_seq
 from .ends import from_report
 from .pacing import Pace
@@ -27,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Arrival", "receive"]
 
-AHEAD: Final = 64
+AHEAD: Final = 256
 """Blobs announced to the native receiver before they arrive, so that small ones do not wait."""
 END_GRACE: Final = 5.0
 """Seconds that a peer has to end the stream after the last blob."""
@@ -128,8 +135,12 @@ class _Intake:
         self._receiver = _native.BlobReceiver(
             store.worker.native, max_size=max_size, stop_code=stop_code
         )
-        self._open: dict[int, tuple[Arrival, BlobWriter | _Nowhere]] = {}
+        self._open: dict[int, tuple[Arrival, BlobWriter | _Nowhere | None]] = {}
         self._count = 0
+        # Small blobs that are verified, on their way to the store.
+        self._verified: list[tuple[Hash, bytes]] = []
+        # Nothing of what is still to come was here when it became known.
+        self._are_missing = False
         self._all_expected = False
         self._ended = False
         self._wake = asyncio.Event()
@@ -156,6 +167,7 @@ class _Intake:
                     self._recv.detach(ended=True)
                 else:
                     self._recv.stop(code)
+                await self._salvage()
                 for number in list(self._open):
                     await self._close(number)
 
@@ -191,17 +203,38 @@ class _Intake:
             return
         items = self._response.take(AHEAD - len(self._open))
         if items:
-            expected = []
-            for item in items:
-                writer = await self._writer(item.hash)
-                self._open[self._count] = Arrival(item), writer
-                self._count += 1
-                expected.append((bytes(item.hash), item.ranges.boundaries, writer.handle))
-            self._receiver.expect(expected)
+            await self._announce(items)
         elif not self._open and not self._response.needs_children:
             self._all_expected = True
             self._receiver.finish()
         self._store.worker.touched()
+
+    async def _announce(self, items: Sequence[Item]) -> None:
+        wholes = await self._are_wholes(items)
+        for whole, run in groupby(zip(items, wholes, strict=True), key=itemgetter(1)):
+            parts = []
+            hashes = []
+            for item, _ in run:
+                writer = None if whole else await self._writer(item.hash)
+                self._open[self._count] = Arrival(item), writer
+                self._count += 1
+                hashes.append(bytes(item.hash))
+                if writer is not None:
+                    parts.append((hashes[-1], item.ranges.boundaries, writer.handle))
+            if whole:
+                self._receiver.expect_whole(hashes)
+            else:
+                self._receiver.expect(parts)
+
+    async def _are_wholes(self, items: Sequence[Item]) -> list[bool]:
+        """For each item whether all of a blob is to come, and nothing of it is here."""
+        if self._are_missing:
+            return [item.ranges.is_all for item in items]
+        statuses = await self._store.statuses([item.hash for item in items])
+        return [
+            item.ranges.is_all and (status.state is BlobState.MISSING or item.hash == Hash.EMPTY)
+            for item, status in zip(items, statuses, strict=True)
+        ]
 
     async def _writer(self, hash: Hash) -> BlobWriter | _Nowhere:
         if hash == Hash.EMPTY or not (await self._store.status(hash)).is_complete:
@@ -216,10 +249,15 @@ class _Intake:
             match report:
                 case ("size", number, size):
                     self._arrival(number).size = size
+                case ("whole", number, data):
+                    await self._whole(number, data)
+                case ("wanted", number, size):
+                    await self._wanted(number, size)
                 case ("progress", number, verified):
                     arrival, writer = self._open[number]
                     arrival.verified = verified
-                    writer.advanced()
+                    if writer is not None:
+                        writer.advanced()
                     self._on_arrival(arrival)
                 case ("done", number):
                     await self._done(number)
@@ -236,6 +274,39 @@ class _Intake:
     async def _done(self, number: int) -> None:
         arrival = self._arrival(number)
         await self._close(number)
+        await self._arrived(arrival)
+
+    async def _whole(self, first: int, data: Sequence[bytes]) -> None:
+        """All of some small blobs has come."""
+        arrivals = [self._open.pop(number)[0] for number in range(first, first + len(data))]
+        self._verified += zip((arrival.item.hash for arrival in arrivals), data, strict=True)
+        await self._store.put_verified(self._verified)
+        self._verified = []
+        for arrival, content in zip(arrivals, data, strict=True):
+            arrival.size = arrival.verified = len(content)
+            await self._arrived(arrival)
+
+    async def _wanted(self, number: int, size: int) -> None:
+        """The blob that comes next is not small: it needs a place."""
+        arrival = self._arrival(number)
+        arrival.size = size
+        writer = await self._writer(arrival.item.hash)
+        self._open[number] = arrival, writer
+        self._receiver.provide(writer.handle)
+        self._store.worker.touched()
+
+    async def _salvage(self) -> None:
+        """Small blobs that the receiver has verified are not lost when the transfer ends early."""
+        for report in self._receiver.poll():
+            if report[0] == "whole":
+                for number, data in enumerate(report[2], report[1]):
+                    self._verified.append((self._arrival(number).item.hash, data))
+        if self._verified:
+            # The store says what is wrong with it to whoever writes next.
+            with contextlib.suppress(OSError):
+                await self._store.put_verified(self._verified)
+
+    async def _arrived(self, arrival: Arrival) -> None:
         arrival.is_done = True
         self._on_arrival(arrival)
         if arrival.item.index == 0 and self._response.needs_children:
@@ -250,11 +321,13 @@ class _Intake:
             for status in await self._store.statuses(named):
                 if status.present:
                     raise _Superseded
+            self._are_missing = True
         self._response.learn(children)
 
     async def _close(self, number: int) -> None:
         _, writer = self._open.pop(number)
-        await writer.__aexit__(None, None, None)
+        if writer is not None:
+            await writer.__aexit__(None, None, None)
 
     def _fail(self, number: int, kind: str, detail: Any) -> None:
         if kind in STOPPED:

@@ -16,6 +16,7 @@ from ..hash import Hash
 from ..messages import ErrorCode, GetManyRequest, GetRequest
 from ..ranges import ChunkRanges, chunk_count
 from ..store.interface import BlobStatus
+from ..store.local import handle_status
 from ..store.sequences import KnownChildren, read_known_children
 from .pacing import Pace
 from .patience import Patience
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Departure", "Outcome", "can_serve", "send"]
 
-AHEAD: Final = 16
+AHEAD: Final = 64
 """Blobs handed to the native sender before they are due."""
 
 
@@ -165,20 +166,17 @@ class _Outflow:
                     return self._lacking(self._request_hash)
                 continue
             pushed: list[tuple[_native.Blob, tuple[int, ...]]] = []
-            for item in items:
-                if not self._knows(item):
+            handles = await self._store.handles([item.hash for item in items])
+            for item, handle in zip(items, handles, strict=True):
+                if handle is None or not (self._knows(item) and _has(handle, item.ranges)):
                     self._sender.push(pushed)
                     return self._lacking(item.hash)
-                handle = await self._store.handle(item.hash)
-                status = await self._store.status(item.hash)
-                if handle is None or not can_serve(item.ranges, status):
-                    self._sender.push(pushed)
-                    return self._lacking(item.hash)
-                self._under_way[self._count] = Departure(item, status.size or 0)
+                self._under_way[self._count] = Departure(item, handle.size or 0)
                 self._count += 1
                 pushed.append((handle, item.ranges.boundaries))
-            self._sender.push(pushed)
-            if not items:
+            if pushed:
+                self._sender.push(pushed)
+            else:
                 if not self._is_end():
                     return self._lacking(self._request_hash)
                 self._all_pushed = True
@@ -265,6 +263,10 @@ class _Outflow:
             self._give_up(ErrorCode.INTERNAL, f"a blob could not be read: {kind} {detail}")
             return
         self._over = True
+
+
+def _has(handle: _native.Blob, ranges: ChunkRanges) -> bool:
+    return handle.is_complete or can_serve(ranges, handle_status(handle))
 
 
 def sent_bytes(departure: Departure) -> int:
