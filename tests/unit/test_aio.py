@@ -248,6 +248,17 @@ async def test_watch_does_not_wake_for_equal_values():
 
 
 @loops
+async def test_watch_tells_of_a_change_during_the_first_value():
+    watch = Watch(0)
+    following = aiter(watch)
+    assert await anext(following) == 0
+    watch.set(1)
+    assert await anext(following) == 1
+    watch.set(2)
+    assert await anext(following) == 2
+
+
+@loops
 async def test_watch_wait_for():
     watch = Watch(0)
     assert await watch.wait_for(lambda value: value == 0) == 0

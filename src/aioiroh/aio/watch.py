@@ -72,8 +72,8 @@ class Watch(Generic[T]):
 
     async def __aiter__(self) -> AsyncIterator[T]:
         """The value now, then the latest value after each change; ends when closed."""
-        yield self._value
         seen = self._version
+        yield self._value
         while True:
             while self._version == seen:
                 if self._error is not None:
