@@ -133,6 +133,44 @@ def test_content_by_ticket(client, tmp_path):
     assert seen[-1].total == seen[-1].bytes
 
 
+def test_a_context_manager_and_counters(router, client):
+    with aio.ConnectionPool(client) as pool:
+        for question in (b"one", b"two"):
+            with pool.connection(router.endpoint.addr, ALPN) as connection:
+                assert ask(connection, question) == question.upper()
+        assert len(pool) == 1
+    assert client.metrics.snapshot()["socket"]["num_conns_opened"] >= 1
+
+
+def test_iterating_and_leaving_early():
+    hash = blobs.Hash.of(b"observed")
+    with blobs.MemoryStore() as store:
+        for status in store.observe(hash):
+            if status.is_complete:
+                break
+            store.add_stream(bytes([byte]) for byte in b"observed")
+        observing = store.observe(hash)
+        assert next(observing).is_complete
+        observing.close()
+        with pytest.raises(StopIteration):
+            next(observing)
+
+
+def test_a_download_from_several(client):
+    data = os.urandom(500_000)
+    with blobs.MemoryStore() as one, blobs.MemoryStore() as two, blobs.MemoryStore() as ours:
+        hash = one.add_bytes(data).hash
+        two.add_bytes(data)
+        with (
+            aio.serve({blobs.ALPN: blobs.Provider(one)}, **LOCAL) as first,
+            aio.serve({blobs.ALPN: blobs.Provider(two)}, **LOCAL) as second,
+            blobs.Downloader(client, ours) as downloader,
+        ):
+            providers = [first.endpoint.addr, second.endpoint.addr]
+            downloader.download(hash, providers=providers).result()
+        assert ours.read_bytes(hash, limit=len(data)) == data
+
+
 def test_values_are_the_same_objects():
     assert aio.EndpointId is aioiroh.EndpointId
     assert blobs.Hash is aioiroh.blobs.Hash
