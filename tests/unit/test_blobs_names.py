@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import unicodedata
@@ -380,6 +381,32 @@ def test_file_systems_without_hard_links(target: Path, monkeypatch: pytest.Monke
             root.place(source(target), ("old",))
     assert (target / "d/x").read_bytes() == b"new"
     assert (target / "old").read_bytes() == b"old"
+
+
+def test_a_directory_that_is_replaced_meanwhile(target: Path) -> None:
+    outside = target.parent / "outside"
+    with Root(target) as root:
+        root.place(source(target), ("d", "e", "x"))
+        (target / "d" / "e" / "x").unlink()
+        (target / "d" / "e").rmdir()
+        assert root.find(("d", "e", "x")) is None
+        root.place(source(target), ("d", "e", "y"))
+        assert (target / "d/e/y").read_bytes() == b"new"
+        (target / "d").rename(target / "moved")
+        (target / "d").symlink_to(outside, target_is_directory=True)
+        with contextlib.suppress(NotADirectoryError):
+            root.place(source(target), ("d", "e", "z"))
+    assert list(outside.iterdir()) == []
+
+
+def test_open_directories_are_few(target: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with Root(target) as root:
+        for number in range(50):
+            root.place(source(target), (f"{number}", "deep", "deeper", "x"))
+            assert root.find(("0", "deep", "deeper", "x", "y")) is not None
+            assert len(os.listdir("/proc/self/fd")) <= before + 5
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_root_must_be_a_directory(target: Path) -> None:

@@ -55,12 +55,15 @@ class Root:
         """Raises OSError if `path` is not a directory."""
         self.path = Path(os.path.realpath(path))
         self._handle: int | None = None
+        self._trail: list[tuple[str, int]] = []
+        """The directories on the way to the last place, open: the next one is often among them."""
         if _RELATIVE:
             self._handle = os.open(self.path, _DIRECTORY)
         elif not self.path.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "not a directory", str(self.path))
 
     def close(self) -> None:
+        self._forget(0)
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
@@ -78,16 +81,15 @@ class Root:
 
     def find(self, parts: Sequence[str]) -> Found | None:
         """What is at a place or blocks the way to it; None for nothing."""
-        with contextlib.ExitStack() as stack:
-            where: int | Path = self.path if self._handle is None else self._handle
-            for depth, part in enumerate(parts, 1):
-                try:
-                    state = self._lstat(where, part)
-                    if depth == len(parts) or not stat.S_ISDIR(state.st_mode):
-                        return Found(_kind(state), state.st_size, depth)
-                    where = self._step(stack, where, part)
-                except (FileNotFoundError, NotADirectoryError):
-                    return None  # gone, or another thing, since it was looked at
+        where, known = self._known(parts[:-1])
+        for depth, part in enumerate(parts[known:], known + 1):
+            try:
+                state = self._lstat(where, part)
+                if depth == len(parts) or not stat.S_ISDIR(state.st_mode):
+                    return Found(_kind(state), state.st_size, depth)
+                where = self._step(where, part)
+            except (FileNotFoundError, NotADirectoryError):
+                return None  # gone, or another thing, since it was looked at
         return None
 
     def place(self, source: Path, parts: Sequence[str], *, overwrite: bool = False) -> Path:
@@ -96,37 +98,50 @@ class Root:
         Missing directories are made. Without `overwrite`, FileExistsError if anything is there;
         with it a file or link that is there is replaced, never followed.
         """
-        with contextlib.ExitStack() as stack:
-            where = self._enter(stack, parts[:-1], create=True)
-            name = parts[-1]
-            if overwrite:
-                self._rename(source, where, name)
-            else:
-                self._move_new(source, where, name)
+        put = self._rename if overwrite else self._move_new
+        try:
+            put(source, self._enter(parts[:-1]), parts[-1])
+        except FileNotFoundError:
+            # A directory that was open may have been deleted since.
+            self._forget(0)
+            put(source, self._enter(parts[:-1]), parts[-1])
         return self.path.joinpath(*parts)
 
     # --- one component at a time -------------------------------------------------------------------
 
-    def _enter(
-        self, stack: contextlib.ExitStack, parts: Sequence[str], *, create: bool
-    ) -> int | Path:
-        """The directory at `parts`: a descriptor that `stack` closes, or a checked path."""
-        where: int | Path = self.path if self._handle is None else self._handle
-        for depth, part in enumerate(parts, 1):
-            if create:
-                with contextlib.suppress(FileExistsError):
-                    if isinstance(where, int):
-                        os.mkdir(part, dir_fd=where)
-                    else:
-                        os.mkdir(where / part)
+    def _known(self, parts: Sequence[str]) -> tuple[int | Path, int]:
+        """The last directory on the way to `parts` that is open, and how many components lead there."""
+        if self._handle is None:
+            return self.path, 0
+        known = 0
+        for part, (name, _) in zip(parts, self._trail, strict=False):
+            if part != name:
+                break
+            known += 1
+        self._forget(known)
+        return (self._trail[-1][1] if known else self._handle), known
+
+    def _forget(self, known: int) -> None:
+        """Closes the open directories behind the first `known`."""
+        while len(self._trail) > known:
+            os.close(self._trail.pop()[1])
+
+    def _enter(self, parts: Sequence[str]) -> int | Path:
+        """The directory at `parts`, made if need be: a descriptor, or a checked path."""
+        where, known = self._known(parts)
+        for depth, part in enumerate(parts[known:], known + 1):
+            with contextlib.suppress(FileExistsError):
+                if isinstance(where, int):
+                    os.mkdir(part, dir_fd=where)
+                else:
+                    os.mkdir(where / part)
             try:
-                where = self._step(stack, where, part)
+                where = self._step(where, part)
             except NotADirectoryError:
                 raise _not_a_directory(self.path.joinpath(*parts[:depth])) from None
         return where
 
-    @staticmethod
-    def _step(stack: contextlib.ExitStack, where: int | Path, part: str) -> int | Path:
+    def _step(self, where: int | Path, part: str) -> int | Path:
         """The directory `part` in `where`. NotADirectoryError if it is something else, or a link."""
         if isinstance(where, Path):
             below = where / part
@@ -140,7 +155,7 @@ class Root:
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
                 raise _not_a_directory(part) from None
             raise
-        stack.callback(os.close, handle)
+        self._trail.append((part, handle))
         return handle
 
     @staticmethod
