@@ -234,18 +234,24 @@ def test_many_threads_share_a_connection(router, client):
     assert answers == [question.upper() for question in questions]
 
 
-def test_a_callback_on_the_loop_must_not_block():
-    failures: list[BaseException] = []
-    with blobs.MemoryStore() as store:
+def test_a_callback_on_the_loop_may_look_but_not_block(client):
+    seen: list[object] = []
 
-        def on_progress(progress: object) -> None:
-            try:
-                store.add_bytes(b"x")
-            except RuntimeError as error:
-                failures.append(error)
+    def on_knock(incoming: aio.Incoming) -> str:
+        seen.append(incoming.alpns)
+        try:
+            client.closed()
+        except RuntimeError as error:
+            seen.append(str(error))
+        return "accept"
 
-        blobs.import_paths(store, [Path(__file__)], on_progress=on_progress)
-    assert failures and "another thread" in str(failures[0])
+    with (
+        aio.serve({ALPN: serve_shouting}, incoming_filter=on_knock, **LOCAL) as router,
+        client.connect(router.endpoint.addr, alpn=ALPN) as connection,
+    ):
+        assert ask(connection, b"filtered") == b"FILTERED"
+    alpns, message = seen
+    assert alpns == (ALPN,) and "another thread" in str(message)
 
 
 def test_the_context_of_the_caller_is_seen():

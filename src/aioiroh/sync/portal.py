@@ -78,9 +78,7 @@ class Portal:
         if not self.is_ours:
             raise RuntimeError("this was made before the process forked; make it anew")
         if threading.get_ident() == self._thread.ident:
-            raise RuntimeError(
-                "a callback on the loop's thread cannot block; hand the work to another thread"
-            )
+            return _at_once(work())
         handler = _local.handler if bounded else None
         if handler is not None:
             handler.check()
@@ -100,6 +98,19 @@ class Portal:
         """Cancels what runs and ends the thread."""
         self.later(self._stop.set)
         self._thread.join(CLOSE_TIME)
+
+
+def _at_once(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that does not wait for anything, for callbacks on the loop's thread."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    coroutine.close()
+    raise RuntimeError(
+        "a callback on the loop's thread cannot block; hand the work to another thread"
+    )
 
 
 class _Call:
@@ -127,6 +138,8 @@ class _Call:
             self._handler.began(self._task)
 
     async def _main(self) -> Any:
+        if self._deadline is None:
+            return await self._work()
         async with asyncio.timeout_at(self._deadline):
             return await self._work()
 

@@ -101,6 +101,8 @@ class Uploads:
                     await self._upload(hash)
                 except StorageError as error:
                     self._fail(hash, error)
+                except Exception as error:  # noqa: BLE001 - whatever it is, the blob stays here
+                    self._fail(hash, StorageError(f"blob {hash} could not be moved: {error!r}"))
                 else:
                     self.forget(hash)
                     self.failure = None
