@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import json
+import re
 from typing import Any
 
 import pytest
 
 from aioiroh.blobs import ExportConflictError, NotAvailableError
-from aioiroh.cli.display import Display, JsonDisplay, PlainDisplay, choose_display, visible
+from aioiroh.cli.display import (
+    Display,
+    JsonDisplay,
+    Part,
+    PlainDisplay,
+    choose_display,
+    visible,
+)
 from aioiroh.cli.failures import MAX_LISTED, ExitCode, Failure, explain
 from aioiroh.errors import (
     ApplicationClosedError,
@@ -138,6 +147,48 @@ def test_conflicts_are_listed() -> None:
     assert lines[-2] == f"  and {2000 - MAX_LISTED:,} more"
 
 
+def test_files_in_flight_have_lines_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+
+    from aioiroh.cli import terminal
+    from aioiroh.testing import run
+
+    seen = io.StringIO()
+    monkeypatch.setattr(
+        terminal,
+        "Console",
+        lambda **_: Console(file=seen, force_terminal=True, width=100, color_system=None),
+    )
+
+    async def show(_network: object) -> list[str]:
+        display = terminal.TerminalDisplay()
+        first = display.bar("first")
+        second = display.bar("second")
+        parts = [Part("album/a", 1024, 2048), Part("very/long/" * 9 + "n\x1b", 0, 5)]
+        first.update(1, 10, parts=lambda: parts)
+        second.update(1, 10)
+        await asyncio.sleep(2 * terminal.SETTLED)
+        parts[0] = Part("album/a", 2047, 2048)
+        await asyncio.sleep(2 * terminal.FRAME)
+        before = seen.getvalue()
+        parts.pop()
+        await asyncio.sleep(2 * terminal.FRAME)
+        after = seen.getvalue()[len(before) :]
+        first.close()
+        second.close()
+        display.close()
+        return [before, after]
+
+    before, after = run(show)
+    picture = before[before.rindex("first") :]
+    lines = [line.strip() for line in picture.splitlines()]
+    assert "album/a" in lines[1] and "2.0 KiB of 2.0 KiB" in lines[1]
+    assert re.search(r"[0-9.]+ (B|KiB)/s +0.0 s left", lines[1])
+    assert "…" in lines[2] and "long/n" in lines[2] and "\\x1b" in lines[2]
+    assert "second" in lines[3]
+    assert "album/a" in after and "long" not in after[after.rindex("first") :]
+
+
 def test_what_the_terminal_shows() -> None:
     from aioiroh.cli.terminal import FRAME, TerminalDisplay
     from aioiroh.testing import run
@@ -146,13 +197,13 @@ def test_what_the_terminal_shows() -> None:
         display = TerminalDisplay()
         bar: Any = display.bar("[b]label", "progress")
         now = asyncio.get_running_loop().time()
-        seen = {"nothing": bar.describe(now)}
+        seen = {"nothing": bar.line.describe(now)}
         bar.update(0, None, detail="3 of 4 files")
-        seen["detail"] = bar.describe(now + 0.1)
+        seen["detail"] = bar.line.describe(now + 0.1)
         bar.update(1 << 20, 11 << 20)
-        seen["early"] = bar.describe(now + 0.2)
-        seen["rate"] = bar.describe(now + 1)
-        seen["stalled"] = bar.describe(now + 100)
+        seen["early"] = bar.line.describe(now + 0.2)
+        seen["rate"] = bar.line.describe(now + 1)
+        seen["stalled"] = bar.line.describe(now + 100)
         await asyncio.sleep(2 * FRAME)
         bar.close()
         bar.close()

@@ -91,79 +91,60 @@ class TerminalDisplay(Display):
             return
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for task, bar in self._bars.items():
-            self._progress.update(
-                task, completed=bar.done, total=bar.total or None, **bar.describe(now)
-            )
-            self._show_parts(self._progress, task, bar)
+        for bar in self._bars.values():
+            self._show(self._progress, bar.line, now)
+            self._show_parts(self._progress, bar, now)
         self._progress.refresh()
         self._timer = loop.call_later(FRAME, self._tick)
 
-    def _show_parts(self, progress: Progress, task: TaskID, bar: TerminalBar) -> None:
+    def _show(self, progress: Progress, line: _Line, now: float) -> None:
+        progress.update(
+            line.task, completed=line.done, total=line.total or None, **line.describe(now)
+        )
+
+    def _show_parts(self, progress: Progress, bar: TerminalBar, now: float) -> None:
         """Lines below the bar for the files that are on their way; as many as there ever were."""
         parts = bar.parts()[:MAX_PARTS] if bar.parts is not None else []
-        while len(bar.rows) < len(parts):
-            row = progress.add_task("", total=None, label="", place=(task, len(bar.rows) + 1))
-            bar.rows.append(row)
-        for number, row in enumerate(bar.rows):
-            if number >= len(parts):
-                progress.update(row, visible=False)
-                continue
-            part = parts[number]
-            progress.update(
-                row,
-                visible=True,
-                completed=part.done,
-                total=part.size or 1,
-                label=f"  {visible(shortened(part.name))}",
-                amount=f"{amounts.size(part.done)} of {amounts.size(part.size)}",
-            )
+        for number, part in enumerate(parts):
+            if number == len(bar.rows):
+                place = (bar.line.task, number + 1)
+                task = progress.add_task("", total=None, label="", place=place)
+                bar.rows.append(("", _Line(task, now)))
+            name, line = bar.rows[number]
+            if name != part.name:
+                line = _Line(line.task, now, part.done)
+                bar.rows[number] = (part.name, line)
+            line.done, line.total = part.done, part.size
+            label = f"  {shortened(visible(part.name))}"
+            progress.update(line.task, visible=True, label=label)
+            self._show(progress, line, now)
+        for _, line in bar.rows[len(parts) :]:
+            progress.update(line.task, visible=False)
 
     def remove(self, task: TaskID) -> None:
         """The bar is no longer shown."""
         bar = self._bars.pop(task, None)
         if bar is not None and self._progress is not None:
-            for row in (task, *bar.rows):
-                self._progress.remove_task(row)
+            for line in (bar.line, *(line for _, line in bar.rows)):
+                self._progress.remove_task(line.task)
             if not self._bars:
                 self.close()
 
 
-class TerminalBar(Bar):
-    """One line: a label, the bar, how much of what, how fast, how long still."""
+class _Line:
+    """What is written in one line: how much of what, how fast, how long still."""
 
-    def __init__(self, display: TerminalDisplay, task: TaskID, now: float) -> None:
-        self._display = display
-        self._task = task
-        self.done = 0
-        self.total: int | None = None
-        self.parts: Parts | None = None
-        self.rows: list[TaskID] = []
-        """Lines for the files on their way."""
-        self._detail = ""
-        self._begun = now
-        self._meter = Meter(now)
-
-    def update(
-        self,
-        done: int,
-        total: int | None = None,
-        *,
-        detail: str = "",
-        parts: Parts | None = None,
-        **facts: object,
-    ) -> None:
+    def __init__(self, task: TaskID, now: float, done: int = 0) -> None:
+        self.task = task
         self.done = done
-        self.total = total
-        self.parts = parts
-        self._detail = detail
-
-    def close(self) -> None:
-        self._display.remove(self._task)
+        self.total: int | None = None
+        self.detail = ""
+        self._begun = now
+        self._meter = Meter(now, done)
 
     def describe(self, now: float) -> dict[str, Any]:
         """What is written behind the bar."""
-        amount = self._detail
+        amount = self.detail
         if self.total:
             amount = f"{amounts.size(self.done)} of {amounts.size(self.total)}"
         elif self.done:
@@ -175,6 +156,34 @@ class TerminalBar(Bar):
             return {"amount": amount, "rate": "stalled", "left": ""}
         left = amounts.duration((self.total - self.done) / rate)
         return {"amount": amount, "rate": amounts.rate(rate), "left": f"{left} left"}
+
+
+class TerminalBar(Bar):
+    """A line, and one below it for each file on its way."""
+
+    def __init__(self, display: TerminalDisplay, task: TaskID, now: float) -> None:
+        self._display = display
+        self.line = _Line(task, now)
+        self.parts: Parts | None = None
+        self.rows: list[tuple[str, _Line]] = []
+        """Names of the files on their way, and a line for each."""
+
+    def update(
+        self,
+        done: int,
+        total: int | None = None,
+        *,
+        detail: str = "",
+        parts: Parts | None = None,
+        **facts: object,
+    ) -> None:
+        self.line.done = done
+        self.line.total = total
+        self.line.detail = detail
+        self.parts = parts
+
+    def close(self) -> None:
+        self._display.remove(self.line.task)
 
 
 def shortened(name: str) -> str:
