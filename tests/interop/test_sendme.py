@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -207,6 +208,58 @@ def test_sendme_goes_on_where_it_was_interrupted(
         assert last["bytes"] < (1 << 30) - (50 << 20)
         sender.wait(0)
     assert os.path.getsize(target / "here" / "big") == 1 << 30
+
+
+def test_sendme_goes_on_after_kills_on_both_sides(
+    sendme: Path, tmp_path: Path, sending: Sending
+) -> None:
+    chance = random.Random(3)
+    (tmp_path / "here").mkdir()
+    sparse(tmp_path / "here" / "big", 1 << 30)
+    target = tmp_path / "there"
+    target.mkdir()
+    tickets = set()
+    for victim in ("receiver", "sender"):
+        with sending(tmp_path / "here", "--json") as (sender, _):
+            ticket = sender.event("ticket")["ticket"]
+            tickets.add(ticket)
+            command = quiet(sendme, "receive", ticket)
+            with subprocess.Popen(
+                command, cwd=target, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            ) as process:
+                goal = chance.randrange(100 << 20, 250 << 20)
+                sender.until(lambda sender=sender, goal=goal: sent(sender) > goal, "progress")
+                if victim == "sender":
+                    sender.kill()
+                process.kill()
+    # The ticket is the same all the time, and so is what sendme has kept under its hash.
+    assert len(tickets) == 1
+    with sending(tmp_path / "here", "--json", "--once") as (sender, _):
+        subprocess.run(command, cwd=target, check=True, capture_output=True, timeout=SECONDS)
+        sender.wait(0)
+        assert sent(sender) < (1 << 30) - (100 << 20)
+    assert os.path.getsize(target / "here" / "big") == 1 << 30
+
+
+def test_a_killed_receive_from_sendme_goes_on(sendme: Path, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    sparse(tmp_path / "here" / "big", 1 << 30)
+    there = tmp_path / "there"
+    reached = 0
+    with sendme_sends(sendme, tmp_path / "here", tmp_path / "work") as ticket:
+        for _ in range(2):
+            process = Process(["receive", ticket, "-o", there, "--json"])
+            try:
+                reached = process.under_way(reached + (100 << 20))
+            finally:
+                process.kill()
+        process = Process(["receive", ticket, "-o", there, "--json"])
+        try:
+            process.wait(0)
+        finally:
+            process.kill()
+    assert process.events[-1]["received_bytes"] <= (1 << 30) - reached + (1 << 20)
+    assert os.listdir(there) == ["here"]
 
 
 # --- both name things alike -----------------------------------------------------------------------
