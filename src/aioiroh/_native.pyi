@@ -464,6 +464,10 @@ class Blob:
     def read(self, offset: int, n: int) -> bytes:
         """Up to `n` bytes, fewer at the end. ValueError: not all of them are present. OSError."""
 
+    def response(self, boundaries: Sequence[int]) -> bytes | None:
+        """The verified response to a query, whole; None unless the blob is small (64 KiB), in memory
+        and has all that belongs to it. ValueError."""
+
     def outboard(self) -> bytes:
         """The outboard (64 bytes per pair, pre-order), zeros where a pair is missing; empty if the
         size is not verified. OSError."""

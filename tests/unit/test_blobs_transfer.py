@@ -37,7 +37,7 @@ from aioiroh.blobs.messages import ObserveItem, encode_request
 from aioiroh.blobs.transfer import plan
 from aioiroh.errors import ApplicationClosedError, DecodeError, StreamResetError
 from aioiroh.keys import EndpointId
-from aioiroh.quic import BiStream, Connection
+from aioiroh.quic import BiStream, Connection, TransportConfig
 
 Pairs = Callable[..., AbstractAsyncContextManager[Any]]
 SIZES = [0, 1, 1024, 1025, 16384, 16385, 32769, 100_000, 1_500_007]
@@ -534,6 +534,46 @@ async def test_a_reader_that_sleeps_is_given_up(quic_pair: Pairs) -> None:
             with pytest.raises(StreamResetError) as caught:
                 await stream.read_all(limit=1 << 30)
             assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("leave", "reason"),
+    [
+        (None, "the peer takes too little data"),
+        (lambda stream: stream.recv.stop(7), "the peer stopped the stream with code 7"),
+        (lambda stream: stream.connection.close(), "the connection ended"),
+    ],
+    ids=["sleeps", "stops", "goes"],
+)
+async def test_a_small_answer_that_nobody_takes(
+    quic_pair: Pairs, leave: Callable[[BiStream], None] | None, reason: str
+) -> None:
+    """It is written at once where there is room, and here there is not."""
+    async with MemoryStore() as source:
+        hash = (await source.add_bytes(pattern(20_000))).hash
+        events: asyncio.Queue[blobs.TransferEvent] = asyncio.Queue()
+        provider = Provider(
+            source,
+            limits=blobs.Limits(stall_time=0.2 if leave is None else 30),
+            on_transfer=events.put_nowait,
+        )
+        narrow = TransportConfig(stream_receive_window=1000)
+        served = serving(lambda: quic_pair(narrow), provider)
+        async with served as connection, connection.open_bi() as stream:
+            await stream.write(encode_request(GetRequest(hash, ChunkRangesSeq.blob())))
+            await stream.finish()
+            while not isinstance(event := await events.get(), blobs.TransferStarted):
+                pass
+            if leave is not None:
+                leave(stream)
+            while not isinstance(event := await events.get(), blobs.TransferAborted):
+                pass
+            assert event.reason == reason
+            assert event.stats.payload_bytes == event.stats.blobs == 0
+            if leave is None:
+                with pytest.raises(StreamResetError) as caught:
+                    await stream.read_all(limit=1 << 20)
+                assert caught.value.code == 2
 
 
 @pytest.mark.parametrize(

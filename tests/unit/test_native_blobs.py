@@ -182,6 +182,21 @@ def test_an_inline_blob() -> None:
         Blob.inline(digest, b"x", outboard)
 
 
+def test_a_response_at_once(tmp_path: Path) -> None:
+    for size in (0, 1, 16_384, 16_385, 65_536):
+        data = content(size)
+        blob = Blob.from_bytes(data)
+        for boundaries in (ALL, LAST, (1, 3), (0, 16, 20), ()):
+            assert blob.response(boundaries) == _native.encode_blob(data, boundaries)
+    assert Blob.from_bytes(content(65_537)).response(ALL) is None
+    assert Blob.memory(bytes(32), 1000).response(ALL) is None
+    assert Blob.inline(_native.blake3(b"x"), b"y").response(ALL) is None
+    (tmp_path / "data").write_bytes(b"x")
+    assert Blob.open(_native.blake3(b"x"), tmp_path / "data", 1, b"").response(ALL) is None
+    with pytest.raises(ValueError, match="increase"):
+        Blob.from_bytes(b"x").response((1, 1))
+
+
 def test_a_resumed_blob(tmp_path: Path, worker: Worker) -> None:
     data = content(100_000)
     digest = _native.blake3(data)

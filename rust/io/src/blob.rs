@@ -2,15 +2,18 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use aioiroh_bao::hash::{EMPTY, Hash};
 use aioiroh_bao::ranges::Cover;
 use aioiroh_bao::tree::{CHUNK, GROUP, byte_range, chunks, outboard_len};
-use aioiroh_bao::{ChunkRanges, outboard};
+use aioiroh_bao::{ChunkRanges, Encoder, outboard};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::file::{Begin, FileSlot};
+use crate::output::SMALL;
+use crate::session::Session;
 use crate::sparse::Sparse;
 
 /// Where bytes are kept.
@@ -251,6 +254,23 @@ impl Blob {
         }
         let mut buffer = vec![0; (end - start) as usize];
         Ok(self.data.read_kept(start, &mut buffer).map(|()| buffer))
+    }
+
+    /// The whole response to a query, if that is quickly made: of a small blob in memory, if it has what it takes.
+    pub fn response(self: &Arc<Self>, query: &ChunkRanges) -> Option<Vec<u8>> {
+        let size = self.verified_size().filter(|size| *size <= SMALL && self.is_in_memory())?;
+        if !self.can_encode(query, size) {
+            return None;
+        }
+        let mut encoder = Encoder::new(self.hash, size, query);
+        let mut source = Session::new(self.clone());
+        let mut out = Vec::with_capacity(encoder.selected().bytes(size) as usize + GROUP);
+        while let Some(len) = encoder.next_len() {
+            let start = out.len();
+            out.resize(start + len, 0);
+            encoder.write(&mut source, &mut out[start..]).ok()?;
+        }
+        Some(out)
     }
 
     /// The outboard; zeros where pairs are not here yet.

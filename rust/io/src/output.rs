@@ -15,7 +15,7 @@ use crate::report::{Detail, Failure, Report, os};
 use crate::session::Session;
 
 /// Blobs in memory up to this size are encoded where the bytes leave.
-const SMALL: u64 = 64 * 1024;
+pub(crate) const SMALL: u64 = 64 * 1024;
 /// Bytes that are encoded before they are handed over.
 const PIECE: usize = LARGE - GROUP;
 

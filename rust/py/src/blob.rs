@@ -295,6 +295,10 @@ impl Blob {
         }
     }
 
+    fn response<'py>(&self, py: Python<'py>, boundaries: Vec<u64>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        Ok(self.0.response(&ranges(boundaries)?).map(|bytes| PyBytes::new(py, &bytes)))
+    }
+
     fn outboard<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         Ok(PyBytes::new(py, &self.0.outboard().map_err(|error| os_error(&error))?))
     }

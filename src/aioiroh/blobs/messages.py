@@ -147,12 +147,12 @@ def encode_request(request: Request) -> bytes:
     match request:
         case GetRequest() | PushRequest():
             writer.raw(bytes(request.hash))
-            _write_seq(writer, request.ranges)
+            writer.raw(_encoded_seq(request.ranges))
         case GetManyRequest():
             writer.count(len(request.hashes))
             for hash in request.hashes:
                 writer.raw(bytes(hash))
-            _write_seq(writer, request.ranges)
+            writer.raw(_encoded_seq(request.ranges))
         case ObserveRequest():
             writer.raw(bytes(request.hash))
             _write_ranges(writer, request.ranges)
@@ -195,6 +195,9 @@ def decode_body(kind: RequestKind, body: bytes) -> Request:
     reader = postcard.Reader(body)
     match kind:
         case RequestKind.GET:
+            whole = _WHOLES.get(body[HASH_SIZE:])
+            if whole is not None:
+                return GetRequest(Hash(body[:HASH_SIZE]), whole)
             return GetRequest(Hash(reader.raw(HASH_SIZE)), _read_seq(reader))
         case RequestKind.PUSH:
             return PushRequest(Hash(reader.raw(HASH_SIZE)), _read_seq(reader))
@@ -230,13 +233,15 @@ def _read_ranges(reader: postcard.Reader, limit: int) -> ChunkRanges:
     return ChunkRanges(boundaries)
 
 
-def _write_seq(writer: postcard.Writer, seq: ChunkRangesSeq) -> None:
+def _encoded_seq(seq: ChunkRangesSeq) -> bytes:
+    writer = postcard.Writer()
     writer.count(len(seq.entries))
     last = 0
     for index, ranges in seq.entries:
         writer.u64(index - last)
         _write_ranges(writer, ranges)
         last = index
+    return writer.finish()
 
 
 def _read_seq(reader: postcard.Reader) -> ChunkRangesSeq:
@@ -259,3 +264,7 @@ def _read_seq(reader: postcard.Reader) -> ChunkRangesSeq:
         entries.append((at, ranges))
         last = ranges
     return ChunkRangesSeq(entries)
+
+
+_WHOLES: Final = {_encoded_seq(seq): seq for seq in (ChunkRangesSeq.blob(), ChunkRangesSeq.all())}
+"""What almost all requests ask for, as it is on the wire: those need not be read again and again."""

@@ -17,7 +17,7 @@ from ..store.memory import MemoryStore
 from ..store.sequences import read_hash_seq
 from ..transfer.plan import Response, missing, wanted_ranges
 from ..transfer.receive import Arrival, receive
-from .sizes import get_sizes
+from .sizes import get_sizes, read_blob
 from .source import Content, Source, resolved
 from .tally import Arriving, Progress, Tally
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Got", "Transfer", "get", "get_bytes"]
 
+AT_ONCE: Final = 1024 * 1024
+"""A blob of up to so many bytes is verified in one go; more would hold up the loop."""
 MAX_BLOB_SIZE: Final = 1 << 62
 """Default limit for the size that a provider may announce, in bytes: none that matters."""
 
@@ -76,17 +78,19 @@ async def get_bytes(
 
     Of a hash sequence only the sequence itself. BlobTooLargeError: it has more than `limit` bytes.
     """
+    content, provider = resolved(content, provider)
+    wanted = ChunkRangesSeq.blob()
+    if limit <= AT_ONCE:
+        asked = Source(source, provider).connection()
+        async with asked as connection, connection.open_bi() as stream:
+            await stream.write(encode_request(GetRequest(content.hash, wanted)))
+            await stream.finish()
+            return await read_blob(stream.recv, content.hash, limit)
     async with MemoryStore() as store:
-        transfer = get(
-            source,
-            content,
-            into=store,
-            provider=provider,
-            ranges=ChunkRangesSeq.blob(),
-            max_blob_size=limit,
+        await get(
+            source, content, into=store, provider=provider, ranges=wanted, max_blob_size=limit
         )
-        got = await transfer
-        return await store.read_bytes(got.content.hash, limit=limit)
+        return await store.read_bytes(content.hash, limit=limit)
 
 
 class Transfer(Job[Got, Progress]):

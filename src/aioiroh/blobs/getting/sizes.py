@@ -70,11 +70,11 @@ async def get_sizes(connection: Connection, root: Hash, *, max_children: int = 1
         await stream.write(encode_request(GetRequest(root, ChunkRangesSeq.sizes())))
         await stream.finish()
         limit = min(max_children * HASH_SIZE, MAX_HASH_SEQ_SIZE)
-        sequence = HashSeq.from_bytes(await _read_blob(stream.recv, root, limit))
+        sequence = HashSeq.from_bytes(await read_blob(stream.recv, root, limit))
         return Sizes(sequence, tuple([await _read_size(stream.recv, hash) for hash in sequence]))
 
 
-async def _read_blob(recv: RecvStream, hash: Hash, limit: int) -> bytes:
+async def read_blob(recv: RecvStream, hash: Hash, limit: int) -> bytes:
     """The answer to a request for all of a blob, verified."""
     size = await _read_header(recv, hash)
     if size > limit:
@@ -82,7 +82,7 @@ async def _read_blob(recv: RecvStream, hash: Hash, limit: int) -> bytes:
     groups = max(1, -(-size // GROUP_SIZE))
     body = await _read(recv, hash, size + PAIR * (groups - 1))
     pieces = _verify(hash, ChunkRanges.all(), size, body)
-    return b"".join(data for _, data in pieces)
+    return pieces[0][1] if len(pieces) == 1 else b"".join(data for _, data in pieces)
 
 
 async def _read_size(recv: RecvStream, hash: Hash) -> int:

@@ -223,6 +223,8 @@ class Provider:
     # --- telling ----------------------------------------------------------------------------------
 
     def _departed(self, source: IncomingRequest, departure: Departure) -> None:
+        if self._on_transfer is None:
+            return
         item = departure.item
         if departure.is_done or departure.end_offset:
             end = departure.size if departure.is_done else departure.end_offset

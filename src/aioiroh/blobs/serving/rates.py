@@ -34,9 +34,15 @@ class Rates:
         self._peers: dict[EndpointId, TokenBucket] = {}
         self._users: Counter[EndpointId] = Counter()
 
-    @contextlib.contextmanager
-    def pace(self, source: IncomingRequest, now: float) -> Iterator[Pace]:
+    def pace(self, source: IncomingRequest, now: float) -> contextlib.AbstractContextManager[Pace]:
         """Within, the limits of a request are kept for it."""
+        limits = self._limits
+        if self._throttle is None and limits.rate is None and limits.rate_per_peer is None:
+            return contextlib.nullcontext(Pace.FREE)
+        return self._limited(source, now)
+
+    @contextlib.contextmanager
+    def _limited(self, source: IncomingRequest, now: float) -> Iterator[Pace]:
         peer = source.remote_id
         buckets = list(self._throttle(source)) if self._throttle is not None else []
         if self._limits.rate is not None:

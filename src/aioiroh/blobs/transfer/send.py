@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from aioiroh import _native
-from aioiroh.errors import DecodeError
+from aioiroh.errors import ConnectionLostError, DecodeError, StreamStoppedError
 
 from ..errors import BlobTooLargeError, IncompleteBlobError, NotFoundError
 from ..hash import Hash
@@ -31,6 +31,9 @@ __all__ = ["Departure", "Outcome", "can_serve", "send"]
 
 AHEAD: Final = 64
 """Blobs handed to the native sender before they are due."""
+TOO_SLOW: Final = "the peer takes too little data"
+STOPPED: Final = "the peer stopped the stream with code {}"
+LOST: Final = "the connection ended"
 
 
 @dataclass(slots=True)
@@ -90,9 +93,52 @@ async def send(
     it, because a reset would throw away what is still on its way. A peer with which `patience` ends
     is given up with code 2.
     """
+    if not pace.limits and await _send_at_once(
+        stream, request, store, outcome, patience, on_departure
+    ):
+        return
     outflow = _Outflow(stream, request, store, outcome, patience, on_departure, pace)
     with outflow.attached():
         await outflow.run()
+
+
+async def _send_at_once(
+    stream: SendStream,
+    request: GetRequest | GetManyRequest,
+    store: Store,
+    outcome: Outcome,
+    patience: Patience,
+    on_departure: Callable[[Departure], None],
+) -> bool:
+    """Answers a request for one small blob in memory: no more than a write. False if it is not that."""
+    if not (isinstance(request, GetRequest) and request.ranges.is_blob):
+        return False
+    item = Item(0, request.hash, request.ranges[0])
+    handle = await store.handle(item.hash)
+    response = None if handle is None else handle.response(item.ranges.boundaries)
+    if handle is None or response is None:
+        return False
+    departure = Departure(item, handle.size or 0)
+    on_departure(departure)
+    try:
+        async with asyncio.timeout_at(patience.due):
+            await stream.write(response)
+        await stream.finish()
+    except TimeoutError:
+        stream.reset(ErrorCode.LIMIT)
+        outcome.reason = TOO_SLOW
+    except StreamStoppedError as stopped:
+        outcome.stop_code = stopped.code
+        outcome.reason = STOPPED.format(stopped.code)
+    except ConnectionLostError:
+        outcome.reason = LOST
+    else:
+        departure.is_done = True
+        outcome.blobs = 1
+        outcome.payload_bytes = sent_bytes(departure)
+        on_departure(departure)
+    outcome.bytes = stream.bytes_written
+    return True
 
 
 class _Outflow:
@@ -150,7 +196,7 @@ class _Outflow:
             if await self._patience.wait(self._wake):
                 self._take_reports()
             elif not self._is_enough():
-                self._give_up(ErrorCode.LIMIT, "the peer takes too little data")
+                self._give_up(ErrorCode.LIMIT, TOO_SLOW)
 
     def _is_enough(self) -> bool:
         now = asyncio.get_running_loop().time()
@@ -254,9 +300,9 @@ class _Outflow:
         if kind == "stopped" and self._all_pushed and not self._under_way:
             pass  # it has everything, and did not wait for the end
         elif kind == "stopped":
-            self._outcome.reason = f"the peer stopped the stream with code {detail}"
+            self._outcome.reason = STOPPED.format(detail)
         elif kind == "lost":
-            self._outcome.reason = "the connection ended"
+            self._outcome.reason = LOST
         else:
             departure = self._under_way.get(number)
             self._outcome.lacking = None if departure is None else departure.item.hash
