@@ -7,10 +7,9 @@ import contextlib
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from aioiroh import Endpoint, Router, SecretKey
 from aioiroh.blobs import (
@@ -19,26 +18,22 @@ from aioiroh.blobs import (
     BlobTicket,
     FileStore,
     Imported,
-    ImportProgress,
     Store,
     StoreFormatError,
-    import_paths,
 )
 from aioiroh.errors import BindError
 
 from . import amounts
 from .desk import Desk
-from .display import Bar, Display
+from .display import Display
 from .failures import ExitCode, Failure
+from .importing import few, import_all, stdin_on
 from .remembered import Memory, remember
 from .run import Interrupts
 from .showing import qr_code
-from .stdin import STDIN, read_stdin
+from .stdin import STDIN
 
 __all__ = ["SendOptions", "send"]
-
-MAX_NAMED: Final = 5
-"""Names of what is shared that are spelled out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,38 +153,10 @@ async def _serve(desk: Desk, options: SendOptions, display: Display) -> int:
 
 
 async def _import(store: Store, options: SendOptions, display: Display) -> Imported:
-    passed_over: list[Path] = []
     paths = [path for path in options.paths if path != STDIN]
     with display.bar("hashing", "import") as bar:
-
-        def advanced(progress: ImportProgress) -> None:
-            bar.update(
-                progress.bytes,
-                progress.total_bytes,
-                detail=f"{progress.files:,} of {amounts.counted(progress.total_files, 'file')}",
-                files=progress.files,
-                total_files=progress.total_files,
-            )
-
-        shared = await import_paths(
-            store,
-            paths,
-            streams={options.name: _counted(bar)} if options.has_stdin else None,
-            on_progress=advanced,
-            on_passed_over=passed_over.append,
-        )
-    if passed_over:
-        what = "symbolic links, sockets, devices and the like"
-        display.note(f"Passed over, as {what}: {_few(map(str, passed_over))}.")
-    return shared
-
-
-async def _counted(bar: Bar) -> AsyncIterator[bytes]:
-    done = 0
-    async for piece in read_stdin():
-        done += len(piece)
-        bar.update(done)
-        yield piece
+        streams = {options.name: stdin_on(bar)} if options.has_stdin else None
+        return await import_all(store, paths, bar, display, streams=streams)
 
 
 def _list(shared: Imported, options: SendOptions, display: Display) -> None:
@@ -209,7 +176,7 @@ def _announce(ticket: BlobTicket, shared: Imported, options: SendOptions, displa
         id=str(ticket.addr.id),
         addresses=addresses,
     )
-    what = _few(dict.fromkeys(name.split("/")[0] for name in shared.collection.names))
+    what = few(dict.fromkeys(name.split("/")[0] for name in shared.collection.names))
     count = f"{amounts.counted(len(shared.files), 'file')}, {amounts.size(shared.size)}"
     display.note(f"Sharing {what or 'an empty folder'} ({count}) at {', '.join(addresses)}.")
     if not shared.files:
@@ -226,10 +193,3 @@ def _announce(ticket: BlobTicket, shared: Imported, options: SendOptions, displa
     if display.is_interactive:
         until = "until one receiver has everything" if options.once else "until Ctrl-C"
         display.note(f"Keep this running; it serves {until}.")
-
-
-def _few(names: Iterable[str]) -> str:
-    """The first of the names, and how many more there are."""
-    shown = list(names)
-    more = len(shown) - MAX_NAMED
-    return ", ".join(shown[:MAX_NAMED]) + (f" and {more:,} more" if more > 0 else "")

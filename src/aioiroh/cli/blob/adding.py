@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,15 +12,14 @@ from aioiroh.blobs import (
     FileStore,
     HashAndFormat,
     ImportMode,
-    ImportProgress,
     Store,
-    import_paths,
 )
 
 from .. import amounts
 from ..display import Bar, Display
 from ..failures import ExitCode
-from ..stdin import STDIN, read_stdin
+from ..importing import import_all, stdin_on
+from ..stdin import STDIN
 from .content import shown, tag_name
 from .place import opened
 
@@ -42,7 +41,7 @@ async def add(options: AddOptions, display: Display) -> int:
     """Adds what was named as one content, and gives it a tag."""
     async with opened(options.folder, create=True) as store:
         with display.bar("adding", "import") as bar:
-            added, content, count = await _add(store, options, bar)
+            added, content, count = await _add(store, options, bar, display)
         # From here on the tag keeps it, whatever happens to this process.
         name = _give_name(store, options, content)
         added.tag.release()
@@ -61,11 +60,11 @@ async def add(options: AddOptions, display: Display) -> int:
 
 
 async def _add(
-    store: Store, options: AddOptions, bar: Bar
+    store: Store, options: AddOptions, bar: Bar, display: Display
 ) -> tuple[Added, HashAndFormat, str | None]:
     """What was added with the size of all of it, the content, and how many files, in words."""
     if options.paths == (STDIN,):
-        added = await store.add_stream(_counted(bar))
+        added = await store.add_stream(stdin_on(bar))
         return added, HashAndFormat(added.hash), None
     first = options.paths[0]
     if len(options.paths) == 1 and first.is_file() and not options.wrap:
@@ -77,27 +76,10 @@ async def _add(
         added = await store.add_file(first, mode=options.mode, on_hashed=hashed)
         return added, HashAndFormat(added.hash), "1 file"
 
-    def advanced(progress: ImportProgress) -> None:
-        bar.update(
-            progress.bytes,
-            progress.total_bytes,
-            detail=f"{progress.files:,} of {amounts.counted(progress.total_files, 'file')}",
-            files=progress.files,
-            total_files=progress.total_files,
-        )
-
-    imported = await import_paths(store, options.paths, mode=options.mode, on_progress=advanced)
+    imported = await import_all(store, options.paths, bar, display, mode=options.mode)
     root = Added(imported.root.hash, imported.size, imported.root.tag)
     content = HashAndFormat(root.hash, BlobFormat.HASH_SEQ)
     return root, content, amounts.counted(len(imported.files), "file")
-
-
-async def _counted(bar: Bar) -> AsyncIterator[bytes]:
-    done = 0
-    async for piece in read_stdin():
-        done += len(piece)
-        bar.update(done)
-        yield piece
 
 
 def _give_name(store: FileStore, options: AddOptions, content: HashAndFormat) -> bytes:
