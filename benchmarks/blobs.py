@@ -207,7 +207,11 @@ def _download(plan: Plan) -> Sequence[str]:
 # --- the loop meanwhile -------------------------------------------------------------------------
 
 
-def gaps(plan: Plan, share: Share) -> str:
+def fetch(client: Process, server: Process, ticket: str) -> None:
+    client("blob_fetch", ticket=ticket)
+
+
+def gaps(plan: Plan, share: Share, act: Callable[[Process, Process, str], None] = fetch) -> str:
     """p99 of the loop's gaps at the getter and at the provider, in milliseconds."""
     with (
         scratch(plan) as here,
@@ -218,7 +222,7 @@ def gaps(plan: Plan, share: Share) -> str:
         ticket = share(server)
         for process in (client, server):
             process("watch_gaps")
-        client("blob_fetch", ticket=ticket)
+        act(client, server, ticket)
         found = [float(process("gaps")["p99"]) * 1000 for process in (client, server)]
     return "{:.3f} and {:.3f}".format(*found)
 
@@ -232,6 +236,15 @@ def _big_gaps(plan: Plan) -> Sequence[str]:
 def _small_gaps(plan: Plan) -> Sequence[str]:
     count = plan.size(10_000, 1000)
     return ["1", within(60, gaps, plan, small_blobs(count)), "–", "–", "≤ 1"]
+
+
+def _gets_gaps(plan: Plan) -> Sequence[str]:
+    def act(client: Process, server: Process, _ticket: str) -> None:
+        hash = server("bench_small_blobs", count=1, size=1024)["first"]
+        conn = client("connect", **server.where)["conn"]
+        client("bench_gets", conn=conn, hash=hash, count=10_000, in_flight=50)
+
+    return ["1", within(60, gaps, plan, small_blobs(1), act), "–", "–", "≤ 1"]
 
 
 def _import_gaps(plan: Plan) -> Sequence[str]:
@@ -263,6 +276,7 @@ SECTION = Section(
         ),
         Step("blob_gap", "loop gap at getter and provider, p99 (ms), 1 GiB blob", _big_gaps),
         Step("small_gap", "the same, 10,000 blobs of 1 KiB", _small_gaps),
+        Step("gets_gap", "the same, 10,000 gets of one blob, 50 in flight", _gets_gaps),
         Step("import_gap", "loop gap while 1 GiB is imported, p99 (ms)", _import_gaps),
     ),
 )

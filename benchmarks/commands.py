@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 
@@ -81,7 +81,8 @@ def sender(kind: str, path: Path, work: Path) -> Iterator[tuple[subprocess.Popen
             said += line
         yield process, found[0]
         process.send_signal(signal.SIGINT)
-        process.wait(10)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)
     finally:
         process.kill()
         process.wait()

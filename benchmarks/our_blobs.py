@@ -73,7 +73,7 @@ class OurBlobs:
         sequence = HashSeq([blob.hash for blob in added])
         root = await self.store.add_bytes(bytes(sequence), BlobFormat.HASH_SEQ)
         self.store.tags.set(b"small", HashAndFormat(root.hash, BlobFormat.HASH_SEQ))
-        return {"hash": str(root.hash)}
+        return {"hash": str(root.hash), "first": str(added[0].hash)}
 
     async def do_blob_ticket(self, request: Request) -> dict[str, Any]:
         assert self.endpoint is not None

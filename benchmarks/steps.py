@@ -61,11 +61,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Step:
-    """A row: `cells` measures and gives what stands behind the title, within a limit of its own."""
+    """A row: `cells` measures and gives what stands behind the title, within a limit of its own.
+
+    `on_request`: it takes so long that it is only measured if its key is given.
+    """
 
     key: str
     title: str
     cells: Callable[[Plan], Sequence[str]]
+    on_request: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Section:
 
     def lines(self, plan: Plan, only: Sequence[str]) -> list[str]:
         """Measures, and gives the table in Markdown; with `only`, the rows with those keys."""
-        steps = [step for step in self.steps if not only or step.key in only]
+        steps = [step for step in self.steps if step.key in only or not (only or step.on_request)]
         if not steps:
             return []
         lines = [row(self.head), row(["---"] * len(self.head))]

@@ -50,6 +50,7 @@ def test_the_other_rows_go_on() -> None:
             Step("late", "A", late),
             Step("failing", "B", failing),
             Step("fine", "C", lambda plan: [str(plan.rounds), "≥ 1"]),
+            Step("long", "D", lambda plan: ["1"], on_request=True),
         ),
     )
     assert section.lines(PLAN, [])[2:] == [
@@ -59,6 +60,7 @@ def test_the_other_rows_go_on() -> None:
         "",
     ]
     assert section.lines(PLAN, ["fine"])[2:] == ["| C | 3 | ≥ 1 |", ""]
+    assert section.lines(PLAN, ["long"])[2:] == ["| D | 1 | – |", ""]
     assert section.lines(PLAN, ["of another table"]) == []
 
 
