@@ -192,21 +192,35 @@ async def test_who_is_busy_is_asked_later_and_who_refuses_never(network):
         assert "refuses" in by_reason(download)[refusing.endpoint.id]
 
 
+@pytest.mark.parametrize("tell", [False, True])
 @simulated()
-async def test_providers_that_each_have_a_part(network):
+async def test_providers_that_each_have_a_part(network, tell):
     """Two downloads in the middle of things serve a third what they have."""
     data = content(network, 8 << 20)
+    asked: list[blobs.RequestKind] = []
+
+    def note(request: blobs.IncomingRequest) -> bool:
+        asked.append(request.kind)
+        return True
+
+    kinds = {blobs.RequestKind.GET, *([blobs.RequestKind.OBSERVE] if tell else [])}
     async with world(network, USUAL) as here:
-        halves = [await here.provider(USUAL) for _ in range(2)]
+        halves = [await here.provider(USUAL, serve=kinds, authorize=note) for _ in range(2)]
         whole = await here.provider(USUAL)
         hash = await share([whole], data)
         middle = blobs.ChunkRanges.chunks(0, 4000)
         for half, ranges in zip(halves, (middle, ~middle), strict=True):
             got = blobs.ChunkRangesSeq.blob(ranges | blobs.ChunkRanges.last_chunk())
             await blobs.get(half.endpoint, hash, provider=whole.addr, into=half.store, ranges=got)
+        begun = network.loop.time()
         async with Downloader(here.getter, here.store) as downloader:
             await downloader.download(hash, providers=[half.addr for half in halves])
         assert await here.store.read_bytes(hash, limit=len(data)) == data
+    if tell:
+        # Who says what it has is not asked for anything else, and nobody has to wait.
+        assert network.loop.time() - begun < 5
+        assert len(asked) < 24
+    assert len(asked) < 100
 
 
 # --- sizes and collections ------------------------------------------------------------------------

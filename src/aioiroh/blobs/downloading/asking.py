@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aioiroh.errors import AioirohError, ConnectionLostError
 
@@ -14,14 +15,16 @@ from ..errors import (
     ProviderRefusedError,
     VerificationError,
 )
+from ..getting.observe import observe
 from ..hash import Hash
 from ..messages import GetManyRequest, GetRequest, encode_request
+from ..ranges import ChunkRanges
 from ..rangeseq import ChunkRangesSeq
 from ..transfer.pacing import Pace
 from ..transfer.plan import Response
 from ..transfer.receive import OnArrival, receive
+from .actions import End
 from .backlog import Part
-from .scheduler import End
 
 if TYPE_CHECKING:
     from aioiroh.quic.connection import Connection
@@ -29,7 +32,10 @@ if TYPE_CHECKING:
 
     from ..store.interface import Store
 
-__all__ = ["ask", "end_of"]
+__all__ = ["ask", "ask_what_is_there", "end_of"]
+
+TELL_TIME: Final = 5.0
+"""Seconds that a provider has to tell what it has."""
 
 
 async def ask(
@@ -68,6 +74,15 @@ async def ask(
             pace=pace,
         )
     return End.DONE if whole else End.STOPPED
+
+
+async def ask_what_is_there(connection: Connection, hash: Hash) -> ChunkRanges | None:
+    """The chunks of a blob that a provider says it has; None if it does not tell."""
+    try:
+        async with asyncio.timeout(TELL_TIME), observe(connection, hash) as states:
+            return (await anext(states)).present
+    except (AioirohError, StopAsyncIteration, TimeoutError):
+        return None
 
 
 def end_of(error: AioirohError) -> End:

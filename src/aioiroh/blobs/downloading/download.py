@@ -21,11 +21,12 @@ from ..ranges import ChunkRanges
 from ..store.sequences import read_hash_seq
 from ..transfer.pacing import Pace, Pacer
 from ..transfer.receive import Arrival
-from .asking import ask, end_of
+from .actions import Action, Ask, Complete, Connect, End, Fail, Release, Stop
+from .asking import ask, ask_what_is_there, end_of
 from .backlog import Part
 from .count import Count, DownloadProgress, ProviderProgress
 from .distinct import Distinct
-from .scheduler import Action, Ask, Complete, Connect, End, Fail, Release, Scheduler, Stop
+from .scheduler import Scheduler
 
 if TYPE_CHECKING:
     from aioiroh.address import Dialable
@@ -127,6 +128,8 @@ class Download(Job[Got, DownloadProgress]):
         self._tasks = Tasks(f"download {content.hash.short()}", on_error=self._broke)
         self._links: dict[EndpointId, _Link] = {}
         self._requests: dict[int, _Request] = {}
+        # Those that do not tell what they have.
+        self._reticent: set[EndpointId] = set()
         self._search_errors: list[BaseException] = []
         # Set when the core has asked for a new plan, or something has failed for good.
         self._news = asyncio.Event()
@@ -390,10 +393,16 @@ class Download(Job[Got, DownloadProgress]):
             end, reason = end_of(error), str(error)
         # From here on it is not to be cancelled: the core has to hear of its end.
         request.is_stopped = True
+        has = None
+        if end is End.LACKS and len(parts) == 1 and action.provider not in self._reticent:
+            assert link is not None and link.connection is not None
+            has = await ask_what_is_there(link.connection, self._hash(parts[0].index))
+            if has is None:
+                self._reticent.add(action.provider)
         left = await self._left(number)
         del self._requests[number]
         self._count.ended(number)
-        self._carry_out(self._core.ended(self._now(), number, end, reason, left))
+        self._carry_out(self._core.ended(self._now(), number, end, reason, left, has))
 
     def _arrived(self, number: int, parts: Sequence[Part], arrival: Arrival) -> None:
         at = arrival.item.index

@@ -84,10 +84,8 @@ class Downloader:
         """
         if self._closed:
             raise EndpointClosedError("the downloader is closed; make a new one")
-        providers = list(providers)
-        content, named = resolved(content, None)
-        if named is not None:
-            providers.append(named)
+        content, provider = resolved(content, None)
+        named = [*providers] if provider is None else [*providers, provider]
         download = Download(
             self._shared,
             content,
@@ -95,8 +93,8 @@ class Downloader:
             limits=_limits(limit),
             max_blob_size=max_blob_size,
         )
-        for provider in providers:
-            download.add_provider(provider)
+        for target in named:
+            download.add_provider(target)
         self._downloads.add(download)
         download.start().add_done_callback(lambda _: self._downloads.discard(download))
         return download

@@ -33,6 +33,8 @@ RATE_TIME: Final = 1.0
 """Seconds over which a rate is averaged."""
 FINEST: Final = 6
 """Halvings from the smallest piece to a chunk group, of which nobody can send a part alone."""
+MOST_MISSES: Final = 32
+"""Requests in a row for what it lacks, after which a provider is left alone for a while."""
 MOST_BEATEN: Final = 3
 """Times that others may be faster before a provider is left alone for a while."""
 SAMPLE: Final = 64 << 10
@@ -140,6 +142,7 @@ class Peer:
         self._largest_group = LARGEST_GROUP
         self._beaten = 0
         self._complied = 0
+        self._misses = 0
         # How often the smallest piece is halved, for one that lacks parts of pieces.
         self._finer = 0
 
@@ -176,6 +179,7 @@ class Peer:
         self.rate.add(now, count)
         self.received += count
         self.forgive()
+        self._misses = 0
         self._backoff.reset()
 
     def forgive(self) -> None:
@@ -244,10 +248,13 @@ class Peer:
     def lacks_anything(self) -> bool:
         return bool(self._lacking)
 
-    def lacked(self, part: Part) -> None:
+    def lacked(self, now: float, part: Part) -> None:
         """It did not have a part."""
         self._lacking[part.index] = self.lacks(part.index) | part.ranges
         self.reason = LACKS
+        self._misses += 1
+        if self._misses % MOST_MISSES == 0:
+            self.until = max(self.until, now + self._backoff.next())
         if len(self._lacking) > MOST_LACKING:
             self.out("it lacks too much of it")
 

@@ -8,28 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
-from enum import Enum, auto
 from typing import Final, Generic, TypeVar
 
-from ..ranges import ChunkRanges
+from ..ranges import CHUNK_SIZE, ChunkRanges
+from .actions import Action, Ask, Complete, Connect, End, Fail, PeerReport, Release, Stop
 from .backlog import Backlog, Part
 from .fetch import Fetch
 from .peers import FIRST_GROUP, LACKS, Peer, PeerState, Retries
 from .stealing import Taken, steal
 
-__all__ = [
-    "Action",
-    "Ask",
-    "Complete",
-    "Connect",
-    "End",
-    "Fail",
-    "PeerReport",
-    "Release",
-    "Scheduler",
-    "Stop",
-]
+__all__ = ["Scheduler"]
 
 MOST_PROVIDERS: Final = 256
 """Providers that are remembered; further ones are not taken."""
@@ -41,85 +29,6 @@ STEAL_INTERVAL: Final = 0.25
 """Seconds until a provider without work looks again for what others are slow with."""
 
 P = TypeVar("P", bound=Hashable)
-
-
-class End(Enum):
-    """How a request ended."""
-
-    DONE = auto()
-    STOPPED = auto()
-    """By us, as `Stop` said."""
-    LACKS = auto()
-    """The provider does not have what comes next."""
-    BUSY = auto()
-    """It will not answer now."""
-    REFUSED = auto()
-    """It will not answer ever."""
-    LIED = auto()
-    """What it sent does not belong to the hash."""
-    LOST = auto()
-    """The connection is over."""
-    BROKEN = auto()
-    """The answer broke off for another reason."""
-
-
-@dataclass(frozen=True, slots=True)
-class Connect(Generic[P]):
-    """Connect to a provider; `connected` or `lost` follows."""
-
-    provider: P
-
-
-@dataclass(frozen=True, slots=True)
-class Release(Generic[P]):
-    """The connection to a provider is not needed once its requests have ended."""
-
-    provider: P
-
-
-@dataclass(frozen=True, slots=True)
-class Ask(Generic[P]):
-    """Ask a provider for parts: `arrived`, then `ended` follow."""
-
-    number: int
-    provider: P
-    parts: tuple[Part, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Stop the answer to a request: nothing more of it is wanted. `ended` follows."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Complete:
-    """All that was wanted has been asked for and has come: see what is missing now.
-
-    `want_whole` or `want` follow if anything is.
-    """
-
-
-@dataclass(frozen=True, slots=True)
-class Fail:
-    """The download cannot be completed. `reports` says why not, for each provider."""
-
-    reason: str
-
-
-Action = Connect[P] | Release[P] | Ask[P] | Stop | Complete | Fail
-
-
-@dataclass(frozen=True, slots=True)
-class PeerReport(Generic[P]):
-    """What has become of a provider: bytes per second now, payload bytes in all, why it failed last."""
-
-    provider: P
-    state: PeerState
-    rate: float
-    received: int
-    reason: str
 
 
 class Scheduler(Generic[P]):
@@ -146,10 +55,6 @@ class Scheduler(Generic[P]):
     def parts(self, number: int) -> Sequence[Part]:
         """What a request is to bring, as far as it has not been given to others."""
         return self._fetches[number].parts
-
-    def size(self, index: int) -> int | None:
-        """The proved size of a blob that is fetched in pieces."""
-        return self._backlog.size(index)
 
     def lacks_size(self, index: int) -> bool:
         """Whether the proved size of a blob is waited for: tell with `proved`."""
@@ -275,9 +180,17 @@ class Scheduler(Generic[P]):
             fetch.last = self._progress_at = now
 
     def ended(
-        self, now: float, number: int, end: End, reason: str, left: Iterable[Part]
+        self,
+        now: float,
+        number: int,
+        end: End,
+        reason: str,
+        left: Iterable[Part],
+        has: ChunkRanges | None = None,
     ) -> list[Action[P]]:
-        """A request is over. `left`: of its parts, what is not here."""
+        """A request is over. `left`: of its parts, what is not here. `has`: what the provider says that it
+        has of the blob, if it lacks a part of one and has told.
+        """
         fetch = self._fetches.pop(number)
         provider = fetch.provider
         peer = self._peers[provider]
@@ -301,7 +214,8 @@ class Scheduler(Generic[P]):
             case End.STOPPED:
                 pass
             case End.LACKS:
-                self._lacked(now, fetch, peer, missing)
+                # What it does not have may be here by now; it is not asked for that again either.
+                self._lacked(now, peer, missing or fetch.remaining[:1], has)
             case End.REFUSED if len(fetch.parts) > 1:
                 peer.refuses_groups()
             case End.REFUSED | End.LIED:
@@ -328,16 +242,21 @@ class Scheduler(Generic[P]):
 
     # --- what follows -----------------------------------------------------------------------------
 
-    def _lacked(self, now: float, fetch: Fetch[P], peer: Peer, missing: Sequence[Part]) -> None:
-        if len(missing) > 1:
+    def _lacked(
+        self, now: float, peer: Peer, parts: Sequence[Part], has: ChunkRanges | None
+    ) -> None:
+        if len(parts) > 1:
             # Which one it lacks is not certain: a reset takes away what was on its way.
-            peer.group = max(1, len(missing) // 2)
-        elif missing and missing[0].is_whole and peer.may_have_parts:
-            self._backlog.divide(missing[0].index, ChunkRanges.empty(), None)
-        elif missing:
-            peer.lacked(missing[0])
-        else:
-            peer.failed(now, LACKS)
+            peer.group = max(1, len(parts) // 2)
+            return
+        for part in parts:
+            if part.is_whole and (has or peer.may_have_parts):
+                self._backlog.divide(part.index, ChunkRanges.empty(), None)
+            if has is None or part.ranges <= has:
+                peer.lacked(now, part)
+            else:
+                # Nobody can send a part of a chunk group that is not all there.
+                peer.lacked(now, Part(part.index, (~has).whole_groups()))
 
     def _withdraw(self, now: float, provider: P, reason: str, actions: list[Action[P]]) -> None:
         """Do without a provider for a while, or for good."""
@@ -360,7 +279,7 @@ class Scheduler(Generic[P]):
     def _divide(self, now: float, fetch: Fetch[P], peer: Peer) -> list[Action[P]]:
         index = fetch.parts[fetch.at].index
         self._backlog.put_back(fetch.cut_blobs(1))
-        rest = fetch.cut_ranges(peer.piece(now) // 1024)
+        rest = fetch.cut_ranges(peer.piece(now) // CHUNK_SIZE)
         self._backlog.divide(index, ChunkRanges.empty(), None)
         self._backlog.put_back(rest)
         return self._decide(now)
