@@ -78,12 +78,15 @@ def _memory(_plan: Plan) -> list[str]:
     return [*(within(60, cell, kind) for kind in KINDS), "≤ 66"]
 
 
-def _cpu(_plan: Plan) -> list[str]:
-    def cell(kind: str) -> str:
-        few, many = cpu_per_connection(kind, 100), cpu_per_connection(kind, 10_000)
-        return f"{few:.2f} → {many:.2f} (× {many / few:.2f})"
+def _cpu(plan: Plan) -> list[str]:
+    # Upstream's needs minutes to get to 10,000.
+    most = {"aioiroh": plan.size(10_000, 500), "rust": plan.size(2_000, 500)}
 
-    return [*(within(90, cell, kind) for kind in KINDS), "≤ × 1.5"]
+    def cell(kind: str) -> str:
+        few, many = cpu_per_connection(kind, 100), cpu_per_connection(kind, most[kind])
+        return f"{few:.2f}, with {most[kind]:,} held {many:.2f} (× {many / few:.2f})"
+
+    return [*(within(120, cell, kind) for kind in KINDS), "≤ × 1.5"]
 
 
 SECTION = Section(
@@ -94,7 +97,7 @@ SECTION = Section(
             "memory per idle connection, client and server (KiB, slope 500 → 2,000)",
             _memory,
         ),
-        Step("held_cpu", "CPU per new connection, 100 held → 10,000 held (ms, both ends)", _cpu),
+        Step("held_cpu", "CPU per new connection with 100 held (ms, both ends)", _cpu),
         Step(
             "step",
             "native step during bulk, p99 (ms, upper end of its class)",

@@ -120,6 +120,8 @@ pub struct Engine {
     live: usize,
     /// Drained connections that somebody may still read from.
     finished: FxHashMap<ConnId, Box<Slot>>,
+    /// Connections with something to tell, and those that have told it and wait for their turn.
+    fresh: VecDeque<usize>,
     dirty: VecDeque<usize>,
     /// Connections whose turn waits for room in a socket.
     parked: Vec<usize>,
@@ -182,6 +184,7 @@ impl Engine {
             generations: Vec::new(),
             live: 0,
             finished: FxHashMap::default(),
+            fresh: VecDeque::new(),
             dirty: VecDeque::new(),
             parked: Vec::new(),
             timers: BTreeSet::new(),
@@ -306,7 +309,7 @@ impl Engine {
                 match result {
                     Ok(()) => {
                         if slot.mark_dirty() {
-                            self.dirty.push_back(handle.0);
+                            self.fresh.push_back(handle.0);
                         }
                     }
                     Err(panic) => self.kill(handle.0, panic_text(&*panic)),
@@ -377,7 +380,7 @@ impl Engine {
                     match catch_unwind(AssertUnwindSafe(|| slot.conn.handle_timeout(now))) {
                         Ok(()) => {
                             if slot.mark_dirty() {
-                                self.dirty.push_back(index);
+                                self.fresh.push_back(index);
                             }
                         }
                         Err(panic) => self.kill(index, panic_text(&*panic)),
@@ -408,7 +411,7 @@ impl Engine {
 
     /// True while connections wait for their turn.
     pub fn has_work(&self) -> bool {
-        !self.dirty.is_empty()
+        !self.fresh.is_empty() || !self.dirty.is_empty()
     }
 
     /// Takes note of native stream ends that have something to do.
@@ -471,7 +474,7 @@ impl Engine {
         if let Some(slot) = self.conns.get_mut(index).and_then(Option::as_mut)
             && slot.mark_dirty()
         {
-            self.dirty.push_back(index);
+            self.fresh.push_back(index);
         }
     }
 

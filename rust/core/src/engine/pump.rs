@@ -33,7 +33,7 @@ impl Engine {
             return;
         }
         self.router.catch_up(output);
-        while let Some(index) = self.dirty.pop_front() {
+        while let Some(index) = self.dirty.pop_front().or_else(|| self.fresh.pop_front()) {
             self.turn(index, now, output);
             if self.failed.is_some() || output.exhausted() {
                 break;
@@ -54,20 +54,20 @@ impl Engine {
     /// Handshakes go on at once. An application that closes as soon as it has a connection would else
     /// take the last message of the handshake with it.
     pub fn gather(&mut self, now: Instant, output: &mut dyn Output) {
-        for _ in 0..self.dirty.len() {
-            let Some(index) = self.dirty.pop_front() else { return };
-            let Some(slot) = self.conns.get_mut(index).and_then(Option::as_mut) else { continue };
-            if !slot.established {
-                self.turn(index, now, output);
-                if output.exhausted() {
-                    return;
+        while let Some(index) = self.fresh.pop_front() {
+            match self.conns.get_mut(index).and_then(Option::as_mut) {
+                Some(slot) if slot.established => {
+                    let events = &mut self.events;
+                    match catch_unwind(AssertUnwindSafe(|| slot.tell(now, events))) {
+                        Ok(()) => self.dirty.push_back(index),
+                        Err(panic) => self.kill(index, panic_text(&*panic)),
+                    }
                 }
-                continue;
+                Some(_) => self.turn(index, now, output),
+                None => {}
             }
-            let events = &mut self.events;
-            match catch_unwind(AssertUnwindSafe(|| slot.tell(now, events))) {
-                Ok(()) => self.dirty.push_back(index),
-                Err(panic) => self.kill(index, panic_text(&*panic)),
+            if self.failed.is_some() || output.exhausted() {
+                return;
             }
         }
     }

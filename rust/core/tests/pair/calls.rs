@@ -7,6 +7,7 @@ use aioiroh_core::{
     config::Transport,
     engine::CallError,
     event::{Close, Event},
+    route::{Outgoing, Output, Sent, SlotId},
     streams::{Read, Write},
 };
 use bytes::Bytes;
@@ -97,6 +98,44 @@ fn gathering_sends_nothing_of_an_established_connection() {
     assert!(engine.has_work());
     engine.pump(now, &mut Nowhere);
     assert!(!engine.router.take(slot, 10).is_empty());
+    assert!(!engine.has_work());
+}
+
+/// Sockets that have time for one connection only.
+struct Hurried;
+
+impl Output for Hurried {
+    fn send(&mut self, _slot: SlotId, _outgoing: &Outgoing<'_>) -> Sent {
+        Sent::Ok
+    }
+
+    fn exhausted(&mut self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn everybody_has_a_turn_although_each_pump_has_time_for_one() {
+    let mut world = world();
+    let conns: Vec<_> = (0..6).map(|_| world.connect().0).collect();
+    world.run_for(Duration::from_secs(1));
+    let now = world.now;
+    let slot = world.nodes[CLIENT].slot;
+    let engine = &mut world.nodes[CLIENT].engine;
+    for conn in &conns {
+        engine
+            .call(*conn, |slot, _| {
+                let stream = slot.open(Dir::Uni).unwrap();
+                slot.write(stream, b"data");
+            })
+            .unwrap();
+    }
+    for sent in 1..=conns.len() {
+        assert!(engine.has_work());
+        engine.gather(now, &mut Hurried);
+        engine.pump(now, &mut Hurried);
+        assert_eq!(engine.router.take(slot, 100).len(), 1, "turn {sent}");
+    }
     assert!(!engine.has_work());
 }
 
