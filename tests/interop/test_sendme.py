@@ -180,6 +180,21 @@ def test_an_empty_folder_to_sendme(sendme: Path, tmp_path: Path, sending: Sendin
     assert tree(tmp_path / "there") == {}
 
 
+def test_from_a_store_to_sendme(sendme: Path, tmp_path: Path) -> None:
+    fill(tmp_path / "here", {f"sizes/{size}": os.urandom(size) for size in SIZES})
+    store = ["--store", tmp_path / "store"]
+    Process(["blob", "add", tmp_path / "here" / "sizes", *store]).wait(0)
+    providing = Process(["blob", "provide", "sizes", *store])
+    try:
+        ticket = providing.until(lambda: providing.out, "ticket").strip()
+        sendme_receives(sendme, ticket, tmp_path / "there")
+        providing.signal(signal.SIGINT)
+        providing.wait(0)
+    finally:
+        providing.kill()
+    assert tree(tmp_path / "there") == tree(tmp_path / "here")
+
+
 def sent(sender: Process) -> int:
     """Bytes sent so far on the latest connection."""
     told = [event["bytes"] for event in sender.events if event["event"] == "progress"]
