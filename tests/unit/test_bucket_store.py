@@ -357,6 +357,53 @@ async def test_receive_and_serve(opened: Open, memory: Any, tmp_path: Path) -> N
             assert again.received == 0
 
 
+async def test_a_part_is_served_without_bringing_the_rest(opened: Open, faulty: Faulty) -> None:
+    data = os.urandom(12_000_000)
+    async with await opened() as store:
+        hash = (await store.add_bytes(data)).hash
+    async with (
+        await opened("elsewhere") as store,
+        Endpoint.bind(preset=presets.loopback) as endpoint,
+        serve({blobs.ALPN: blobs.Provider(store)}, preset=presets.loopback) as router,
+        blobs.MemoryStore() as target,
+    ):
+        provider = router.endpoint.addr
+        for start, end in (
+            (5_000_000, 5_300_000),
+            (5_100_000, 5_400_000),
+            (11_999_999, 12_000_000),
+        ):
+            wanted = blobs.ChunkRanges.bytes(start, end) | blobs.ChunkRanges.last_chunk()
+            ranges = blobs.ChunkRangesSeq.blob(wanted)
+            await blobs.get(endpoint, hash, provider=provider, into=target, ranges=ranges)
+            async with target.reader(hash) as reader:
+                assert await reader.read_at(start, end - start) == data[start:end]
+        assert "get_async" not in [name for name, path in faulty.calls if "data" in str(path)]
+        assert (await store._local.status(hash)).state is BlobState.MISSING
+        asked = len(faulty.calls)
+        again = blobs.ChunkRangesSeq.blob(blobs.ChunkRanges.bytes(5_000_000, 5_400_000))
+        async with blobs.MemoryStore() as other:
+            await blobs.get(endpoint, hash, provider=provider, into=other, ranges=again)
+        assert len(faulty.calls) == asked
+        await blobs.get(endpoint, hash, provider=provider, into=target)
+        assert await target.read_bytes(hash, limit=len(data)) == data
+
+
+async def test_parts_are_bounded(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "IN_USE", 1)
+    few = [blobs.ChunkRanges.bytes(0, 100_000)]
+    async with await opened() as store:
+        hashes = [(await store.add_bytes(os.urandom(9_000_000))).hash for _ in range(3)]
+    async with await opened("elsewhere", cache_size=200_000) as store:
+        for hash in hashes:
+            [handle] = await store.handles([hash], few)
+            assert handle is not None and handle.read(0, 100) and handle.size_verified
+        files = {path.stem for path in (store._parts._folder).iterdir()}
+        assert files == {str(hashes[2])}
+        store._parts.forget(hashes[2])
+        assert not list(store._parts._folder.iterdir())
+
+
 async def test_a_part_that_was_received_stays(opened: Open) -> None:
     data = os.urandom(2_000_000)
     async with (

@@ -221,8 +221,13 @@ class Store(Protocol):
         """The native handle to read what is there; None if nothing is."""
         ...
 
-    async def handles(self, hashes: Sequence[Hash]) -> list[Blob | None]:
-        """`handle` of each hash, in order; cheaper than one by one."""
+    async def handles(
+        self, hashes: Sequence[Hash], ranges: Sequence[ChunkRanges] | None = None, /
+    ) -> list[Blob | None]:
+        """`handle` of each hash, in order; cheaper than one by one.
+
+        `ranges`: what of each is going to be read. A store whose content is elsewhere brings that.
+        """
         ...
 
     def reader(self, hash: Hash, *, wait: bool = False) -> BlobReader:

@@ -114,7 +114,7 @@ async def _send_at_once(
     if not (isinstance(request, GetRequest) and request.ranges.is_blob):
         return False
     item = Item(0, request.hash, request.ranges[0])
-    handle = await store.handle(item.hash)
+    [handle] = await store.handles((item.hash,), (item.ranges,))
     response = None if handle is None else handle.response(item.ranges.boundaries)
     if handle is None or response is None:
         return False
@@ -212,7 +212,9 @@ class _Outflow:
                     return self._lacking(self._request_hash)
                 continue
             pushed: list[tuple[_native.Blob, tuple[int, ...]]] = []
-            handles = await self._store.handles([item.hash for item in items])
+            handles = await self._store.handles(
+                [item.hash for item in items], [item.ranges for item in items]
+            )
             for item, handle in zip(items, handles, strict=True):
                 if handle is None or not (self._knows(item) and _has(handle, item.ranges)):
                     self._sender.push(pushed)

@@ -13,6 +13,7 @@ import json
 import secrets
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -27,7 +28,7 @@ from .proof import PAIR, groups_of, pairs_for, verified
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-__all__ = ["Bucket", "owner_of"]
+__all__ = ["Bucket", "Groups", "owner_of"]
 
 FORMAT: Final = 1
 MARKER: Final = "aioiroh.json"
@@ -38,6 +39,15 @@ KNOWN: Final = 65_536
 STREAM_PIECE: Final = 1024 * 1024
 PATIENCE: Final[dict[str, Any]] = {"max_retries": 5, "retry_timeout": timedelta(seconds=30)}
 """How long one request is tried again, for buckets that are given by URL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Chunk groups of a blob that lie side by side, and what proves them."""
+
+    data: bytes
+    pairs: tuple[tuple[int, bytes], ...]
+    """Parts of the outboard, and where in it they begin."""
 
 
 class Bucket:
@@ -119,8 +129,8 @@ class Bucket:
             async for piece in found.stream(min_chunk_size=STREAM_PIECE):
                 yield bytes(piece)
 
-    async def read_groups(self, hash: Hash, size: int, first: int, end: int) -> bytes:
-        """Chunk groups `first` up to and without `end` of a blob, verified."""
+    async def groups(self, hash: Hash, size: int, first: int, end: int) -> Groups:
+        """Chunk groups `first` up to and without `end` of a blob of `size` bytes, verified."""
         with self._failing(f"read blob {hash}"):
             stop = min(end * GROUP_SIZE, size)
             data = await self._api.get_range_async(
@@ -129,18 +139,21 @@ class Bucket:
             runs = pairs_for(groups_of(size), first, end)
             pairs: list[bytes] = []
             if runs:
-                pairs = await self._api.get_ranges_async(
+                found = await self._api.get_ranges_async(
                     self._objects,
                     self._outboard(hash),
                     starts=[start * PAIR for start, _ in runs],
                     ends=[end * PAIR for _, end in runs],
                 )
+                pairs = [bytes(run) for run in found]
         try:
-            return verified(hash, size, first, end, bytes(data), [bytes(pair) for pair in pairs])
+            content = verified(hash, size, first, end, bytes(data), pairs)
         except ValueError as error:
             raise StorageError(
                 f"the bucket's objects of blob {hash} are damaged ({error}); repair the store"
             ) from None
+        starts = [start * PAIR for start, _ in runs]
+        return Groups(content, tuple(zip(starts, pairs, strict=True)))
 
     async def blobs(self) -> AsyncIterator[tuple[Hash, int]]:
         """Hash and size of every blob."""

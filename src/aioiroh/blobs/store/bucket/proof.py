@@ -14,11 +14,12 @@ from aioiroh import _native
 from ...hash import Hash
 from ...ranges import GROUP_SIZE, ChunkRanges
 
-__all__ = ["PAIR", "groups_of", "pairs_for", "verified"]
+__all__ = ["CHUNKS", "PAIR", "groups_of", "pairs_for", "verified"]
 
 PAIR: Final = 64
 """Bytes of a pair of hashes."""
 CHUNKS: Final = GROUP_SIZE // 1024
+"""Chunks in a chunk group."""
 
 
 def groups_of(size: int) -> int:

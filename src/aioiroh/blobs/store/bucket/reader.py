@@ -14,7 +14,7 @@ from .objects import Bucket
 if TYPE_CHECKING:
     from ..local import LocalStore
 
-__all__ = ["BucketReader", "read_range"]
+__all__ = ["GROUPS", "BucketReader", "read_range"]
 
 GROUPS: Final = 64
 """Chunk groups (1 MiB) in one request: what is verified before the loop gets its turn."""
@@ -27,7 +27,7 @@ async def read_range(bucket: Bucket, hash: Hash, size: int, offset: int, n: int)
     parts: list[bytes] = []
     first, end = offset // GROUP_SIZE, -(-(offset + n) // GROUP_SIZE)
     for start in range(first, end, GROUPS):
-        parts.append(await bucket.read_groups(hash, size, start, min(start + GROUPS, end)))
+        parts.append((await bucket.groups(hash, size, start, min(start + GROUPS, end))).data)
         await asyncio.sleep(0)
     skip = offset - first * GROUP_SIZE
     return b"".join(parts)[skip : skip + n]

@@ -17,6 +17,7 @@ from aioiroh.errors import BusyError
 
 from ...errors import BlobTooLargeError, StorageError
 from ...hash import BlobFormat, Hash, HashAndFormat
+from ...ranges import ChunkRanges
 from ..file.store import FileStore
 from ..garbage import sweep
 from ..interface import (
@@ -35,6 +36,7 @@ from .cache import Cache
 from .checking import look_through
 from .garbage import NamedMarking
 from .objects import Bucket, owner_of
+from .parts import Parts
 from .reader import BucketReader, read_range
 from .uploads import Uploads, pieces_of
 from .writer import StagedWriter
@@ -60,11 +62,12 @@ class BucketStore:
     """
 
     def __init__(
-        self, bucket: Bucket, local: FileStore, owns: bool, limits: tuple[int, int]
+        self, bucket: Bucket, local: FileStore, parts: Parts, owns: bool, limits: tuple[int, int]
     ) -> None:
         """Not for direct use; see `open`."""
         self._bucket = bucket
         self._local = local
+        self._parts = parts
         self._owns = owns
         self._temp = TempTags()
         self._cache = Cache(limits[0])
@@ -103,7 +106,8 @@ class BucketStore:
         local = await FileStore.open(folder / "blobs")
         try:
             owns = await objects.claim(owner_of(folder / "owner"))
-            self = cls(objects, local, owns, (cache_size, pending_size))
+            parts = Parts(folder / "parts", objects, cache_size)
+            self = cls(objects, local, parts, owns, (cache_size, pending_size))
             async for hash, status in local.blobs():
                 if status.is_complete and status.size is not None:
                     # What is there already costs only a question.
@@ -170,13 +174,25 @@ class BucketStore:
     async def handle(self, hash: Hash) -> _native.Blob | None:
         return (await self.handles((hash,)))[0]
 
-    async def handles(self, hashes: Sequence[Hash]) -> list[_native.Blob | None]:
-        """What is only in the bucket is brought here first, whole."""
+    async def handles(
+        self, hashes: Sequence[Hash], ranges: Sequence[ChunkRanges] | None = None, /
+    ) -> list[_native.Blob | None]:
+        """What is only in the bucket is brought here first: whole, or if little of it is wanted, that."""
         found = await self._local.handles(hashes)
+
+        async def bring(index: int) -> None:
+            hash = hashes[index]
+            size = await self._bucket.size(hash)
+            if size is None:
+                return
+            if ranges is not None and self._parts.suffice(size, ranges[index]):
+                found[index] = await self._parts.bring(hash, size, ranges[index])
+            else:
+                await self._bring(hash)
+                found[index] = await self._local.handle(hash)
+
         absent = [index for index, h in enumerate(found) if h is None or not h.is_complete]
-        await fan_out(AT_ONCE, absent, lambda index: self._bring(hashes[index]))
-        for index in absent:
-            found[index] = await self._local.handle(hashes[index])
+        await fan_out(AT_ONCE, absent, bring)
         for hash in hashes:
             self._cache.use(hash)
         return [None if hash in self._doomed else h for hash, h in zip(hashes, found, strict=True)]
@@ -369,10 +385,7 @@ class BucketStore:
                 number = await sweep(self, self._marking, drop)
             finally:
                 self._marking = None
-                if erasing:
-                    await asyncio.wait(erasing)
-            for task in erasing:
-                task.result()
+            await asyncio.gather(*erasing)
             return number
 
     async def delete(self, hashes: Iterable[Hash]) -> int:
@@ -395,6 +408,7 @@ class BucketStore:
             self._bucket.forget(hash)
             self._uploads.forget(hash)
             self._cache.forget(hash)
+            self._parts.forget(hash)
         # At once: what is added from now on is not what is deleted.
         self._local._drop(hashes)
         return self._tasks.spawn(self._erase(hashes))
@@ -469,6 +483,7 @@ class BucketStore:
     async def _let_go(self) -> None:
         await self._uploads.aclose()
         await self._tasks.aclose()
+        self._parts.close()
         await self._local.aclose()
 
     async def __aenter__(self) -> Self:

@@ -112,7 +112,7 @@ class FileStore(LocalStore):
                     found.append(BlobStatus.missing() if handle is None else handle_status(handle))
         return found
 
-    async def handles(self, hashes: Sequence[Hash]) -> list[_native.Blob | None]:
+    async def handles(self, hashes: Sequence[Hash], *_: object) -> list[_native.Blob | None]:
         rows = self._rows_of(hashes)
         return [await self._find(hash, rows.get(bytes(hash))) for hash in hashes]
 
