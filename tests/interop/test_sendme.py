@@ -183,7 +183,11 @@ def test_an_empty_folder_to_sendme(sendme: Path, tmp_path: Path, sending: Sendin
 def test_from_a_store_to_sendme(sendme: Path, tmp_path: Path) -> None:
     fill(tmp_path / "here", {f"sizes/{size}": os.urandom(size) for size in SIZES})
     store = ["--store", tmp_path / "store"]
-    Process(["blob", "add", tmp_path / "here" / "sizes", *store]).wait(0)
+    adding = Process(["blob", "add", tmp_path / "here" / "sizes", *store])
+    try:
+        adding.wait(0)
+    finally:
+        adding.kill()
     providing = Process(["blob", "provide", "sizes", *store])
     try:
         ticket = providing.until(lambda: providing.out, "ticket").strip()
