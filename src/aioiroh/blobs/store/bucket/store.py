@@ -110,7 +110,6 @@ class BucketStore:
             self = cls(objects, local, parts, owns, (cache_size, pending_size))
             async for hash, status in local.blobs():
                 if status.is_complete and status.size is not None:
-                    # What is there already costs only a question.
                     self._uploads.add(hash, status.size)
             return self
         except BaseException:
@@ -469,8 +468,7 @@ class BucketStore:
     async def aclose(self) -> None:
         """Moves what is complete to the bucket and ends the store.
 
-        StorageError: some could not be moved; it stays in the folder and is moved after the next
-        `open`.
+        StorageError: some could not be; it stays in the folder and is moved after the next `open`.
         """
         if self._closed:
             return
