@@ -38,7 +38,15 @@ from aioiroh.keys import EndpointId, SecretKey
 from aioiroh.lookup import EndpointData, LookupContext, LookupRegistry, LookupService
 from aioiroh.metrics import Metrics
 from aioiroh.net import Network, SystemNetwork, UdpOptions, UdpSlot
-from aioiroh.paths import Dial, OwnAddresses, Remotes, Roster
+from aioiroh.paths import (
+    Dial,
+    OwnAddresses,
+    PathSelector,
+    Remotes,
+    Roster,
+    Steering,
+    select_by_rtt,
+)
 from aioiroh.presets import BindAddress, EndpointOptions, Preset, bind_address, bind_addresses
 from aioiroh.quic import Connection, Driver, TransportConfig
 from aioiroh.quic import Incoming as Knock
@@ -72,6 +80,7 @@ class Endpoint:
         network: Network,
         hooks: Sequence[Hook],
         alpns: Sequence[bytes],
+        path_selector: PathSelector | None,
     ) -> None:
         """For `bind`."""
         self._secret_key = secret_key
@@ -88,6 +97,14 @@ class Endpoint:
         self._roster = Roster(self._metrics, self._remotes)
         self._lookup = LookupRegistry(LookupContext(secret_key, network, self._metrics))
         self._relays: Relays | None = None
+        self._steering = Steering(
+            driver,
+            network.monotonic,
+            path_selector or select_by_rtt,
+            self._roster.relay_at,
+            self._metrics.socket,
+        )
+        self._roster.steering = self._steering
         self._tasks = Tasks(f"endpoint {self._id.short()}")
         self._addr = Watch(EndpointAddr(self._id))
         self._closing = False
@@ -113,6 +130,7 @@ class Endpoint:
         hooks: Sequence[Hook] = (),
         relays: RelayMap | Iterable[RelayConfig | str] | None = None,
         relay_ca: str | Path | None = None,
+        path_selector: PathSelector | None = None,
         max_incoming: int | None = None,
         retry_above: int | None = None,
         max_tickets: int | None = None,
@@ -125,6 +143,7 @@ class Endpoint:
         secret_key: the identity; by default a new one.
         alpns: the protocols that are accepted; none means that nobody can connect.
         bind: where to open UDP sockets; by default any port of 0.0.0.0 and, if there is IPv6, of [::].
+            None at all, `()`: peers are reached through relays only.
         transport: settings for all connections.
         keylog: file that gets the TLS secrets (NSS format), for debugging with Wireshark.
         lookup: services that find addresses of a peer whose id is known, and publish ours.
@@ -132,6 +151,8 @@ class Endpoint:
             is home: peers reach this endpoint through it. By default none.
         relay_ca: file with the CA certificates (PEM) by which relays are judged, in place of
             Mozilla's list.
+        path_selector: chooses which of the paths to a peer carries the data; by default direct before
+            relayed ones, then by round-trip time.
         hooks: asked before dialling and after every handshake.
         max_incoming: undecided incoming connections, default 1024; more are refused.
         retry_above: with that many undecided ones, new peers must prove their address first
@@ -152,6 +173,7 @@ class Endpoint:
             if relays is None or isinstance(relays, RelayMap)
             else RelayMap(relays),
             "relay_ca": relay_ca,
+            "path_selector": path_selector,
             "max_incoming": max_incoming,
             "retry_above": retry_above,
             "max_tickets": max_tickets,
@@ -183,7 +205,7 @@ class Endpoint:
             max_tickets=options.max_tickets,
         )
         driver = Driver(engine, virtual=clock is not None, max_incoming=options.max_incoming)
-        self = cls(secret_key, driver, network, options.hooks, alpns)
+        self = cls(secret_key, driver, network, options.hooks, alpns, options.path_selector)
         try:
             self._open_sockets(options.bind)
             if options.relays:
@@ -308,7 +330,9 @@ class Endpoint:
             await self._relays.home.wait_for(lambda status: status and status.is_connected)
 
     def _refresh_addresses(self) -> None:
-        addresses: tuple[TransportAddr, ...] = self._own.refresh(self._network.local_addresses())
+        direct = self._own.refresh(self._network.local_addresses())
+        self._steering.own_addresses([address.pair for address in direct])
+        addresses: tuple[TransportAddr, ...] = direct
         home = self.home_relay
         if home is not None:
             addresses = (RelayAddr(home.url), *addresses)
@@ -406,6 +430,8 @@ class Endpoint:
         finally:
             if search is not None:
                 search.cancel()
+        if self._relays is not None:
+            self._steering.relays_of(bytes(addr.id), self._relays.known_ways(addr))
         if connection.is_early:
             self._tasks.spawn(self._finish_early(dial, connection), name="early data")
         elif self._hooks:
@@ -522,6 +548,7 @@ class Endpoint:
         async with AsyncExitStack() as stack:
             stack.callback(self._closed.set)
             stack.callback(self._addr.close, EndpointClosedError())
+            stack.callback(self._steering.close)
             stack.push_async_callback(self._clear_lookup)
             stack.push_async_callback(self._close_relays)
             stack.push_async_callback(self._driver.aclose)

@@ -46,8 +46,8 @@ async def serve(connection: Connection) -> None:
 @asynccontextmanager
 async def at(relay: RelayServer, **options: Any) -> AsyncIterator[Endpoint]:
     """An endpoint at the relay."""
-    bound = Endpoint.bind(bind=NOWHERE, relays=[relay.url], relay_ca=CERTIFICATE, **options)
-    async with bound as endpoint:
+    options = {"bind": NOWHERE, "relays": [relay.url], "relay_ca": CERTIFICATE, **options}
+    async with Endpoint.bind(**options) as endpoint:
         async with asyncio.timeout(20):
             await endpoint.online()
         yield endpoint
@@ -81,11 +81,13 @@ async def exchange(connection: Connection, size: int) -> None:
 
 
 @asynccontextmanager
-async def two(relay: RelayServer) -> AsyncIterator[tuple[Endpoint, Endpoint, Connection]]:
+async def two(
+    relay: RelayServer, **options: Any
+) -> AsyncIterator[tuple[Endpoint, Endpoint, Connection]]:
     """Two endpoints at the relay, and a connection from the first to the second, which echoes."""
     async with (
-        at(relay) as client,
-        at(relay) as server,
+        at(relay, **options) as client,
+        at(relay, **options) as server,
         echoing(server),
         client.connect(behind(relay, server.id), alpn=ALPN, timeout=20) as connection,
     ):
@@ -94,9 +96,9 @@ async def two(relay: RelayServer) -> AsyncIterator[tuple[Endpoint, Endpoint, Con
 
 @pytest.mark.parametrize("tls", [False, True])
 async def test_two_of_ours(relay_server: Server, tls: bool) -> None:
-    async with relay_server(tls=tls) as relay, two(relay) as (client, server, connection):
+    async with relay_server(tls=tls) as relay, two(relay, bind=()) as (client, server, connection):
         assert server.home_relay is not None and server.home_relay.is_connected
-        assert RelayAddr(relay.url) in server.addr.addrs
+        assert server.addr.addrs == (RelayAddr(relay.url),)
         [path] = connection.paths.value
         assert path.relay == relay.url
         await exchange(connection, 5_000_000)
@@ -107,7 +109,7 @@ async def test_two_of_ours(relay_server: Server, tls: bool) -> None:
 async def test_upstream_and_we(relay_server: Server, iroh_peer: Callable[..., RemotePeer]) -> None:
     async with (
         relay_server() as relay,
-        at(relay) as endpoint,
+        at(relay, bind=()) as endpoint,
         echoing(endpoint),
         iroh_peer(alpns={"echo": "echo"}, addrs=[], relay=relay.url) as peer,
     ):
@@ -120,6 +122,63 @@ async def test_upstream_and_we(relay_server: Server, iroh_peer: Callable[..., Re
         await peer("write", stream=stream, pattern=3_000_000, finish=True)
         answer = await peer("read_all", stream=stream)
         assert (answer["length"], answer["pattern"]) == (3_000_000, True)
+
+
+async def is_direct(connection: Connection) -> None:
+    """Wait until a direct path carries the data, and the relay is in reserve."""
+    wanted = {(True, "available"), (False, "backup")}
+    try:
+        async with asyncio.timeout(20):
+            await connection.paths.wait_for(
+                lambda paths: {(path.relay is None, path.status) for path in paths} == wanted
+            )
+    except TimeoutError:
+        raise AssertionError(f"still {connection.paths.value}") from None
+
+
+async def test_from_the_relay_to_a_direct_path(relay_server: Server) -> None:
+    async with relay_server() as relay, two(relay) as (client, server, connection):
+        await is_direct(connection)
+        before = client.metrics.snapshot()["socket"]["send_ipv4"]
+        await exchange(connection, 3_000_000)
+        assert client.metrics.snapshot()["socket"]["send_ipv4"] - before > 3_000_000
+        # Known by the relay only, and still dialled at once where it really is.
+        async with client.connect(server.id, alpn=ALPN, timeout=20) as second:
+            assert second.paths.value[0].relay is None
+        await relay.stop()
+        await exchange(connection, 100_000)
+
+
+async def test_from_the_relay_to_a_direct_path_with_upstream(
+    relay_server: Server, iroh_peer: Callable[..., RemotePeer]
+) -> None:
+    async with (
+        relay_server() as relay,
+        at(relay) as endpoint,
+        iroh_peer(alpns={"echo": "echo"}, relay=relay.url) as peer,
+    ):
+        target = behind(relay, EndpointId.parse(peer.id))
+        async with endpoint.connect(target, alpn=ALPN, timeout=20) as connection:
+            await is_direct(connection)
+            await exchange(connection, 1_000_000)
+        endpoint.set_alpns([ALPN])
+        where = {"peer": str(endpoint.id), "addrs": [], "relay": relay.url}
+        dialling = asyncio.create_task(peer("connect", alpn="echo", **where))
+        async with await (await endpoint.accept()) as connection:
+            await is_direct(connection)
+            await peer("close", conn=(await dialling)["conn"], code=0)
+
+
+async def test_the_relay_in_reserve(relay_server: Server) -> None:
+    """Dialled directly; the relay that the address names is opened besides."""
+    async with (
+        relay_server() as relay,
+        at(relay) as server,
+        at(relay) as client,
+        echoing(server),
+        client.connect(server.addr, alpn=ALPN, timeout=20) as connection,
+    ):
+        await is_direct(connection)
 
 
 async def test_sendme_through_a_relay(relay_server: Server, sendme: Path, tmp_path: Path) -> None:
@@ -173,7 +232,7 @@ async def test_sendme_fetches_through_a_relay(
 
 
 async def test_a_relay_that_restarts_breaks_nothing(relay_server: Server) -> None:
-    async with relay_server() as relay, two(relay) as (client, server, connection):
+    async with relay_server() as relay, two(relay, bind=()) as (client, server, connection):
         await exchange(connection, 100_000)
         await relay.stop()
         async with asyncio.timeout(20):

@@ -6,5 +6,18 @@ from aioiroh.paths.dial import Dial
 from aioiroh.paths.direct import OwnAddresses, direct_addresses
 from aioiroh.paths.remotes import Remotes
 from aioiroh.paths.roster import Roster
+from aioiroh.paths.selection import PathSelector, PathView, Route, select_by_rtt
+from aioiroh.paths.steering import Steering
 
-__all__ = ["Dial", "OwnAddresses", "Remotes", "Roster", "direct_addresses"]
+__all__ = [
+    "Dial",
+    "OwnAddresses",
+    "PathSelector",
+    "PathView",
+    "Remotes",
+    "Roster",
+    "Route",
+    "Steering",
+    "direct_addresses",
+    "select_by_rtt",
+]

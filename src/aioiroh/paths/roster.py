@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from aioiroh.paths.dial import Dial
+    from aioiroh.paths.steering import Steering
     from aioiroh.quic.state import ConnectionState
 
 __all__ = ["Roster"]
@@ -33,6 +34,8 @@ class Roster:
         """Dials that want to know when a socket cannot send to an address of theirs."""
         self.find_relay: Callable[[str], RelayUrl | None] | None = None
         """Gives the relay behind which the peer at a mapped address is."""
+        self.steering: Steering | None = None
+        """Who moves connections to better paths."""
         self.on_empty: Callable[[], None] | None = None
         """Called when the last connection that had been established is over."""
         self.on_failed: Callable[[], None] | None = None
@@ -58,6 +61,8 @@ class Roster:
                 side=state.native.side,
             )
         self._path_added(state, 0, where)
+        if self.steering is not None:
+            self.steering.connected(state, through_relay=isinstance(where, RelayAddr))
 
     def transport_addr(self, pair: tuple[str, int]) -> TransportAddr:
         """What an address of the engine stands for."""
@@ -74,6 +79,13 @@ class Roster:
             where = self.transport_addr(remote)
             self.remotes.learn(state.peer, where)
             self._path_added(state, path, where)
+            if self.steering is not None:
+                self.steering.path_opened(state, path)
+
+    def candidate(self, state: ConnectionState, address: tuple[str, int], *, added: bool) -> None:
+        """The peer offers an address for hole punching, or takes it back."""
+        if self.steering is not None:
+            self.steering.candidate(state, address, added=added)
 
     def _path_added(self, state: ConnectionState, path: int, remote: TransportAddr | None) -> None:
         state.open_paths += 1
@@ -106,6 +118,8 @@ class Roster:
             events.path_abandoned(
                 conn_id=state.native.id, remote_id=state.peer.hex(), path_id=path, reason=reason
             )
+        if self.steering is not None:
+            self.steering.path_closed(state, path)
 
     def lost(self, state: ConnectionState) -> None:
         """A connection is over; for the application, that is: the engine may still be draining it."""
@@ -118,6 +132,8 @@ class Roster:
         state.open_paths = 0
         state.relay_paths = frozenset()
         self.remotes.disconnected(state.peer)
+        if self.steering is not None:
+            self.steering.lost(state)
         if events.conn_closed.enabled:
             events.conn_closed(
                 conn_id=state.native.id, remote_id=state.peer.hex(), reason=str(state.lost)

@@ -25,6 +25,9 @@ class Observer(Protocol):
     def path_closed(self, state: ConnectionState, path: int, reason: str) -> None:
         """A path was given up; not called for those that a connection has when it ends."""
 
+    def candidate(self, state: ConnectionState, address: tuple[str, int], *, added: bool) -> None:
+        """The peer offers an address for hole punching, or takes it back."""
+
     def socket_error(self, slot: int, errno: int, destination: tuple[str, int]) -> None:
         """A socket could not send to this address; QUIC takes it for a loss."""
 

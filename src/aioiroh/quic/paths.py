@@ -151,6 +151,10 @@ class PathBoard:
             measurements=facts,
         )
 
+    def refresh(self) -> None:
+        """Something may have changed."""
+        self.watch.set(self.snapshot())
+
     async def events(self) -> AsyncIterator[PathEvent]:
         """What happens from now on, until the connection ends."""
         subscriber = _Subscriber(self._state.loop)
@@ -180,21 +184,21 @@ class PathBoard:
 
     def on_established(self, path: int, remote: Address, local: str | None) -> None:
         self._tell(PathOpened(path, remote, local))
-        self.watch.set(self.snapshot())
+        self.refresh()
 
     def on_abandoned(self, path: int, reason: str, code: int | None) -> None:
         self._abandoned[path] = (reason, code)
-        self.watch.set(self.snapshot())
+        self.refresh()
 
     def on_discarded(self, path: int, measurements: Mapping[str, Any]) -> None:
         # Only now the last counters are known; both events together are one for the application.
         reason, code = self._abandoned.pop(path, ("", None))
         self._tell(PathClosed(path, reason, code, measurements))
-        self.watch.set(self.snapshot())
+        self.refresh()
 
     def on_remote_status(self, path: int, status: PathStatus) -> None:
         self._tell(PathStatusChanged(path, status))
-        self.watch.set(self.snapshot())
+        self.refresh()
 
     def on_observed(self, path: int, address: Address) -> None:
         self._tell(AddressObserved(path, address))

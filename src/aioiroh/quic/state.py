@@ -342,6 +342,8 @@ class ConnectionState:
             self.paths.on_observed(path, address)
 
     def on_nat_address(self, added: int, address: Any) -> None:
+        if self.driver.observer is not None and self.lost is None:
+            self.driver.observer.candidate(self, address, added=bool(added))
         if self.paths is not None:
             self.paths.on_candidate(bool(added), address)
 

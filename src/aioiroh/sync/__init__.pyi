@@ -82,6 +82,7 @@ from aioiroh import _native
 from aioiroh import errors as errors
 from aioiroh import presets as presets
 from aioiroh.metrics import SocketMetrics
+from aioiroh.paths.selection import PathSelector
 from aioiroh.presets import BindAddress, Preset
 from aioiroh.quic.alpn import Alpns
 from aioiroh.quic.incoming import Incoming as _Incoming
@@ -127,6 +128,7 @@ class Endpoint(Facade):
         hooks: Sequence[Hook] = ...,
         relays: RelayMap | Iterable[RelayConfig | str] | None = ...,
         relay_ca: str | Path | None = ...,
+        path_selector: PathSelector | None = ...,
         max_incoming: int | None = ...,
         retry_above: int | None = ...,
         max_tickets: int | None = ...,

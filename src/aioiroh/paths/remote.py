@@ -1,0 +1,288 @@
+"""The core that steers all connections to one peer: which paths are opened, used and closed.
+
+No I/O and no clock: the shell tells what there is, `decide` says what to do about it. Only the side that dialled
+opens and closes paths, and only it begins to punch holes (endpoint reference, sections 3.5, 3.6 and 4.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from aioiroh.paths.selection import Address, PathSelector, PathView, Route
+
+__all__ = [
+    "Action",
+    "ClosePath",
+    "MarkPath",
+    "OfferAddress",
+    "OpenPath",
+    "Punch",
+    "Remote",
+    "WithdrawAddress",
+]
+
+MAX_CANDIDATES: Final = 32
+"""Addresses that one side offers the other."""
+GOOD_RTT: Final = 0.010
+"""Seconds; a direct path as short as this needs no better one."""
+PUNCH_INTERVAL: Final = 5.0
+"""Seconds between attempts with the same addresses."""
+PUNCH_RETRY: Final = 0.1
+"""Seconds after an attempt that could not be made."""
+UPGRADE_INTERVAL: Final = 60.0
+"""Seconds after which a connection without a direct path tries again."""
+OPEN_RETRY: Final = 0.333
+"""Seconds after a path could not be opened for want of connection ids."""
+MAX_RETRIES: Final = 10
+"""Attempts that cannot be made, one after the other, before something new has to happen."""
+COMPARE_INTERVAL: Final = 5.0
+"""Seconds after which paths are compared again, should their round-trip times have changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfferAddress:
+    """Tell the peer of an address of ours."""
+
+    connection: int
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawAddress:
+    """It is ours no more."""
+
+    connection: int
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPath:
+    """Open a path, in reserve."""
+
+    connection: int
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class ClosePath:
+    """It is not needed any more."""
+
+    connection: int
+    path: int
+
+
+@dataclass(frozen=True, slots=True)
+class MarkPath:
+    """Use it for data, or keep it in reserve."""
+
+    connection: int
+    path: int
+    available: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Punch:
+    """Send to all addresses of the peer while it sends to all of ours."""
+
+    connection: int
+
+
+Action: TypeAlias = OfferAddress | WithdrawAddress | OpenPath | ClosePath | MarkPath | Punch
+
+
+@dataclass(slots=True)
+class _Connection:
+    is_client: bool
+    paths: tuple[PathView, ...] = ()
+    offered: set[Address] = field(default_factory=set)
+    theirs: set[Address] = field(default_factory=set)
+
+    @property
+    def direct(self) -> list[PathView]:
+        return [path for path in self.paths if path.is_direct and path.is_open]
+
+    @property
+    def has_good_path(self) -> bool:
+        return any(path.rtt <= GOOD_RTT for path in self.direct)
+
+    @property
+    def may_improve(self) -> bool:
+        """Whether the peer's addresses promise more than the paths that there are."""
+        direct = self.direct
+        if not direct:
+            return True
+        return not self.has_good_path and not self.theirs <= {path.remote for path in direct}
+
+
+class Remote:
+    """One peer. Tell it what changed, then carry out what `decide` gives."""
+
+    def __init__(self, selector: PathSelector, now: float) -> None:
+        self._selector = selector
+        self._connections: dict[int, _Connection] = {}
+        self._own: tuple[Address, ...] = ()
+        self._relays: tuple[Address, ...] = ()
+        self._wants_punch = False
+        self._last_punch: tuple[float, frozenset[Address], frozenset[Address]] | None = None
+        self._punch_at: float | None = None
+        self._open_at: float | None = None
+        self._retries = 0
+        self._upgrade_at = now + UPGRADE_INTERVAL
+        self._compare_at = now + COMPARE_INTERVAL
+        self.selected: Route | None = None
+        """The route that carries data."""
+
+    # --- what is the case
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(tuple(self._connections))
+
+    def added(self, connection: int, *, is_client: bool) -> None:
+        """A handshake is complete; `is_client`: we have dialled."""
+        self._connections[connection] = _Connection(is_client)
+        self._something_new()
+
+    def removed(self, connection: int) -> None:
+        """A connection is over."""
+        self._connections.pop(connection, None)
+        if not self._connections:
+            self.selected = None
+
+    def see(self, connection: int, paths: Sequence[PathView]) -> None:
+        """These are the paths of a connection now."""
+        self._connections[connection].paths = tuple(paths)
+
+    def offers(self, connection: int, address: Address, *, added: bool) -> None:
+        """The peer has told of an address of its own, or taken it back."""
+        theirs = self._connections[connection].theirs
+        if added and len(theirs) < MAX_CANDIDATES:
+            theirs.add(address)
+        elif not added:
+            theirs.discard(address)
+        self._something_new()
+
+    def own(self, addresses: Iterable[Address], relays: Iterable[Address]) -> None:
+        """Where we can be reached ourselves; and where the peer is, behind relays."""
+        own = tuple(dict.fromkeys(addresses))[:MAX_CANDIDATES]
+        if own != self._own:
+            self._own = own
+            self._something_new()
+        self._relays = tuple(relays)
+
+    def could_not_punch(self, now: float) -> None:
+        """The last `Punch` was not possible (yet)."""
+        self._last_punch = None
+        self._punch_at = self._again(now, PUNCH_RETRY)
+
+    def could_not_open(self, now: float) -> None:
+        """The last `OpenPath` was not possible (yet)."""
+        self._open_at = self._again(now, OPEN_RETRY)
+
+    def _something_new(self) -> None:
+        self._wants_punch = True
+        self._retries = 0
+
+    def _again(self, now: float, delay: float) -> float | None:
+        self._retries += 1
+        return now + delay if self._retries <= MAX_RETRIES else None
+
+    # --- what to do about it
+
+    @property
+    def deadline(self) -> float:
+        """When `decide` should be asked again if nothing happens."""
+        times = [self._upgrade_at, self._punch_at, self._open_at]
+        if sum(len(connection.paths) for connection in self._connections.values()) > 1:
+            times.append(self._compare_at)
+        return min(time for time in times if time is not None)
+
+    def decide(self, now: float) -> list[Action]:
+        """What to do now."""
+        if now >= self._upgrade_at:
+            self._upgrade_at = now + UPGRADE_INTERVAL
+            self._wants_punch |= any(not each.direct for each in self._connections.values())
+        self._compare_at = now + COMPARE_INTERVAL
+        actions: list[Action] = []
+        for number, connection in self._connections.items():
+            self._tell_addresses(number, connection, actions)
+        views = [
+            path
+            for connection in self._connections.values()
+            for path in connection.paths
+            if path.is_open
+        ]
+        self.selected = self._selector(views, self.selected) or self.selected
+        for number, connection in self._connections.items():
+            self._arrange(now, number, connection, actions)
+        self._punch(now, actions)
+        return actions
+
+    def _tell_addresses(self, number: int, connection: _Connection, actions: list[Action]) -> None:
+        # Who is reached well has no use for other addresses; once told, they are kept true.
+        if connection.has_good_path and not connection.offered:
+            return
+        for address in connection.offered.difference(self._own):
+            connection.offered.remove(address)
+            actions.append(WithdrawAddress(number, address))
+        for address in self._own:
+            if address not in connection.offered:
+                connection.offered.add(address)
+                actions.append(OfferAddress(number, address))
+
+    def _arrange(
+        self, now: float, number: int, connection: _Connection, actions: list[Action]
+    ) -> None:
+        routes = {path.route for path in connection.paths}
+        if connection.is_client and (self._open_at is None or now >= self._open_at):
+            self._open_at = None
+            wanted: list[Route] = [(address, None) for address in self._relays]
+            if self.selected is not None:
+                wanted.insert(0, self.selected)
+            remotes = {path.remote for path in connection.paths}
+            actions += [
+                OpenPath(number, route)
+                for route in wanted
+                if route not in routes and (route[1] is not None or route[0] not in remotes)
+            ]
+        chosen = next(
+            (path for path in connection.paths if path.route == self.selected and path.is_open),
+            None,
+        )
+        if chosen is None:
+            return  # until that path works here, too, everything stays as it is
+        for path in connection.paths:
+            if path is chosen:
+                if not path.is_available:
+                    actions.append(MarkPath(number, path.id, True))
+            elif connection.is_client and path.is_direct and chosen.is_direct:
+                actions.append(ClosePath(number, path.id))
+            elif path.is_available:
+                actions.append(MarkPath(number, path.id, False))
+
+    def _punch(self, now: float, actions: list[Action]) -> None:
+        due = self._punch_at is not None and now >= self._punch_at
+        if not (self._wants_punch or due):
+            return
+        self._wants_punch = False
+        self._punch_at = None
+        client = next(
+            ((n, c) for n, c in self._connections.items() if c.is_client and c.may_improve), None
+        )
+        if client is None or not self._own:
+            return
+        number, connection = client
+        own, theirs = frozenset(self._own), frozenset(connection.theirs)
+        if self._last_punch is not None:
+            then, before, their_before = self._last_punch
+            # Not as a difference: rounding must not make a moment due and too early at once.
+            again_at = then + PUNCH_INTERVAL
+            if own <= before and theirs <= their_before and now < again_at:
+                self._punch_at = again_at
+                return
+        self._last_punch = now, own, theirs
+        actions.append(Punch(number))

@@ -1,0 +1,69 @@
+"""Which path to a peer carries the data: rules without state, to be replaced by an application's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+__all__ = ["PathSelector", "PathView", "Route", "select_by_rtt"]
+
+SWITCH_MARGIN: Final = 0.005
+"""Seconds of round-trip time that a path must be better than the selected one to take its place."""
+IPV6_BIAS: Final = 0.003
+"""Seconds that a path over IPv6 is given in advance."""
+
+Address: TypeAlias = tuple[str, int]
+Route: TypeAlias = tuple[Address, str | None]
+"""Where the peer is, and from which local IP address it is reached if that is known. Connections to the
+same peer may have the same route, each as a path of its own.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PathView:
+    """One open path of one connection, as it is now.
+
+    `remote` and `local` as in `Route`; `relay`: URL of the relay through which it goes, None if it is direct;
+    `rtt`: smoothed round-trip time in seconds; `is_open`: whether it has been found to work; `is_available`:
+    whether data may use it now.
+    """
+
+    id: int
+    remote: Address
+    local: str | None
+    relay: str | None
+    rtt: float
+    is_open: bool
+    is_available: bool
+
+    @property
+    def route(self) -> Route:
+        return self.remote, self.local
+
+    @property
+    def is_direct(self) -> bool:
+        return self.relay is None
+
+
+PathSelector: TypeAlias = Callable[[Sequence[PathView], Route | None], Route | None]
+"""Chooses among the open paths of all connections to a peer, given the route selected so far. None: keep it."""
+
+
+def select_by_rtt(paths: Sequence[PathView], selected: Route | None) -> Route | None:
+    """Direct before relayed, then the shortest round trip; a change must be worth it."""
+    if not paths:
+        return None
+    best = min(paths, key=_rank)
+    current = [path for path in paths if path.route == selected]
+    if not current:
+        return best.route
+    have, found = _rank(min(current, key=_rank)), _rank(best)
+    if found[0] < have[0] or found[1] + SWITCH_MARGIN <= have[1]:
+        return best.route
+    return selected
+
+
+def _rank(path: PathView) -> tuple[int, float]:
+    ipv6 = path.is_direct and ":" in path.remote[0]
+    return (0 if path.is_direct else 1), path.rtt - (IPV6_BIAS if ipv6 else 0.0)

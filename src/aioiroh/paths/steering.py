@@ -1,0 +1,233 @@
+"""The shell around `Remote`: feeds it what the engine says of the connections, and carries out what it decides."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from aioiroh import _native
+from aioiroh.paths.remote import (
+    Action,
+    ClosePath,
+    MarkPath,
+    OfferAddress,
+    OpenPath,
+    Punch,
+    Remote,
+    WithdrawAddress,
+)
+from aioiroh.paths.selection import Address, PathSelector, PathView
+
+if TYPE_CHECKING:
+    from aioiroh.metrics import SocketMetrics
+    from aioiroh.quic.driver import Driver
+    from aioiroh.quic.state import ConnectionState
+
+__all__ = ["Steering"]
+
+logger = logging.getLogger("aioiroh.paths")
+
+SETTLE_TIME: Final = 0.25
+"""Seconds that a connection has to end again before a better path is looked for, if it has a direct one."""
+RELAY_IDLE_TIMEOUT: Final = 30.0
+"""Seconds of silence for which a path through a relay is kept: a relay may have to be dialled again."""
+KEEP_ALIVE: Final = 5.0
+TICK: Final = 0.001
+APPLICATION_ABANDON: Final = 0x3E
+"""Code for a path that is not needed (multipath extension)."""
+
+
+class _Steered:
+    """A connection, and which of its paths have been found to work."""
+
+    __slots__ = ("open", "remote", "state")
+
+    def __init__(self, state: ConnectionState, remote: Remote) -> None:
+        self.state = state
+        self.remote = remote
+        self.open = {0}
+
+
+class Steering:
+    """Steers the connections of one endpoint.
+
+    `relay_at(ip)`: the URL of the relay behind which the peer at that address is; None: it is a real one.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        clock: Callable[[], float],
+        selector: PathSelector,
+        relay_at: Callable[[str], str | None],
+        metrics: SocketMetrics,
+    ) -> None:
+        self._driver = driver
+        self._clock = clock
+        self._selector = selector
+        self._relay_at = relay_at
+        self._metrics = metrics
+        self._own: tuple[Address, ...] = ()
+        self._remotes: dict[bytes, Remote] = {}
+        self._connections: dict[int, _Steered] = {}
+        self._fresh: list[ConnectionState] = []
+        self._relays: dict[bytes, tuple[Address, ...]] = {}
+        self._timers: dict[bytes, asyncio.TimerHandle] = {}
+        self._closed = False
+
+    # --- what happens
+
+    def own_addresses(self, addresses: Sequence[Address]) -> None:
+        """Where this endpoint can be reached directly."""
+        if tuple(addresses) != self._own:
+            self._own = tuple(addresses)
+            for peer in tuple(self._remotes):
+                self._run(peer)
+
+    def relays_of(self, peer: bytes, addresses: Sequence[Address]) -> None:
+        """Where a connected peer is behind relays: paths in reserve."""
+        self._relays[peer] = tuple(addresses)
+        if peer in self._remotes:
+            self._run(peer)
+
+    def connected(self, state: ConnectionState, *, through_relay: bool) -> None:
+        """A handshake is complete."""
+        if through_relay:
+            self._take_on(state)
+            return
+        # Most connections have a good path from the start, and many are short.
+        if not self._fresh:
+            self._driver.loop.call_later(SETTLE_TIME, self._look_at_fresh)
+        self._fresh.append(state)
+
+    def path_opened(self, state: ConnectionState, path: int) -> None:
+        """A path has been found to work."""
+        self._take_on(state)
+        steered = self._connections.get(state.native.id)
+        if steered is not None and state.peer is not None:
+            steered.open.add(path)
+            self._run(state.peer)
+
+    def path_closed(self, state: ConnectionState, path: int) -> None:
+        """A path is gone."""
+        steered = self._connections.get(state.native.id)
+        if steered is not None and state.peer is not None:
+            steered.open.discard(path)
+            self._run(state.peer)
+
+    def candidate(self, state: ConnectionState, address: Address, *, added: bool) -> None:
+        """The peer has told of an address, or taken it back."""
+        self._take_on(state)
+        steered = self._connections.get(state.native.id)
+        if steered is not None and state.peer is not None:
+            steered.remote.offers(state.native.id, address, added=added)
+            self._run(state.peer)
+
+    def lost(self, state: ConnectionState) -> None:
+        """A connection is over."""
+        if state.peer is None:
+            return
+        steered = self._connections.pop(state.native.id, None)
+        if steered is not None:
+            steered.remote.removed(state.native.id)
+            if not steered.remote:
+                del self._remotes[state.peer]
+                self._disarm(state.peer)
+        if state.peer not in self._remotes:
+            self._relays.pop(state.peer, None)
+
+    def close(self) -> None:
+        """The endpoint closes: nothing is steered any more."""
+        self._closed = True
+        self._fresh.clear()
+        self._connections.clear()
+        for peer in tuple(self._remotes):
+            self._disarm(peer)
+        self._remotes.clear()
+
+    # --- what is done about it
+
+    def _look_at_fresh(self) -> None:
+        fresh, self._fresh = self._fresh, []
+        for state in fresh:
+            self._take_on(state)
+
+    def _take_on(self, state: ConnectionState) -> None:
+        number = state.native.id
+        if self._closed or state.lost is not None or state.peer is None:
+            return
+        if number in self._connections:
+            return
+        remote = self._remotes.get(state.peer)
+        if remote is None:
+            remote = self._remotes[state.peer] = Remote(self._selector, self._clock())
+        remote.added(number, is_client=state.native.side == "client")
+        self._connections[number] = _Steered(state, remote)
+        self._run(state.peer)
+
+    def _run(self, peer: bytes) -> None:
+        remote = self._remotes[peer]
+        remote.own(self._own, self._relays.get(peer, ()))
+        for number in remote:
+            remote.see(number, self._paths(self._connections[number]))
+        now = self._clock()
+        for action in remote.decide(now):
+            state = self._connections[action.connection].state
+            try:
+                self._carry_out(action, state.native)
+            except (ValueError, _native.NativeError) as problem:
+                logger.debug("%s: %s", action, problem)
+                if isinstance(action, Punch):
+                    remote.could_not_punch(now)
+                elif isinstance(action, OpenPath):
+                    remote.could_not_open(now)
+            if isinstance(action, MarkPath) and state.paths is not None:
+                state.paths.refresh()
+        self._driver.touched()
+        self._disarm(peer)
+        # A loop may call a little early; without this it would go round and round until it is time.
+        delay = max(remote.deadline - now, TICK)
+        self._timers[peer] = self._driver.loop.call_later(delay, self._run, peer)
+
+    def _disarm(self, peer: bytes) -> None:
+        timer = self._timers.pop(peer, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _paths(self, steered: _Steered) -> list[PathView]:
+        try:
+            found = steered.state.native.paths()
+        except _native.NativeError:
+            return []
+        return [
+            PathView(
+                id=path["id"],
+                remote=path["remote"],
+                local=path["local"],
+                relay=self._relay_at(path["remote"][0]),
+                rtt=path["rtt"],
+                is_open=path["id"] in steered.open,
+                is_available=path["status"] == "available",
+            )
+            for path in found
+        ]
+
+    def _carry_out(self, action: Action, native: _native.Conn) -> None:
+        match action:
+            case OfferAddress(_, address):
+                native.nat_add(address)
+            case WithdrawAddress(_, address):
+                native.nat_remove(address)
+            case OpenPath(_, (remote, local)):
+                path = native.open_path(remote, local, "backup")
+                if self._relay_at(remote[0]) is not None:
+                    native.set_path_timeouts(path, RELAY_IDLE_TIMEOUT, KEEP_ALIVE)
+            case ClosePath(_, path):
+                native.close_path(path, APPLICATION_ABANDON)
+            case MarkPath(_, path, available):
+                native.set_path_status(path, "available" if available else "backup")
+            case Punch():
+                self._metrics.holepunch_attempts += 1
+                native.nat_round()
