@@ -10,6 +10,7 @@ from aioiroh.quic import Connection
 
 from . import amounts
 from .display import Bar, Display, Part
+from .guests import introduce
 from .receivers import Receiver, Shared
 
 __all__ = ["Desk"]
@@ -55,15 +56,8 @@ class Desk:
 
     async def accept(self, connection: Connection) -> None:
         """Handles one connection."""
-        who = connection.remote_id.short()
-        paths = connection.paths.value
-        address = f"{paths[0].remote[0]}" if paths else "unknown"
-        facts: dict[str, object] = {
-            "receiver": str(connection.remote_id),
-            "connection": connection.stable_id,
-        }
-        self._display.event("connected", **facts, address=address)
-        served = _Served(Receiver(self._shared), f"{who} at {address}", facts, self._display)
+        who, facts = introduce(connection, self._display)
+        served = _Served(Receiver(self._shared), who, facts, self._display)
         self._receivers[connection.stable_id] = served
         self._changed.set()
         try:

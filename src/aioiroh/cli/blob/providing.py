@@ -28,6 +28,7 @@ from aioiroh.quic import Connection
 from .. import amounts
 from ..display import Bar, Display
 from ..failures import ExitCode
+from ..guests import introduce
 from ..run import Interrupts
 from .content import Named, extent, find, hashes_of, require
 from .place import opened
@@ -112,12 +113,8 @@ class Desk:
 
     async def accept(self, connection: Connection) -> None:
         """Handles one connection."""
-        paths = connection.paths.value
-        address = f"{paths[0].remote[0]}" if paths else "unknown"
+        who, facts = introduce(connection, self._display)
         number = connection.stable_id
-        facts: dict[str, object] = {"receiver": str(connection.remote_id), "connection": number}
-        self._display.event("connected", **facts, address=address)
-        who = f"{connection.remote_id.short()} at {address}"
         guest = self._guests[number] = Guest(who, facts, self._display)
         try:
             await self._provider.accept(connection)
