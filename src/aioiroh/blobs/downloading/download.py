@@ -14,18 +14,15 @@ from aioiroh.errors import AioirohError, EndpointClosedError
 
 from ..errors import DownloadError, ProviderFailure
 from ..getting.get import Got
-from ..hash import BlobFormat, Hash, HashAndFormat
-from ..hashseq import HashSeq
+from ..hash import HashAndFormat
 from ..messages import ALPN
-from ..ranges import ChunkRanges
-from ..store.sequences import read_hash_seq
 from ..transfer.pacing import Pace, Pacer
 from ..transfer.receive import Arrival
 from .actions import Action, Ask, Complete, Connect, End, Fail, Release, Stop
 from .asking import ask, ask_what_is_there, end_of
 from .backlog import Part
 from .count import Count, DownloadProgress, ProviderProgress
-from .distinct import Distinct
+from .inventory import Inventory
 from .scheduler import Scheduler
 
 if TYPE_CHECKING:
@@ -35,7 +32,7 @@ if TYPE_CHECKING:
     from aioiroh.quic.connection import Connection
     from aioiroh.quic.receiving import RecvStream
 
-    from ..store.interface import BlobStatus, Store
+    from ..store.interface import Store
     from .discovery import Discovery
     from .peers import Retries
     from .shares import Shares
@@ -48,8 +45,6 @@ TELL_INTERVAL: Final = 0.05
 """Seconds between two values of the progress."""
 MOST_FRUITLESS: Final = 3
 """Times in a row that everything was fetched, nothing came, and something is missing."""
-PLAN_STEP: Final = 200
-"""Children that are looked at in one go, so that others get their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +118,7 @@ class Download(Job[Got, DownloadProgress]):
             resources.retries, resources.random, self._loop.time()
         )
         self._count = Count()
-        self._children: HashSeq | None = None
+        self._inventory = Inventory(resources.store, content, self._core, self._count)
         self._addrs: dict[EndpointId, EndpointAddr] = {}
         self._tasks = Tasks(f"download {content.hash.short()}", on_error=self._broke)
         self._links: dict[EndpointId, _Link] = {}
@@ -159,11 +154,10 @@ class Download(Job[Got, DownloadProgress]):
         addr = EndpointAddr.coerce(provider)
         if addr.id == self._shared.id:
             return
-        known = self._addrs.get(addr.id)
-        actions = self._core.add(self._loop.time(), addr.id)
-        if known is not None:
-            addr = EndpointAddr(addr.id, (*known.addrs, *addr.addrs))
-        self._addrs[addr.id] = addr
+        actions = self._core.add(self._now(), addr.id)
+        if self._core.knows(addr.id):
+            # What was said last counts, if it says where.
+            self._addrs[addr.id] = addr if addr.addrs else self._addrs.get(addr.id, addr)
         self._carry_out(actions)
 
     # --- the work ---------------------------------------------------------------------------------
@@ -178,7 +172,7 @@ class Download(Job[Got, DownloadProgress]):
         return Got(self.content, self._count.received)
 
     async def _work(self) -> None:
-        if not await self._plan():
+        if not await self._inventory.plan(self._now):
             return
         self._tasks.spawn(self._search(), name="search")
         fruitless = 0
@@ -189,7 +183,7 @@ class Download(Job[Got, DownloadProgress]):
             self._news.clear()
             if self._error is not None:
                 raise self._error
-            if not await self._plan():
+            if not await self._inventory.plan(self._now):
                 return
             fruitless = fruitless + 1 if received == self._count.received else 0
             if fruitless == MOST_FRUITLESS:
@@ -203,60 +197,6 @@ class Download(Job[Got, DownloadProgress]):
 
     def _now(self) -> float:
         return self._loop.time()
-
-    async def _plan(self) -> bool:
-        """Looks at the store and tells the core what is missing; False if nothing is."""
-        store, content = self._shared.store, self.content
-        root = await store.status(content.hash)
-        self._count.settle(0, root)
-        if content.format is not BlobFormat.HASH_SEQ:
-            self._count.blobs = 1
-        if not root.is_complete:
-            self._want(0, root)
-            return True
-        if content.format is not BlobFormat.HASH_SEQ:
-            return False
-        if self._children is None:
-            self._children = await read_hash_seq(store, content.hash)
-        return await self._plan_children(self._children)
-
-    async def _plan_children(self, children: HashSeq) -> bool:
-        store = self._shared.store
-        distinct = Distinct()
-        whole: list[tuple[int, int]] = []
-        found = False
-        for start in range(0, len(children), PLAN_STEP):
-            hashes = [children[i] for i in range(start, min(start + PLAN_STEP, len(children)))]
-            statuses = await store.statuses(hashes)
-            for index, (hash, status) in enumerate(zip(hashes, statuses, strict=True), start + 1):
-                if not distinct.add(bytes(hash)):
-                    continue
-                self._count.settle(index, status)
-                if status.is_complete:
-                    continue
-                found = True
-                if status.present:
-                    self._want(index, status)
-                elif whole and whole[-1][1] == index:
-                    whole[-1] = whole[-1][0], index + 1
-                else:
-                    whole.append((index, index + 1))
-            await asyncio.sleep(0)
-        self._count.blobs = 1 + len(distinct)
-        await distinct.clear()
-        if whole:
-            self._core.want_whole(self._now(), whole)
-        return found
-
-    def _want(self, index: int, status: BlobStatus) -> None:
-        size = status.size if status.size_verified else None
-        self._core.want(self._now(), index, ChunkRanges.all() - status.present, size)
-
-    def _hash(self, index: int) -> Hash:
-        if index == 0:
-            return self.content.hash
-        assert self._children is not None
-        return self._children[index - 1]
 
     async def _search(self) -> None:
         """Asks everybody who may know providers."""
@@ -378,7 +318,7 @@ class Download(Job[Got, DownloadProgress]):
                 end = await ask(
                     link.connection,
                     parts,
-                    [self._hash(part.index) for part in parts],
+                    [self._inventory.hash(part.index) for part in parts],
                     self._shared.store,
                     max_size=self._max_blob_size,
                     pace=self._pace,
@@ -396,10 +336,10 @@ class Download(Job[Got, DownloadProgress]):
         has = None
         if end is End.LACKS and len(parts) == 1 and action.provider not in self._reticent:
             assert link is not None and link.connection is not None
-            has = await ask_what_is_there(link.connection, self._hash(parts[0].index))
+            has = await ask_what_is_there(link.connection, self._inventory.hash(parts[0].index))
             if has is None:
                 self._reticent.add(action.provider)
-        left = await self._left(number)
+        left = await self._inventory.left(number)
         del self._requests[number]
         self._count.ended(number)
         self._carry_out(self._core.ended(self._now(), number, end, reason, left, has))
@@ -418,17 +358,3 @@ class Download(Job[Got, DownloadProgress]):
     def _tell(self) -> None:
         self._tell_timer = None
         self._progress.set(self.progress)
-
-    async def _left(self, number: int) -> list[Part]:
-        """What a request was to bring and the store does not have."""
-        parts = tuple(self._core.parts(number))
-        statuses = await self._shared.store.statuses([self._hash(part.index) for part in parts])
-        left = []
-        for part, status in zip(parts, statuses, strict=True):
-            self._count.settle(part.index, status)
-            if status.size is not None and status.size_verified:
-                self._core.proved(part.index, status.size)
-            missing = part.ranges - status.present
-            if missing:
-                left.append(Part(part.index, missing))
-        return left

@@ -56,6 +56,10 @@ class Scheduler(Generic[P]):
         """What a request is to bring, as far as it has not been given to others."""
         return self._fetches[number].parts
 
+    def knows(self, provider: P) -> bool:
+        """Whether a provider was taken: the table of them is bounded."""
+        return provider in self._peers
+
     def lacks_size(self, index: int) -> bool:
         """Whether the proved size of a blob is waited for: tell with `proved`."""
         return self._backlog.is_divided(index) and self._backlog.size(index) is None
