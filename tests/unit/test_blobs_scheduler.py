@@ -191,6 +191,18 @@ class World:
         assert running[name] < 8
         for part in parts:
             assert part.ranges and part.index in self.sizes
+            self.check_owners(part.index)
+
+    def check_owners(self, index: int) -> None:
+        """At most two requests at a time are to bring the same; but the last chunk proves the size."""
+        once = twice = NOTHING
+        but_the_last = ChunkRanges.chunks(0, chunk_count(self.sizes[index]) - 1)
+        for number, answer in self.answers.items():
+            for part in () if answer.stopped else self.core.parts(number):
+                if part.index == index:
+                    ranges = part.ranges & but_the_last
+                    assert ranges.isdisjoint(twice), "three bring the same"
+                    once, twice = once | ranges, twice | (once & ranges)
 
     def connections(self) -> None:
         for name, due in list(self.connecting.items()):
