@@ -89,18 +89,18 @@ class Ours(OurBlobs):
         slot = self.endpoint.bound_sockets[0]
         return {"peer": bytes(self.endpoint.id).hex(), "addrs": [f"{slot.host}:{slot.port}"]}
 
-    async def dial(self, request: Request) -> Connection:
-        assert self.endpoint is not None
+    def target(self, request: Request) -> EndpointAddr:
         addresses = []
         for address in request["addrs"]:
             host, _, port = address.rpartition(":")
             addresses.append(IpAddr.from_pair((host, int(port))))
-        target = EndpointAddr(EndpointId(bytes.fromhex(request["peer"])), addresses)
-        return await self.endpoint.connect(target, alpn=request["alpn"].encode())
+        return EndpointAddr(EndpointId(bytes.fromhex(request["peer"])), addresses)
 
     async def do_connect(self, request: Request) -> dict[str, Any]:
+        assert self.endpoint is not None
         number = len(self.conns)
-        self.conns[number] = await self.dial(request)
+        alpn = request["alpn"].encode()
+        self.conns[number] = await self.endpoint.connect(self.target(request), alpn=alpn)
         return {"conn": number}
 
     async def do_bench_bulk(self, request: Request) -> dict[str, Any]:
@@ -144,8 +144,12 @@ class Ours(OurBlobs):
         }
 
     async def do_bench_connects(self, request: Request) -> dict[str, Any]:
+        endpoint = self.endpoint
+        assert endpoint is not None
+        target, alpn = self.target(request), request["alpn"].encode()
+
         async def one() -> None:
-            connection = await self.dial(request)
+            connection = await endpoint.connect(target, alpn=alpn)
             if request.get("keep"):
                 self.conns[len(self.conns)] = connection
             else:

@@ -54,8 +54,8 @@ class Waiter(Generic[_T]):
     """
 
     def __new__(cls, turns: Turns) -> Self: ...
-    def complete(self, value: _T) -> None:
-        """Sets the value, unless there is one or the task was cancelled."""
+    def complete(self, value: _T) -> bool:
+        """Sets the value. False: there is one, or the task was cancelled."""
 
     @property
     def value(self) -> _T: ...

@@ -9,6 +9,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
 
@@ -414,6 +415,8 @@ def _sort_key(addr: TransportAddr) -> tuple[object, ...]:
     return addr.sort_key
 
 
+# A peer's address is read anew for each of its connections, which costs more than a look-up.
+@lru_cache(maxsize=1024)
 def _parse_ip(text: str) -> IPv4Address | IPv6Address:
     try:
         return ipaddress.ip_address(text)

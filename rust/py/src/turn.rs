@@ -142,12 +142,12 @@ impl Waiter {
         Self { turns, wait: Mutex::new(wait) }
     }
 
-    /// Sets the value, unless there is one or the task was cancelled.
-    fn complete(this: &Bound<'_, Self>, value: Py<PyAny>) -> PyResult<()> {
+    /// Sets the value. False: there is one, or the task was cancelled.
+    fn complete(this: &Bound<'_, Self>, value: Py<PyAny>) -> PyResult<bool> {
         let waits = {
             let mut wait = this.get().wait.lock();
             if !matches!(wait.progress, Progress::Pending) {
-                return Ok(());
+                return Ok(false);
             }
             wait.progress = Progress::Done(value);
             wait.task.is_some()
@@ -160,7 +160,7 @@ impl Waiter {
                 turns.call_soon.call1(this.py(), (this.getattr(intern!(this.py(), "_resume"))?,))?;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     #[getter]

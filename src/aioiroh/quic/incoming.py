@@ -194,9 +194,7 @@ class IncomingQueue:
 
     def _wake(self) -> None:
         while self._takers:
-            waiter = self._takers.popleft()
-            if not waiter.done():
-                waiter.complete(None)
+            if self._takers.popleft().complete(None):
                 return
 
 

@@ -284,9 +284,7 @@ class RecvStream:
     def wake(self, data: bytes | None) -> None:
         """What a waiting read gets; None: it failed, and finds out why."""
         waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.complete(data)
-        elif data:
+        if (waiter is None or not waiter.complete(data)) and data:
             # The reader was cancelled and has not run since.
             self._parked += data
 

@@ -44,7 +44,8 @@ async def serve(connection: Connection, handler: Handler, limit: int) -> None:
     workers = _Workers(connection, handler, limit)
     async with workers.tasks:
         state.taker = workers.distribute
-        workers.begin()
+        # Streams may be there already.
+        state.driver.turns.call(workers.distribute)
         try:
             await connection.closed()
         finally:
@@ -66,11 +67,6 @@ class _Workers:
         self.tasks = Tasks("serve")
         self.ended = False
 
-    def begin(self) -> None:
-        """Have one task wait for the first stream, and look for those that are there."""
-        self._spawn(None)
-        self._turns.call(self.distribute)
-
     def distribute(self) -> None:
         """Find a task for the next stream, if there is one. Called inside a turn or by the loop.
 
@@ -84,12 +80,9 @@ class _Workers:
         if self._idle:
             self._idle.pop().complete(stream)
         else:
-            self._spawn(stream)
+            self._count += 1
+            self.tasks.spawn(self._work(stream), name="streams")
         self._turns.call(self.distribute)
-
-    def _spawn(self, stream: BiStream | None) -> None:
-        self._count += 1
-        self.tasks.spawn(self._work(stream), name="streams")
 
     def _take(self) -> BiStream | None:
         """The next stream that the peer has opened; without one an event will tell."""
@@ -106,7 +99,8 @@ class _Workers:
             state.driver.touched()
         return BiStream(self._connection, stream)
 
-    async def _work(self, stream: BiStream | None) -> None:
+    async def _work(self, first: BiStream) -> None:
+        stream: BiStream | None = first
         task = asyncio.current_task()
         assert task is not None
         pristine = copy_context()
