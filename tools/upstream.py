@@ -107,14 +107,23 @@ class Program:
                     command += ["--config", f"profile.{self.profile}.{key}={value}"]
                 subprocess.run(command, check=True, env=env)
             else:
-                # The profile of the same name is written down in the peer's own Cargo.toml.
-                command = ["cargo", "build", "--package", self.name, *flags]
-                subprocess.run(command, check=True, env=env, cwd=PEER)
-                self.path.parent.mkdir(exist_ok=True)
-                built = target / self.profile / self.name
-                shutil.copy2(built, self.path.with_suffix(".new"))
-                self.path.with_suffix(".new").rename(self.path)
+                self._build_peer(target, env, flags)
             print(f"{self.name} ({self.profile}) built in {time.monotonic() - started:.0f} s")
+
+    def _build_peer(self, target: Path, env: dict[str, str], flags: list[str]) -> None:
+        # Clones that share the cache share what cargo keeps of this package, and cargo goes by the
+        # times of files: what another clone built last must not pass for ours.
+        with (cache() / "upstream" / ".peer-lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for path in PEER.glob("src/**/*.rs"):
+                path.touch()
+            # The profile of the same name is written down in the peer's own Cargo.toml.
+            command = ["cargo", "build", "--package", self.name, *flags]
+            subprocess.run(command, check=True, env=env, cwd=PEER)
+            self.path.parent.mkdir(exist_ok=True)
+            built = target / self.profile / self.name
+            shutil.copy2(built, self.path.with_suffix(".new"))
+            self.path.with_suffix(".new").rename(self.path)
 
 
 NAMES = ("iroh-peer", "iroh-peer-103", *CRATES)

@@ -15,15 +15,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import upstream
+from commands import Process
 from meeting import Meet, meeting
 from relay_server import RelayServer
 from remote_peer import RemotePeer
+from sendme_commands import Sending
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -116,3 +119,19 @@ def make_peer(
 def meet(request: pytest.FixtureRequest) -> Meet:
     """`async with meet(make_peer) as link`: a connection in both roles in turn (see `meeting.py`)."""
     return meeting(request.param == "we dial")
+
+
+@pytest.fixture
+def sending() -> Sending:
+    """`with sending(path) as sender`: shares with our command, on all addresses there are."""
+
+    @contextmanager
+    def run(*arguments: object) -> Iterator[Any]:
+        sender = Process(["send", *arguments])
+        try:
+            ticket = sender.until(lambda: sender.out, "ticket").strip()
+            yield sender, ticket
+        finally:
+            sender.kill()
+
+    return run

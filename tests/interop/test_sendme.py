@@ -6,66 +6,14 @@ import os
 import random
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from commands import SECONDS, Process, fill, sparse, tree
-
-Sending = Callable[..., Any]
-Receive = Callable[..., Any]
+from sendme_commands import Sending, quiet, sendme_receives, sendme_sends
 
 SIZES = [0, 1023, 1024, 1025, 16383, 16384, 16385, 1024 * 1024 + 7]
-
-
-def quiet(sendme: Path, *arguments: object) -> list[str]:
-    """A call of sendme that looks for nobody and shows no bars."""
-    return [str(sendme), *map(str, arguments), "--relay", "disabled", "--no-progress"]
-
-
-@contextmanager
-def sendme_sends(sendme: Path, path: Path, work: Path, *options: str) -> Iterator[str]:
-    """Shares a path with sendme; gives its ticket."""
-    work.mkdir(exist_ok=True)
-    command = quiet(sendme, "send", path, "--ticket-type", "addresses", *options)
-    with subprocess.Popen(command, cwd=work, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            lines = [process.stdout.readline() for _ in range(3)]
-            yield lines[-1].split()[-1]
-            process.send_signal(signal.SIGINT)
-            assert process.wait(SECONDS) == 0
-        finally:
-            process.kill()
-
-
-def sendme_receives(sendme: Path, ticket: str, target: Path) -> None:
-    """Receives with sendme into a new folder."""
-    target.mkdir()
-    command = quiet(sendme, "receive", ticket)
-    done = subprocess.run(
-        command, cwd=target, capture_output=True, text=True, timeout=SECONDS, check=False
-    )
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.fixture
-def sending() -> Sending:
-    """`with sending(path) as sender`: shares with our command, on all addresses there are."""
-
-    @contextmanager
-    def run(*arguments: object) -> Iterator[Any]:
-        sender = Process(["send", *arguments])
-        try:
-            ticket = sender.until(lambda: sender.out, "ticket").strip()
-            yield sender, ticket
-        finally:
-            sender.kill()
-
-    return run
 
 
 def receive(ticket: str, target: Path) -> Process:

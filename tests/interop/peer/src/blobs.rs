@@ -57,6 +57,7 @@ pub async fn act(
         "blob_add_collection" => add_collection(&store, request).await,
         "blob_collection" => collection(&store, request).await,
         "blob_state" => state(&store, request).await,
+        "blob_sync" => sync(&store).await,
         "blob_read" => read(&store, request).await,
         "blob_export" => export(&store, request).await,
         "blob_ticket" => ticket(peer, request),
@@ -190,6 +191,12 @@ async fn collection(store: &Store, request: &Request) -> Result<Value, Failure> 
         .map(|(name, hash)| (name.clone(), hash.to_string()))
         .unzip();
     Ok(json!({"names": names, "hashes": hashes}))
+}
+
+/// Waits until what the store knows is on the disk.
+async fn sync(store: &Store) -> Result<Value, Failure> {
+    store.sync_db().await?;
+    Ok(json!({}))
 }
 
 async fn state(store: &Store, request: &Request) -> Result<Value, Failure> {

@@ -183,9 +183,9 @@ impl Peer {
 
     async fn bind(self: &Arc<Self>, request: &Request) -> Result<Value, Failure> {
         let relay = match request.get("relay") {
-            Some(_) => RelayMode::Custom(RelayMap::from(
-                request.text("relay")?.parse::<RelayUrl>()?,
-            )),
+            Some(_) => {
+                RelayMode::Custom(RelayMap::from(request.text("relay")?.parse::<RelayUrl>()?))
+            }
             None => RelayMode::Disabled,
         };
         let mut builder = Endpoint::builder(presets::Minimal)
