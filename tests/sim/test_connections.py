@@ -315,3 +315,21 @@ async def test_a_request_costs_one_datagram_each_way(network):
             await ask()
         assert network.log.totals()["sent"] - before == 100
         serving.cancel()
+
+
+@simulated()
+async def test_own_data_on_the_way_do_not_make_another_path_look_better(network):
+    # A queue of 100 ms at a slow link, and an address of the other IP version that looks idle.
+    link = Link(latency=0.02, bandwidth=20e6)
+    async with pair(network, link=link) as (client, server):
+        seen = set()
+
+        async def watch():
+            async for paths in client.paths:
+                seen.update(path.remote for path in paths if path.status == "available")
+
+        watching = asyncio.create_task(watch())
+        for _ in range(4):
+            await exchange(client, server)
+        watching.cancel()
+        assert len({remote[0] for remote in seen}) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -35,19 +36,32 @@ RELAY_IDLE_TIMEOUT: Final = 30.0
 """Seconds of silence for which a path through a relay is kept: a relay may have to be dialled again."""
 KEEP_ALIVE: Final = 5.0
 TICK: Final = 0.001
+RTTS: Final = 6
+"""Round-trip times that are remembered of a path: those of half a minute."""
 APPLICATION_ABANDON: Final = 0x3E
 """Code for a path that is not needed (multipath extension)."""
 
 
 class _Steered:
-    """A connection, and which of its paths have been found to work."""
+    """A connection, which of its paths have been found to work, and their latest round-trip times."""
 
-    __slots__ = ("open", "remote", "state")
+    __slots__ = ("open", "remote", "rtts", "state")
 
-    def __init__(self, state: ConnectionState, remote: Remote) -> None:
+    def __init__(self, state: ConnectionState, remote: Remote, rtt: float | None) -> None:
         self.state = state
         self.remote = remote
         self.open = {0}
+        self.rtts: dict[int, deque[float]] = {}
+        if rtt is not None:
+            self.shortest(0, rtt)
+
+    def shortest(self, path: int, rtt: float) -> float:
+        """The shortest of the last round-trip times. Data of our own that wait in a queue on the way make
+        them longer, and must not make another path look better.
+        """
+        rtts = self.rtts.setdefault(path, deque(maxlen=RTTS))
+        rtts.append(rtt)
+        return min(rtts)
 
 
 class Steering:
@@ -72,7 +86,7 @@ class Steering:
         self._own: tuple[Address, ...] = ()
         self._remotes: dict[bytes, Remote] = {}
         self._connections: dict[int, _Steered] = {}
-        self._fresh: list[ConnectionState] = []
+        self._fresh: list[tuple[ConnectionState, float | None]] = []
         self._relays: dict[bytes, tuple[Address, ...]] = {}
         self._timers: dict[bytes, asyncio.TimerHandle] = {}
         self._closed = False
@@ -100,7 +114,7 @@ class Steering:
         # Most connections have a good path from the start, and many are short.
         if not self._fresh:
             self._driver.loop.call_later(SETTLE_TIME, self._look_at_fresh)
-        self._fresh.append(state)
+        self._fresh.append((state, state.native.rtt()))
 
     def path_opened(self, state: ConnectionState, path: int) -> None:
         """A path has been found to work."""
@@ -115,6 +129,7 @@ class Steering:
         steered = self._connections.get(state.native.id)
         if steered is not None and state.peer is not None:
             steered.open.discard(path)
+            steered.rtts.pop(path, None)
             self._run(state.peer)
 
     def candidate(self, state: ConnectionState, address: Address, *, added: bool) -> None:
@@ -151,10 +166,10 @@ class Steering:
 
     def _look_at_fresh(self) -> None:
         fresh, self._fresh = self._fresh, []
-        for state in fresh:
-            self._take_on(state)
+        for state, rtt in fresh:
+            self._take_on(state, rtt)
 
-    def _take_on(self, state: ConnectionState) -> None:
+    def _take_on(self, state: ConnectionState, rtt: float | None = None) -> None:
         number = state.native.id
         if self._closed or state.lost is not None or state.peer is None:
             return
@@ -164,7 +179,7 @@ class Steering:
         if remote is None:
             remote = self._remotes[state.peer] = Remote(self._selector, self._clock())
         remote.added(number, is_client=state.native.side == "client")
-        self._connections[number] = _Steered(state, remote)
+        self._connections[number] = _Steered(state, remote, rtt)
         self._run(state.peer)
 
     def _run(self, peer: bytes) -> None:
@@ -207,7 +222,7 @@ class Steering:
                 remote=path["remote"],
                 local=path["local"],
                 relay=self._relay_at(path["remote"][0]),
-                rtt=path["rtt"],
+                rtt=steered.shortest(path["id"], path["rtt"]),
                 is_open=path["id"] in steered.open,
                 is_available=path["status"] == "available",
             )
