@@ -4,14 +4,22 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use crate::aligned::page_start;
+
 /// Size of a buffer that is used again; fresh memory of this size would cost as much as hashing what is put into it.
 pub(crate) const LARGE: usize = 272 * 1024;
+/// Groups are read to where no page starts just before: there are fewer pairs in a buffer than fit into a page less this.
+const BEHIND: usize = 64;
+/// Bytes that a large buffer takes to have them there.
+const WHOLE: usize = LARGE + 2 * 4096;
 /// Buffers that may be under way or wait to be used again.
 const MOST: usize = 32;
 
 #[derive(Default)]
 pub(crate) struct Buffer {
     bytes: Vec<u8>,
+    // Where the data begin in it.
+    start: usize,
     /// How much of it is to be sent.
     pub(crate) filled: usize,
     // Large buffers that were handed over, oldest first: the engine has the other references to them.
@@ -23,14 +31,16 @@ impl Buffer {
     /// bytes will be asked for from here on.
     pub(crate) fn space(&mut self, len: usize, more: usize) -> &mut [u8] {
         let needed = self.filled + len;
-        if self.bytes.len() < needed {
+        if self.bytes.len() < self.start + needed {
             let wanted = needed.max((self.filled.saturating_add(more)).min(LARGE));
             if self.filled == 0 && wanted == LARGE {
-                self.bytes = self.returned().unwrap_or_default();
+                self.bytes = self.returned().unwrap_or_else(|| vec![0; WHOLE]);
+                self.start = page_start(&self.bytes) + BEHIND;
+            } else {
+                self.bytes.resize(self.start + wanted, 0);
             }
-            self.bytes.resize(wanted.max(self.bytes.len()), 0);
         }
-        &mut self.bytes[self.filled..needed]
+        &mut self.bytes[self.start..][self.filled..needed]
     }
 
     /// What was filled, to be sent.
@@ -40,20 +50,22 @@ impl Buffer {
             return None;
         }
         let mut bytes = std::mem::take(&mut self.bytes);
-        if bytes.len() == LARGE && filled > LARGE / 2 {
+        let start = self.start;
+        if bytes.len() == WHOLE && filled > LARGE / 2 {
+            self.start = 0;
             let bytes = Bytes::from(bytes);
             if self.lent.len() == MOST {
                 self.lent.pop_front();
             }
             self.lent.push_back(bytes.clone());
-            return Some(bytes.slice(..filled));
+            return Some(bytes.slice(start..start + filled));
         }
-        if filled > bytes.len() / 2 {
+        if start == 0 && filled > bytes.len() / 2 {
             bytes.truncate(filled);
             return Some(bytes.into());
         }
         // Small answers must not pin large buffers until they are acknowledged.
-        let copy = Bytes::copy_from_slice(&bytes[..filled]);
+        let copy = Bytes::copy_from_slice(&bytes[start..start + filled]);
         self.bytes = bytes;
         Some(copy)
     }
@@ -61,6 +73,7 @@ impl Buffer {
     /// Gives memory back; called when nothing is left to encode.
     pub(crate) fn forget(&mut self) {
         self.bytes = Vec::new();
+        self.start = 0;
         self.lent.clear();
     }
 

@@ -9,6 +9,7 @@ use aioiroh_bao::hash::{Hash, Pair};
 use aioiroh_bao::outboard::PairSink;
 use aioiroh_bao::tree::PAIR;
 
+use crate::aligned::Aligned;
 use crate::file::{Begin, OpenFile};
 use crate::worker::SLICE;
 
@@ -47,7 +48,7 @@ impl<S: PairSink> Hashing<S> {
 
     /// Hashes up to `budget` bytes; true at the end of the file.
     pub(crate) fn step(&mut self, budget: usize) -> io::Result<bool> {
-        thread_local!(static BUFFER: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) });
+        thread_local!(static BUFFER: std::cell::RefCell<Aligned> = std::cell::RefCell::default());
         let position = self.builder.position();
         let left = self.before.len() - position;
         let want = left.min(budget.min(SLICE) as u64) as usize;
@@ -55,10 +56,9 @@ impl<S: PairSink> Hashing<S> {
             return Ok(left == 0);
         }
         BUFFER.with_borrow_mut(|buffer| {
-            if buffer.len() < want {
-                buffer.resize(want, 0);
-            }
-            let buffer = &mut buffer[..want];
+            buffer.reserve(want);
+            buffer.set_len(want);
+            let buffer = &mut **buffer;
             self.file.read_exact_at(buffer, position).map_err(|error| match error.kind() {
                 io::ErrorKind::UnexpectedEof => changed(),
                 _ => error,

@@ -10,6 +10,7 @@ use aioiroh_bao::{ChunkRanges, DecodeError, Need, Verifier};
 use aioiroh_core::stream::StreamEnd;
 use bytes::{Buf, Bytes};
 
+use crate::aligned::Aligned;
 use crate::blob::Blob;
 use crate::report::{Detail, Failure, Report, conflict, decode, os};
 use crate::session::Session;
@@ -72,16 +73,19 @@ pub(crate) struct Current {
     reported: u64,
 }
 
+/// Bytes that are written together, at most: few enough to be in the cache still, and enough for few calls.
+const RUN: usize = 256 * 1024;
+
 /// Verified bytes that are written together.
 #[derive(Default)]
 struct RunBuffer {
     offset: u64,
-    data: Vec<u8>,
+    data: Aligned,
     slot: u64,
     pairs: Vec<u8>,
 }
 
-thread_local!(static RUN: std::cell::RefCell<RunBuffer> = std::cell::RefCell::default());
+thread_local!(static BUFFER: std::cell::RefCell<RunBuffer> = std::cell::RefCell::default());
 
 impl Work {
     /// One slice: everything verified in it is written at its end. With `small_only` it ends where an item is not small.
@@ -91,8 +95,9 @@ impl Work {
         small_only: bool,
         reports: &mut Vec<Report>,
     ) -> Result<(), Failure> {
-        RUN.with_borrow_mut(|run| {
-            run.data.clear();
+        BUFFER.with_borrow_mut(|run| {
+            run.data.reserve(RUN);
+            run.data.set_len(0);
             run.pairs.clear();
             let result = self.process(run, limit, small_only, reports);
             // What has been verified is kept, whatever came after it.
@@ -180,16 +185,17 @@ impl Work {
                     }
                 }
                 Need::Leaf { offset, len } => {
-                    if run.data.len() + len > SLICE || run.offset + run.data.len() as u64 != offset {
+                    if run.data.len() + len > RUN || run.offset + run.data.len() as u64 != offset {
                         current.flush(run)?;
                     }
                     if run.data.is_empty() {
                         run.offset = offset;
                     }
                     let start = run.data.len();
-                    take_to(&mut self.pending, &mut run.data, len);
+                    run.data.set_len(start + len);
+                    take(&mut self.pending, &mut run.data[start..]);
                     if let Err(error) = current.verifier.accept(&run.data[start..]) {
-                        run.data.truncate(start);
+                        run.data.set_len(start);
                         return Err(decode(error));
                     }
                     current.verified += len as u64;
@@ -378,7 +384,7 @@ impl Current {
         if !run.data.is_empty() {
             let written = self.session.write_data(run.offset, &run.data);
             let (start, end) = (run.offset, run.offset + run.data.len() as u64);
-            run.data.clear();
+            run.data.set_len(0);
             written.map_err(|error| os(&error))?;
             let size = self.verifier.size().unwrap_or(0);
             let blob = self.session.blob();

@@ -4,6 +4,7 @@
 //! worker runs the same code where it is called, for simulations and for places without threads.
 #![forbid(unsafe_code)]
 
+mod aligned;
 mod bell;
 mod blob;
 mod buffer;
