@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import socket
-import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -98,61 +97,8 @@ def test_two_senders_of_the_same(
     assert shared(sending, album)[0] == one.ticket
 
 
-def test_a_secret_in_the_environment(album: Path, sending: Sending, state: Path) -> None:
-    secret = {"IROH_SECRET": "11" * 32}
-    ticket, _ = shared(sending, album)
-    given, _ = shared(sending, album, env=secret)
-    assert BlobTicket.parse(given).addr.id != BlobTicket.parse(ticket).addr.id
-    assert shared(sending, album, env=secret)[0] == given
-    # It is the environment's, and is not written down.
-    assert shared(sending, album)[0] == ticket
-    assert not any("11" * 32 in path.read_text("latin-1") for path in files(state))
-
-
 def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
-
-
-def test_what_is_remembered_is_private(album: Path, sending: Sending, state: Path) -> None:
-    with sending(album, umask=0):
-        keys = [path for path in files(state) if path.name == "key"]
-        assert len(keys) == 1
-        for path in (state / "aioiroh").rglob("*"):
-            if path.name in ("key", "state.json"):
-                assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert stat.S_IMODE(keys[0].parent.stat().st_mode) == 0o700
-        assert stat.S_IMODE((state / "aioiroh" / "send").stat().st_mode) == 0o700
-
-
-@pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"[]", b'{"ports": {"x": 1, "::1": "y"}}'])
-def test_a_damaged_memory_is_no_obstacle(
-    album: Path, sending: Sending, state: Path, damage: bytes
-) -> None:
-    shared(sending, album)
-    for path in files(state):
-        if path.name in ("key", "state.json"):
-            path.write_bytes(damage)
-    ticket, _ = shared(sending, album)
-    assert shared(sending, album)[0] == ticket
-
-
-def test_a_state_folder_that_cannot_be_made(
-    album: Path, tmp_path: Path, sending: Sending, receive: Receive
-) -> None:
-    fill(tmp_path, {"file": b""})
-    with sending(album, env={"XDG_STATE_HOME": str(tmp_path / "file")}) as sender:
-        assert "Nothing can be remembered" in sender.err
-        receive(sender.ticket, "-o", tmp_path / "there")
-
-
-def test_what_is_only_for_once_is_cleared_away(album: Path, sending: Sending, state: Path) -> None:
-    with sending(album):
-        with sending(album) as second:
-            second.kill()
-        left = [path for path in (state / "aioiroh/send").iterdir() if "once-" in path.name]
-        assert len(left) == 1
-        with sending(album / "a"):
-            assert not left[0].exists()
 
 
 # --- other ends, other ways to hand over ----------------------------------------------------------

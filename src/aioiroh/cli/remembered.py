@@ -130,6 +130,8 @@ def everything() -> list[Remembered]:
     found = []
     root = state_folder() / "send"
     for folder in sorted(root.iterdir()) if root.exists() else ():
+        if folder.name.startswith(ONCE):
+            continue
         paths = _facts(folder).get("paths")
         texts = [str(path) for path in paths] if isinstance(paths, list) else []
         found.append(Remembered(folder, texts, size_on_disk(folder)))
