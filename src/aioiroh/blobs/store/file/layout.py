@@ -38,6 +38,7 @@ class Layout:
         self.folder = folder
         self._lock = lock
         self._number = 0
+        self._data = f"{folder / DATA}{os.sep}"
         self._shards: set[int] = set()
 
     @classmethod
@@ -77,18 +78,19 @@ class Layout:
 
     def data(self, hash: bytes) -> Path:
         """The file for the data of a blob, if they are in one."""
-        return self._shard(hash) / f"{hash.hex()}.data"
+        return Path(f"{self._stem(hash)}.data")
 
     def outboard(self, hash: bytes) -> Path:
         """The file for the outboard of a blob, if it is in one."""
-        return self._shard(hash) / f"{hash.hex()}.outboard"
+        return Path(f"{self._stem(hash)}.outboard")
 
-    def _shard(self, hash: bytes) -> Path:
-        folder = self.folder / DATA / f"{hash[0]:02x}"
+    def _stem(self, hash: bytes) -> str:
+        text = hash.hex()
+        folder = f"{self._data}{text[:2]}"
         if hash[0] not in self._shards:
-            folder.mkdir(mode=0o700, exist_ok=True)
+            os.makedirs(folder, mode=0o700, exist_ok=True)
             self._shards.add(hash[0])
-        return folder
+        return f"{folder}{os.sep}{text}"
 
     def shards(self) -> list[Path]:
         """The folders that have data."""

@@ -60,6 +60,11 @@ _PUT: Final = (
     " present = excluded.present, outboard = excluded.outboard, data = excluded.data"
 )
 
+_PUT_SMALL: Final = (
+    f"INSERT INTO blobs (hash, kind, size, writing, data) VALUES (?, {int(Kind.INLINE)}, ?, 0, ?)"
+    " ON CONFLICT (hash) DO UPDATE SET kind = excluded.kind, size = excluded.size, written = NULL,"
+    " writing = 0, present = NULL, outboard = NULL, data = excluded.data"
+)
 _REFER: Final = (
     "INSERT OR REPLACE INTO files (hash, path, size, mtime_ns, inode) VALUES (?, ?, ?, ?, ?)"
 )
@@ -95,7 +100,9 @@ class Metadata:
         """Not for direct use; see `open`."""
         self._path = path
         self._db = connection
+        # What waits for a transaction: rows, small blobs (which are most of all that ever waits), files.
         self._rows: dict[bytes, Row] = {}
+        self._small: dict[bytes, bytes] = {}
         self._files: dict[bytes, tuple[bytes, Reference]] = {}
         self._bytes = 0
         self.on_commit: Callable[[int], None] = lambda size: None
@@ -148,8 +155,13 @@ class Metadata:
             for hash in hashes[start : start + ROWS]:
                 if hash in self._rows:
                     found[hash] = self._rows[hash]
+                elif hash in self._small:
+                    small = self._small[hash]
+                    found[hash] = Row(hash, Kind.INLINE, len(small), data=small)
                 else:
                     asked.append(hash)
+            if not asked:
+                continue
             places = ", ".join("?" * len(asked))
             query = f"SELECT {columns} FROM blobs WHERE hash IN ({places})"
             with _errors(self._path):
@@ -194,18 +206,26 @@ class Metadata:
     @property
     def waiting(self) -> int:
         """Rows that are not yet in the database."""
-        return len(self._rows) + len(self._files)
+        return len(self._rows) + len(self._small) + len(self._files)
 
     def put(self, row: Row, reference: Reference | None = None) -> None:
         """Adds or replaces what is known of a blob, with the next transaction.
 
         `reference`: a file that has this hash.
         """
+        self._small.pop(row.hash, None)
         self._rows[row.hash] = row
         self._bytes += len(row.data or b"") + len(row.outboard or b"")
         if reference is not None:
             self._files[reference.path] = row.hash, reference
-        if len(self._rows) >= ROWS or self._bytes >= BYTES:
+        if self.waiting >= ROWS or self._bytes >= BYTES:
+            self.flush()
+
+    def put_small(self, hash: bytes, data: bytes) -> None:
+        """`put` for a small blob that the database did not have."""
+        self._small[hash] = data
+        self._bytes += len(data)
+        if len(self._small) >= ROWS or self._bytes >= BYTES:
             self.flush()
 
     def refer(self, hash: bytes, reference: Reference) -> None:
@@ -216,14 +236,18 @@ class Metadata:
 
     def flush(self) -> None:
         """Makes the changes that wait. OSError: they wait on."""
-        if self._rows or self._files:
+        if self.waiting:
             with self._transaction():
                 pass
 
     def withdraw(self, hashes: Sequence[bytes]) -> list[bytes]:
         """Forgets changes of these blobs that wait; gives those that there were."""
         self._files = {path: file for path, file in self._files.items() if file[0] not in hashes}
-        return [hash for hash in hashes if self._rows.pop(hash, None) is not None]
+        return [
+            hash
+            for hash in hashes
+            if (self._rows.pop(hash, None) or self._small.pop(hash, None)) is not None
+        ]
 
     def delete(self, hashes: Iterable[bytes]) -> None:
         """Forgets blobs, and the files that they could be read from."""
@@ -258,6 +282,9 @@ class Metadata:
         with _errors(self._path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
+                if self._small:
+                    small = [(hash, len(data), data) for hash, data in self._small.items()]
+                    self._db.executemany(_PUT_SMALL, small)
                 self._db.executemany(_PUT, map(_values, self._rows.values()))
                 if self._files:
                     files = [
@@ -274,6 +301,7 @@ class Metadata:
         # About what it takes in the log: its pages, some of which many rows share.
         size = self._bytes + PAGE * (self.waiting + 2)
         self._rows.clear()
+        self._small.clear()
         self._files.clear()
         self._bytes = 0
         self.on_commit(size)

@@ -253,19 +253,31 @@ class FileStore(LocalStore):
 
     async def put_verified(self, blobs: Sequence[tuple[Hash, bytes]]) -> None:
         await self._upkeep.room()
+        # A microsecond counts here: there may be tens of thousands in a second.
+        entries, put_small = self._entries, self._metadata.put_small
         for number, (hash, data) in enumerate(blobs, 1):
-            entry = self._entries.get(hash)
-            if entry is not None and entry.writers:
-                entry.successor = New(Row(bytes(hash), Kind.INLINE, len(data), data=data))
-            elif hash != Hash.EMPTY and (entry is None or not entry.handle.is_complete):
-                self._entries.pop(hash, None)
-                self._metadata.put(Row(bytes(hash), Kind.INLINE, len(data), data=data))
+            if hash in entries or hash == Hash.EMPTY:
+                self._put_known(hash, data)
+            else:
+                put_small(bytes(hash), data)
+            if number % ROWS == 0:
+                await asyncio.sleep(0)
+        if self._marking is not None or self._watches:
+            for hash, data in blobs:
                 self._arrived(hash)
                 if hash in self._watches:
                     self._publish(hash, _native.Blob.inline(bytes(hash), data))
-            if number % ROWS == 0:
-                await asyncio.sleep(0)
         self._upkeep.flush_soon()
+
+    def _put_known(self, hash: Hash, data: bytes) -> None:
+        entry = self._entries.get(hash)
+        if entry is None or entry.handle.is_complete:
+            return
+        if entry.writers:
+            entry.successor = New(Row(bytes(hash), Kind.INLINE, len(data), data=data))
+        else:
+            del self._entries[hash]
+            self._metadata.put_small(bytes(hash), data)
 
     def _put(self, row: Row, reference: Reference | None = None) -> None:
         """Notes something, soon; what goes wrong is heard of by who wants to write next."""
