@@ -202,6 +202,7 @@ class Replay:
             "names without data": (_all, _none, -1),
             "every other write, torn": (_all, _torn, -1),
             "data without names": (_none, _all, -1),
+            "the last writes, without the first": (_all, _last, -1),
             "half of everything": (_half, _half, len(self.databases) // 2),
             "files newer than the database": (_all, _all, 0),
         }
@@ -229,6 +230,10 @@ def _all(items: list[Any]) -> list[Any]:
 
 def _half(items: list[Any]) -> list[Any]:
     return items[: len(items) // 2]
+
+
+def _last(items: list[Any]) -> list[Any]:
+    return items[(len(items) + 1) // 2 :]
 
 
 def _torn(items: list[Any]) -> list[Any]:

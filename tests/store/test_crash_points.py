@@ -142,7 +142,6 @@ async def live(network, life: Life) -> None:
     assert await store.collect_garbage() == 61
     recorder.note("deleted")
     await store.aclose()
-    recorder._drain()
     life.events = recorder.events
 
 

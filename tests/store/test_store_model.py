@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
@@ -61,11 +61,19 @@ class Stores(RuleBasedStateMachine):
         self.loop = VirtualLoop()
         self.stack = AsyncExitStack()
         self.run(self.provide())
-        self.open()
+        self.open(True)
         self.replay = Replay(self.snapshot(), "store")
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(coroutine)
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What is no coroutine function but has to be called on the loop."""
+
+        async def call() -> Any:
+            return function(*arguments)
+
+        return self.run(call())
 
     async def provide(self) -> None:
         """A connection to somebody who has everything."""
@@ -89,9 +97,12 @@ class Stores(RuleBasedStateMachine):
     def snapshot(self) -> tuple[bytes, bytes]:
         return snapshot(self.root / "store" / "blobs.sqlite")
 
-    def open(self) -> None:
+    def open(self, durable: bool) -> None:
+        self.syncs = durable
         self.disk = Recorder(self.root, b"boot %d" % self.boot)
-        self.store: FileStore = self.run(FileStore.open(self.root / "store", disk=self.disk))
+        self.store: FileStore = self.run(
+            FileStore.open(self.root / "store", disk=self.disk, durable=durable)
+        )
         self.disk.worker = self.store.worker
         self.held.clear()
 
@@ -171,18 +182,18 @@ class Stores(RuleBasedStateMachine):
 
     @rule(name=NAMES, hash=HASHES, format=st.sampled_from(BlobFormat))
     def tag(self, name: bytes, hash: Hash, format: BlobFormat) -> None:
-        self.store.tags.set(name, HashAndFormat(hash, format))
+        self.call(self.store.tags.set, name, HashAndFormat(hash, format))
         self.tags.append({**self.tags[-1], name: HashAndFormat(hash, format)})
 
     @rule(name=NAMES)
     def untag(self, name: bytes) -> None:
-        assert self.store.tags.delete(name) == (name in self.tags[-1])
+        assert self.call(self.store.tags.delete, name) == (name in self.tags[-1])
         self.tags.append({key: to for key, to in self.tags[-1].items() if key != name})
 
     @rule(old=NAMES, new=NAMES)
     def rename_tag(self, old: bytes, new: bytes) -> None:
         if old in self.tags[-1] and old != new:
-            self.store.tags.rename(old, new)
+            self.call(self.store.tags.rename, old, new)
             tags = dict(self.tags[-1])
             tags[new] = tags.pop(old)
             self.tags.append(tags)
@@ -216,8 +227,9 @@ class Stores(RuleBasedStateMachine):
     @rule()
     def sync(self) -> None:
         self.run(self.store.sync())
-        self.durable = set(self.here)
         self.tags = self.tags[-1:]
+        if self.syncs:
+            self.durable = set(self.here)
 
     @rule(hash=HASHES)
     def export(self, hash: Hash) -> None:
@@ -234,13 +246,13 @@ class Stores(RuleBasedStateMachine):
 
     # --- what happens to one ----------------------------------------------------------------------
 
-    @rule()
-    def close_and_open(self) -> None:
+    @rule(durable=st.booleans())
+    def close_and_open(self, durable: bool) -> None:
         self.run(self.store.aclose())
-        self.happened()
         self.disk.worker = None
+        self.happened()
         self.replay.apply(Event("checkpoint", note=self.snapshot()))
-        self.open()
+        self.open(durable)
 
     def stop(self) -> None:
         """The process ends where it is."""
@@ -252,23 +264,23 @@ class Stores(RuleBasedStateMachine):
         self.disk.worker = None
         self.run(self.store._let_go())
 
-    @rule()
-    def kill(self) -> None:
+    @rule(durable=st.booleans())
+    def kill(self, durable: bool) -> None:
         self.stop()
         for path in list(self.replay.names):
             if path.startswith("store/temp/"):
                 self.replay.apply(Event("unlink", path))
-        self.open()
+        self.open(durable)
 
-    @rule(data=st.data())
-    def lose_power(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), durable=st.booleans())
+    def lose_power(self, data: st.DataObject, durable: bool) -> None:
         self.stop()
         states = list(self.replay.powerless())
         _, files = states[data.draw(st.integers(0, len(states) - 1), label="variant")]
         shutil.rmtree(self.root)
         put_down(files, self.root)
         self.boot += 1
-        self.open()
+        self.open(durable)
         found = {hash for hash, complete in self.found().items() if complete}
         assert found >= self.durable
         tags = dict(self.store.tags.list())

@@ -76,7 +76,7 @@ pub struct Worker {
     thread: Mutex<Option<JoinHandle<()>>>,
     process: u32,
     // Whether the journal of this thread is ours.
-    journal: bool,
+    journal: AtomicBool,
 }
 
 impl Worker {
@@ -110,7 +110,12 @@ impl Worker {
             let shared = shared.clone();
             Some(std::thread::Builder::new().name("aioiroh-disk".into()).spawn(move || shared.work())?)
         };
-        Ok(Self { shared, thread: Mutex::new(thread), process: std::process::id(), journal })
+        Ok(Self {
+            shared,
+            thread: Mutex::new(thread),
+            process: std::process::id(),
+            journal: AtomicBool::new(journal),
+        })
     }
 
     /// Readable when [`poll`](Self::poll) has something.
@@ -131,7 +136,7 @@ impl Worker {
     /// What native code did to files on this thread since the last call, in order: also what blobs do that are read,
     /// written or made durable without this worker. None without a journal.
     pub fn journal(&self) -> Option<Vec<Op>> {
-        self.journal.then(journal::take)
+        self.journal.load(Ordering::Relaxed).then(journal::take)
     }
 
     /// Starts a job; its events carry the number returned. Error EAGAIN: too many jobs.
@@ -159,11 +164,18 @@ impl Worker {
 
     /// Ends the thread after the slice it is in, and fails what was not done.
     pub fn close(&self) {
+        self.end_journal();
         self.shared.close();
         if self.process == std::process::id()
             && let Some(thread) = self.thread.lock().take()
         {
             let _ = thread.join();
+        }
+    }
+
+    fn end_journal(&self) {
+        if self.journal.swap(false, Ordering::Relaxed) {
+            journal::end();
         }
     }
 
@@ -187,9 +199,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        if self.journal {
-            journal::end();
-        }
+        self.end_journal();
         // After a fork the locks may be held by a thread that does not exist here.
         if self.process == std::process::id() {
             self.shared.close();

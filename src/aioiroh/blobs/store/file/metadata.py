@@ -42,6 +42,7 @@ _SCHEMA: Final = (
         outboard BLOB,
         data BLOB
     )""",
+    "CREATE INDEX unsynced ON blobs (written) WHERE written IS NOT NULL",
     """CREATE TABLE files (
         path BLOB PRIMARY KEY,
         hash BLOB NOT NULL,
@@ -175,6 +176,12 @@ class Metadata:
         query = f"SELECT {_COLUMNS}, NULL, id FROM blobs WHERE id > ? ORDER BY id LIMIT ?"
         with _errors(self._path):
             return [(values[8], _row(values)) for values in self._db.execute(query, (after, limit))]
+
+    def unsynced(self, boot: bytes) -> list[tuple[bytes, Kind]]:
+        """What was written under a start of the system and is not known to be on the disk."""
+        query = "SELECT hash, kind FROM blobs WHERE written = ?"
+        with _errors(self._path):
+            return [(hash, Kind(kind)) for hash, kind in self._db.execute(query, (boot,))]
 
     def references(self, hash: bytes) -> list[Reference]:
         """The files that a blob can be read from."""

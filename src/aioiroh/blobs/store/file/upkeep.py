@@ -55,6 +55,10 @@ class Upkeep:
         self.failure: OSError | None = None
         self.on_durable: Callable[[bytes], None] = lambda hash: None
         metadata.on_commit = self._committed
+        if durable:
+            # What a process has left that was killed, or that did not care.
+            self._to_sync.update(metadata.unsynced(disk.boot()))
+            self._rouse()
 
     # --- what is to be done -----------------------------------------------------------------------
 
