@@ -26,7 +26,7 @@ from aioiroh.blobs import (
     PushReceived,
     RequestKind,
 )
-from aioiroh.blobs.messages import encode_request
+from aioiroh.blobs.messages import ObserveItem, encode_request
 from meeting import pattern
 from remote_peer import PeerError
 from sharing import BIG, SIZES, FromThem, from_them, hash_of, hex_of, one_blob, to_them
@@ -283,6 +283,50 @@ async def test_an_empty_blob_is_told_once(blobs_peer: Callable[..., Any]) -> Non
                 except TimeoutError:
                     ended = False
             assert ended == ends
+
+
+async def test_what_they_were_asked_to_observe_they_do_not_have(
+    blobs_peer: Callable[..., Any],
+) -> None:
+    """Upstream's memory store makes an entry for it; 0.104 then answers a get with a size of 0."""
+    hash = Hash.of(b"nobody has this")
+    async with from_them(blobs_peer) as link, MemoryStore() as store:
+        async with blobs.observe(link.connection, hash) as states:
+            await anext(states)
+        with pytest.raises(NotAvailableError):
+            await blobs.get(link.connection, hash, into=store)
+        with pytest.raises(NotAvailableError):
+            await blobs.get_size(link.connection, hash)
+
+
+@pytest.mark.parametrize(
+    ("query", "item"),
+    [
+        ((), "020000"),
+        ((0, 16), "06a08d06020010"),
+        ((0, 16, 96), "07a08d0603001060"),
+        ((0,), "05a08d060100"),
+    ],
+)
+async def test_what_is_observed_on_the_wire(
+    blobs_peer: Callable[..., Any], query: tuple[int, ...], item: str
+) -> None:
+    """The length, the size and where the present chunks begin and end, all of them as varints."""
+    async with pushing(blobs_peer) as (link, store), MemoryStore() as part:
+        hash = (await store.add_bytes(pattern(100_000))).hash
+        if query:
+            ranges = one_blob(query)
+            await blobs.push(link.connection, hash, store=store, ranges=ranges, confirm=True)
+            await blobs.get(link.connection, hash, into=part, ranges=ranges)
+        request = encode_request(blobs.ObserveRequest(hash, ChunkRanges.all()))
+        async with link.connection.open_bi() as stream:
+            await stream.write(request)
+            await stream.finish()
+            assert (await stream.recv.read_exactly(len(item) // 2)).hex() == item
+        # As our store describes the same state.
+        status = await part.status(hash)
+        ours = ObserveItem(status.size or 0, status.present)
+        assert ours.encode_framed().hex() == item
 
 
 async def test_we_observe_a_blob_that_arrives(blobs_peer: Callable[..., Any]) -> None:

@@ -168,7 +168,7 @@ def test_resets(code: int, kind: type[Exception]) -> None:
     [
         ("parent_mismatch", VerificationError),
         ("leaf_mismatch", VerificationError),
-        ("size_invalid", VerificationError),
+        ("size_invalid", NotAvailableError),
         ("size_conflict", VerificationError),
         ("size_limit", BlobTooLargeError),
         ("missing_header", NotAvailableError),

@@ -714,7 +714,7 @@ def flipped(at: int) -> bytes:
         (lambda: encoded()[:8], NotAvailableError),
         (lambda: encoded()[: 8 + 64], NotAvailableError),
         (lambda: encoded()[:50_000], ProviderError),
-        (lambda: bytes(8), VerificationError),
+        (lambda: bytes(8), NotAvailableError),
         (lambda: b"\xff" * 8, BlobTooLargeError),
     ],
 )

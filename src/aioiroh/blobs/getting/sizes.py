@@ -122,6 +122,10 @@ def _verify(hash: Hash, ranges: ChunkRanges, size: int, body: bytes) -> list[tup
     try:
         return _native.decode_blob(bytes(hash), ranges.boundaries, encoded)
     except ValueError as error:
+        if not size:
+            raise NotAvailableError(
+                f"blob {hash}: the provider lacks it, and says that it is empty; ask another one"
+            ) from None
         raise VerificationError(
             f"blob {hash}: the provider sent bytes that do not belong to it ({error})"
         ) from None

@@ -33,7 +33,8 @@ _PUSHES: dict[int, tuple[type[ProviderError], str]] = {
 _REPORTS: dict[str, tuple[type[BlobsError], str]] = {
     "parent_mismatch": (VerificationError, "the provider sent hashes that do not belong to it"),
     "leaf_mismatch": (VerificationError, "the provider sent bytes that do not belong to it"),
-    "size_invalid": (VerificationError, "the provider announced a size that cannot be"),
+    # Upstream's memory store (0.104) says that of what somebody has asked it to observe.
+    "size_invalid": (NotAvailableError, "the provider lacks it, and says that it is empty"),
     "size_conflict": (VerificationError, "the provider contradicts the size that is proved"),
     "size_limit": (BlobTooLargeError, "it is larger than the limit that was set"),
     "missing_header": (NotAvailableError, "the provider lacks it; ask another one"),
