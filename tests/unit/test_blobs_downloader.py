@@ -113,10 +113,11 @@ async def test_two_downloads_of_the_same(tmp_path: Path) -> None:
 class Forgetful(MemoryStore):
     """Keeps nothing that arrives."""
 
-    async def writer(self, hash: Hash, *, max_size: int) -> Any:
-        writer = await super().writer(hash, max_size=max_size)
-        self._entries.pop(hash, None)
-        return writer
+    async def writers(self, hashes: Any, *, max_size: int) -> Any:
+        writers = await super().writers(hashes, max_size=max_size)
+        for hash in hashes:
+            self._entries.pop(hash, None)
+        return writers
 
 
 async def test_a_store_that_keeps_nothing_is_an_error() -> None:

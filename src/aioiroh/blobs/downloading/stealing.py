@@ -16,7 +16,10 @@ __all__ = ["Taken", "steal"]
 SMALLEST_SHARE: Final = 256 << 10
 """Bytes below which a piece is not cut: the last pieces are asked for twice instead."""
 GRACE: Final = 0.5
-"""Seconds in which a request that has brought nothing yet is not called slow."""
+"""Seconds without a byte after which a provider of unknown rate is called slow."""
+
+WORTHWHILE: Final = 0.1
+"""Seconds that a request must have left before others help with it."""
 
 P = TypeVar("P", bound=Hashable)
 
@@ -50,7 +53,7 @@ def steal(
         left = _seconds_left(now, fetch, peers[fetch.provider], usual)
         if worst is None or left > worst[0]:
             worst = left, fetch
-    if worst is None or worst[0] < 2 * peer.latency:
+    if worst is None or worst[0] < max(WORTHWHILE, 2 * peer.latency):
         return None
     left, victim = worst
     speed = peer.rate.get(now) or _speed(now, victim, peers[victim.provider])
@@ -81,12 +84,11 @@ def _seconds_left(now: float, fetch: Fetch[P], peer: Peer, usual: float) -> floa
     if not amount:
         return 0.0
     age = now - fetch.last
-    if not fetch.is_begun and age < max(GRACE, 3 * peer.latency):
-        speed = _speed(now, fetch, peer)
-        return amount / speed if speed else 0.0
     speed = _speed(now, fetch, peer)
-    # One that stands still is the worst, the longer the worse.
-    return amount / speed + age if speed else 1e9 + age
+    if speed:
+        return amount / speed + age
+    # One that stands still is the worst, the longer the worse; of others nothing is known yet.
+    return 1e9 + age if age >= max(GRACE, 3 * peer.latency) else 0.0
 
 
 def _divide(victim: Fetch[P], amount: float, kept: float) -> tuple[Part, ...]:

@@ -237,8 +237,10 @@ class _Intake:
         ]
 
     async def _writer(self, hash: Hash) -> BlobWriter | _Nowhere:
-        if hash == Hash.EMPTY or not (await self._store.status(hash)).is_complete:
-            return await self._store.writer(hash, max_size=self._max_size)
+        # The store is asked once: a blob may become complete between two questions.
+        [writer] = await self._store.writers((hash,), max_size=self._max_size)
+        if writer is not None:
+            return writer
         if self._again is Again.STOP:
             raise _Superseded
         return _Nowhere(hash, self._max_size)
