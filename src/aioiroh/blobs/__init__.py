@@ -72,6 +72,7 @@ from .serving.provider import Provider
 from .serving.push import PushReceived
 from .store.bucket.store import BucketStore
 from .store.file.store import FileStore
+from .store.garbage import collect_every
 from .store.interface import (
     Added,
     BlobReader,
@@ -166,6 +167,7 @@ __all__ = [
     "UnsafeNameError",
     "Verdict",
     "VerificationError",
+    "collect_every",
     "export_collection",
     "export_files",
     "get",

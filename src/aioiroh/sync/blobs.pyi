@@ -515,6 +515,7 @@ class Transfer(Facade):
     @property
     def arriving(self) -> list[Arriving]: ...
 
+def collect_every(store: Store, seconds: float, protect: Protect | None = ...) -> None: ...
 def export_collection(
     store: Store,
     collection: Collection,

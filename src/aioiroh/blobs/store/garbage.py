@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -14,9 +15,11 @@ from ..hashseq import HashSeq
 from .sequences import read_hash_seq
 
 if TYPE_CHECKING:
-    from .interface import Store
+    from .interface import Protect, Store
 
-__all__ = ["BATCH", "Marking", "sweep"]
+__all__ = ["BATCH", "Marking", "collect_every", "sweep"]
+
+logger = logging.getLogger("aioiroh.blobs.store")
 
 BATCH: Final = 50
 """Blobs deleted in one turn of the loop."""
@@ -70,3 +73,21 @@ async def sweep(store: Store, marking: Marking, drop: Callable[[Sequence[Hash]],
         if len(batch) == BATCH:
             dropped += await drop_batch()
     return dropped + await drop_batch()
+
+
+async def collect_every(store: Store, seconds: float, protect: Protect | None = None) -> None:
+    """Collects the garbage of a store again and again, `seconds` apart, until it is cancelled.
+
+    A run that fails is logged, and the next one takes place. Run it as a task next to what uses the
+    store. ValueError: no time between runs.
+    """
+    if not seconds > 0:
+        raise ValueError("give the seconds between two runs of the garbage collection")
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            number = await store.collect_garbage(protect)
+        except Exception:
+            logger.exception("the garbage collection failed; the next one is in %s s", seconds)
+        else:
+            logger.debug("the garbage collection deleted %d blobs", number)
