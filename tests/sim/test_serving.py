@@ -110,6 +110,17 @@ async def test_many_small_requests_are_kept_to_the_rate(network):
         assert network.loop.time() - began == pytest.approx(200 * 5100 / RATE, rel=0.1)
 
 
+@simulated()
+async def test_one_small_request_after_the_other_is_kept_to_the_rate(network):
+    async with serving(network, "a", limits=Limits(rate_per_peer=RATE)) as (store, connection):
+        hashes = [await add(store, network, 5000 + i) for i in range(100)]
+        began = network.loop.time()
+        async with MemoryStore() as target:
+            for hash in hashes:
+                await blobs.get(connection, hash, into=target)
+        assert network.loop.time() - began > 0.9 * 100 * 5000 / RATE
+
+
 async def sip(stream, network, rate, seconds):
     """Reads so many bytes per second."""
     until = network.loop.time() + seconds

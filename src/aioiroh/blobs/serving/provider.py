@@ -191,16 +191,15 @@ class Provider:
         request = source.request
         assert isinstance(request, GetRequest | GetManyRequest)
         now = asyncio.get_running_loop().time()
-        with self._rates.pace(source, now) as pace:
-            await send(
-                stream.send,
-                request,
-                self._store,
-                outcome,
-                patience=Patience(self._limits.stall_time, self._limits.minimum_rate, now=now),
-                on_departure=lambda departure: self._departed(source, departure),
-                pace=pace,
-            )
+        await send(
+            stream.send,
+            request,
+            self._store,
+            outcome,
+            patience=Patience(self._limits.stall_time, self._limits.minimum_rate, now=now),
+            on_departure=lambda departure: self._departed(source, departure),
+            pace=self._rates.pace(source, now),
+        )
 
     async def _observe(self, stream: BiStream, request: ObserveRequest, outcome: Outcome) -> None:
         try:

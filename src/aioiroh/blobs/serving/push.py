@@ -50,7 +50,7 @@ OnPush = Callable[[PushReceived], Awaitable[None] | None]
 """Called when a push has arrived. There is no answer to the peer; it looks for itself."""
 
 
-class _Intake:
+class _Account:
     """Counts what arrives, and ends it when it is too much."""
 
     def __init__(
@@ -104,7 +104,7 @@ async def take_push(
     assert isinstance(request, PushRequest)
     format = BlobFormat.RAW if request.ranges.is_blob else BlobFormat.HASH_SEQ
     content = HashAndFormat(request.hash, format)
-    intake = _Intake(source, limits, outcome, tell)
+    account = _Account(source, limits, outcome, tell)
     with store.hold(content) as tag:
         try:
             response = Response(GetRequest(request.hash, request.ranges))
@@ -116,7 +116,7 @@ async def take_push(
                 response,
                 store,
                 max_size=min(limits.push_blob_size, limits.push_size),
-                on_arrival=intake.arrived,
+                on_arrival=account.arrived,
                 again=Again.TAKE,
                 stop_code=ErrorCode.INTERNAL,
                 patience=Patience(limits.stall_time, limits.minimum_rate, now=now),

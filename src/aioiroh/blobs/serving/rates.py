@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final
 
 from aioiroh.aio import TokenBucket
 
@@ -18,6 +16,9 @@ if TYPE_CHECKING:
     from .limits import Limits
 
 __all__ = ["Rates", "Throttle"]
+
+TIDY: Final = 256
+"""Peers that are known before those who need not be are looked for."""
 
 Throttle = Callable[[IncomingRequest], Iterable[TokenBucket]]
 """Names the limits (`rate_limit`) under which a request is answered. Requests that name the same share it."""
@@ -32,33 +33,30 @@ class Rates:
         self._pacer = Pacer()
         self._total: TokenBucket | None = None
         self._peers: dict[EndpointId, TokenBucket] = {}
-        self._users: Counter[EndpointId] = Counter()
+        self._tidy_at = TIDY
 
-    def pace(self, source: IncomingRequest, now: float) -> contextlib.AbstractContextManager[Pace]:
-        """Within, the limits of a request are kept for it."""
-        limits = self._limits
+    def pace(self, source: IncomingRequest, now: float) -> Pace:
+        """The limits of a request."""
+        limits, peer = self._limits, source.remote_id
         if self._throttle is None and limits.rate is None and limits.rate_per_peer is None:
-            return contextlib.nullcontext(Pace.FREE)
-        return self._limited(source, now)
-
-    @contextlib.contextmanager
-    def _limited(self, source: IncomingRequest, now: float) -> Iterator[Pace]:
-        peer = source.remote_id
+            return Pace.FREE
         buckets = list(self._throttle(source)) if self._throttle is not None else []
-        if self._limits.rate is not None:
+        if limits.rate is not None:
             if self._total is None:
-                self._total = rate_limit(self._limits.rate, now=now)
+                self._total = rate_limit(limits.rate, now=now)
             buckets.append(self._total)
-        if self._limits.rate_per_peer is not None:
+        if limits.rate_per_peer is not None:
             if peer not in self._peers:
-                self._peers[peer] = rate_limit(self._limits.rate_per_peer, now=now)
+                self._tidy(now)
+                self._peers[peer] = rate_limit(limits.rate_per_peer, now=now)
             buckets.append(self._peers[peer])
-        self._users[peer] += 1
-        try:
-            yield Pace(self._pacer, buckets)
-        finally:
-            self._users[peer] -= 1
-            if not self._users[peer]:
-                # A bucket fills within a fraction of a second: a new one is as good.
-                del self._users[peer]
-                self._peers.pop(peer, None)
+        return Pace(self._pacer, buckets)
+
+    def _tidy(self, now: float) -> None:
+        """Forgets peers whose bucket is full: all who have asked for nothing for a fraction of a second."""
+        if len(self._peers) < self._tidy_at:
+            return
+        self._peers = {
+            peer: bucket for peer, bucket in self._peers.items() if bucket.level(now) < bucket.burst
+        }
+        self._tidy_at = max(TIDY, 2 * len(self._peers))
