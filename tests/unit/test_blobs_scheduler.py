@@ -51,6 +51,7 @@ class Provider:
     busy_until: float = 0.0
     refuses: bool = False
     no_groups: bool = False
+    old: bool = False
     silent: bool = False
     tells: bool = True
     sent: int = 0
@@ -247,6 +248,8 @@ class World:
             return None
         if provider.refuses or (provider.no_groups and len(answer.parts) > 1):
             return self.end(number, End.REFUSED)
+        if provider.old and len(answer.parts) > 1:
+            return self.end(number, End.LACKS)
         if self.now < provider.busy_until:
             return self.end(number, End.BUSY)
         running = sum(a.provider == answer.provider for a in self.answers.values())
@@ -447,6 +450,22 @@ def test_who_answers_no_groups_is_asked_one_by_one() -> None:
     assert world.now < 30
 
 
+def test_who_knows_no_groups_is_seldom_asked_for_one() -> None:
+    sizes = {index: 30_000 for index in range(1, 201)}
+    world = World(sizes, {"old": Provider(old=True)})
+    assert world.run() == "complete"
+    assert len(world.asks) < 225
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"tries": 0}, {"first_delay": 0}, {"first_delay": 50}, {"patience": 0}, {"stall_time": 0}],
+)
+def test_retries_that_make_no_sense(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"must|wanted"):
+        Retries(**bad)
+
+
 def test_the_table_of_providers_is_bounded() -> None:
     core: Scheduler[int] = Scheduler(Retries(), random.random, 0.0)
     core.want(0.0, 0, ALL, None)
@@ -533,6 +552,7 @@ def worlds(draw: st.DrawFn) -> World:
                     {"busy_until": 3.0},
                     {"refuses": True},
                     {"no_groups": True},
+                    {"old": True},
                     {"silent": True},
                     {"tells": False},
                     {"tells": False},

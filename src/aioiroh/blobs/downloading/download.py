@@ -256,7 +256,13 @@ class Download(Job[Got, DownloadProgress]):
 
     def _ring(self) -> None:
         self._alarm = None
-        now = self._now()
+        try:
+            self._time_has_passed(self._now())
+        except Exception as error:  # noqa: BLE001 - kept and raised to whoever waits
+            # There is no task that would tell: whoever waits for the download is told.
+            self._fail(error)
+
+    def _time_has_passed(self, now: float) -> None:
         for number, request in self._requests.items():
             stream = request.stream
             if stream is None:

@@ -29,6 +29,7 @@ FIRST_GROUP: Final = 16
 LARGEST_GROUP: Final = 1024
 """Small blobs in one request: before their sizes are known, and at most."""
 LACKS: Final = "it lacks what is missing"
+MOST_CAUTION: Final = 64
 RATE_TIME: Final = 1.0
 """Seconds over which a rate is averaged."""
 FINEST: Final = 6
@@ -57,6 +58,13 @@ class Retries:
     longest_delay: float = 30.0
     patience: float = 60.0
     stall_time: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError when a value makes no sense."""
+        if self.tries < 1 or not 0 < self.first_delay <= self.longest_delay:
+            raise ValueError("wanted: at least one try, and 0 < first_delay <= longest_delay")
+        if self.patience <= 0 or self.stall_time <= 0:
+            raise ValueError("patience and stall_time must be positive")
 
 
 class PeerState(Enum):
@@ -140,6 +148,9 @@ class Peer:
         self._lacking: dict[int, ChunkRanges] = {}
         self._most_requests = MOST_REQUESTS
         self._largest_group = LARGEST_GROUP
+        # Full groups that it has to answer before it is asked for larger ones.
+        self._caution = 1
+        self._full_groups = 0
         self._beaten = 0
         self._complied = 0
         self._misses = 0
@@ -211,7 +222,16 @@ class Peer:
         if self._finer and self._complied % 4 == 0:
             self._finer -= 1
         if parts >= self.group:
-            self.group = min(2 * self.group, self._largest_group)
+            self._full_groups += 1
+            if self._full_groups >= self._caution:
+                self._full_groups = 0
+                self.group = min(2 * self.group, self._largest_group)
+
+    def group_failed(self, parts: int) -> None:
+        """Of so many parts it lacked one, or, being old, it knows no requests for several."""
+        self.group = max(1, parts // 2)
+        self._full_groups = 0
+        self._caution = min(2 * self._caution, MOST_CAUTION)
 
     def refuses_groups(self) -> None:
         """It may be asked for one blob at a time only."""

@@ -251,7 +251,7 @@ class Scheduler(Generic[P]):
     ) -> None:
         if len(parts) > 1:
             # Which one it lacks is not certain: a reset takes away what was on its way.
-            peer.group = max(1, len(parts) // 2)
+            peer.group_failed(len(parts))
             return
         for part in parts:
             if part.is_whole and (has or peer.may_have_parts):
