@@ -27,6 +27,25 @@ class Found:
     floors: list[float] = field(default_factory=list)
 
 
+class Pairs:
+    """A connected pair of each kind, made when it is first asked for."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self._stack = stack
+        self._pairs: dict[str, Pair] = {}
+
+    def __getitem__(self, kind: str) -> Pair:
+        if kind not in self._pairs:
+            self._pairs[kind] = self._stack.enter_context(Pair(kind))
+        return self._pairs[kind]
+
+    def drop(self, kind: str) -> None:
+        """Ends a pair that is late or has failed; the next one is new."""
+        pair = self._pairs.pop(kind, None)
+        if pair is not None:
+            pair.__exit__()
+
+
 def measure(plan: Plan, only: Sequence[str]) -> Found:
     """Measures those of the `only` keys, or all."""
     measures = [m for m in MEASURES if not only or m.key in only]
@@ -35,8 +54,7 @@ def measure(plan: Plan, only: Sequence[str]) -> Found:
         return found
     started = time.monotonic()
     with contextlib.ExitStack() as stack:
-        kinds = dict.fromkeys(kind for measure in measures for kind in measure.kinds)
-        pairs = {kind: stack.enter_context(Pair(kind)) for kind in kinds}
+        pairs = Pairs(stack)
         for number in range(plan.rounds):
             found.floors.append(udp_floor())
             for measure in measures:
@@ -45,12 +63,11 @@ def measure(plan: Plan, only: Sequence[str]) -> Found:
                     try:
                         with limit(ONE_SECONDS):
                             values[kind].append(measure.value(pairs[kind]))
-                    except (Late, PeerFailed) as error:
-                        # It is not measured any more; another process takes its place in what is left.
+                    except (Late, PeerFailed, OSError) as error:
                         print(f"{measure.key}, {kind}: {error}", file=sys.stderr, flush=True)
+                        # It is not measured any more.
                         del values[kind]
-                        pairs[kind].__exit__()
-                        pairs[kind] = stack.enter_context(Pair(kind))
+                        pairs.drop(kind)
             print(f"round {number + 1} of {plan.rounds}", file=sys.stderr, flush=True)
             if (time.monotonic() - started) * (number + 2) > SECONDS * (number + 1):
                 break

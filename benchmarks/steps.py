@@ -105,7 +105,7 @@ def row(cells: Sequence[str]) -> str:
 
 def rotated(kinds: Sequence[str], number: int) -> Sequence[str]:
     """Another order each round, so that nobody always runs after the same neighbour."""
-    shift = number % len(kinds)
+    shift = number % (len(kinds) or 1)
     return [*kinds[shift:], *kinds[:shift]]
 
 
