@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import shutil
+import tempfile
 from pathlib import Path
 
 from aioiroh import BiStream, Connection, Endpoint, EndpointTicket, Router, blobs
@@ -59,8 +59,10 @@ async def work(text: str, file: str, folder: str) -> None:
             others = (await stream.read_all(limit=MAX_LIST)).decode().split()
         async with blobs.Downloader(endpoint, store) as downloader:
             await downloader.download(ticket, providers=others)
-        staged = await store.stage(ticket.hash, Path(file).absolute().parent, keep=True)
-        shutil.move(staged, file)
+        # Made beside its place, in a folder of our own, and then there at once, whole.
+        with tempfile.TemporaryDirectory(dir=Path(file).absolute().parent) as beside:
+            staged = await store.stage(ticket.hash, Path(beside), keep=True)
+            staged.replace(file)
         print(f"ready; {len(others)} others were asked, too", flush=True)
         # Whoever comes later may ask us.
         await router.serve_forever()
