@@ -21,12 +21,14 @@ from aioiroh.blobs import (
     Limits,
     MemoryStore,
     NotAvailableError,
+    ProviderBusyError,
     ProviderError,
     ProviderRefusedError,
     PushReceived,
     RequestKind,
 )
 from aioiroh.blobs.messages import ObserveItem, encode_request
+from aioiroh.errors import ApplicationClosedError
 from meeting import pattern
 from remote_peer import PeerError
 from sharing import BIG, SIZES, FromThem, from_them, hash_of, hex_of, one_blob, to_them
@@ -120,6 +122,66 @@ async def test_they_take_no_pushes(blobs_peer: Callable[..., Any]) -> None:
         # The connection is as good as before.
         hash = await link.they_add(5)
         assert await blobs.get_bytes(link.connection, hash, limit=5) == pattern(5)
+
+
+KINDS = {
+    "get": lambda connection, hash, store: blobs.get(connection, hash, into=store),
+    "get_many": lambda connection, hash, store: blobs.get_many(connection, [hash], into=store),
+    "push": lambda connection, hash, store: blobs.push(connection, Hash.EMPTY, store=store),
+    "observe": lambda connection, hash, store: observed(connection, hash),
+}
+
+
+async def observed(connection: Any, hash: Hash) -> None:
+    async with blobs.observe(connection, hash) as states:
+        await anext(states)
+
+
+@pytest.mark.parametrize("deny", ["permission", "limit"])
+@pytest.mark.parametrize("refused", KINDS)
+async def test_they_decide_for_each_kind(
+    blobs_peer: Callable[..., Any], refused: str, deny: str
+) -> None:
+    error = {"permission": ProviderRefusedError, "limit": ProviderBusyError}[deny]
+    async with from_them(blobs_peer, push=True, deny=deny, kinds=[refused]) as link:
+        hash = await link.they_add(5)
+        for kind, ask in KINDS.items():
+            async with MemoryStore() as store:
+                asking = ask(link.connection, hash, store)
+                if kind == refused:
+                    with pytest.raises(error):
+                        await asking
+                else:
+                    await asking
+
+
+@pytest.mark.parametrize(
+    ("deny", "code", "reason"), [("permission", 1, b"permission"), ("limit", 2, b"limit")]
+)
+async def test_they_refuse_the_connection(
+    blobs_peer: Callable[..., Any], deny: str, code: int, reason: bytes
+) -> None:
+    async with from_them(blobs_peer, deny=deny, kinds=["connect"]) as link:
+        lost = await link.connection.closed()
+        assert isinstance(lost, ApplicationClosedError)
+        assert (lost.code, lost.reason) == (code, reason)
+
+
+@pytest.mark.parametrize("verdict", [blobs.Verdict.DENY, blobs.Verdict.LATER])
+async def test_we_refuse_the_connection(
+    blobs_peer: Callable[..., Any], verdict: blobs.Verdict
+) -> None:
+    async with to_them(blobs_peer, admit=lambda peer: verdict) as link:
+        closed = await link.peer("closed", conn=link.conn)
+        assert closed["kind"] == "application_closed"
+        assert (closed["code"], closed["reason"]) == (verdict.value, verdict.reason.decode())
+
+
+async def test_they_get_at_our_rate(blobs_peer: Callable[..., Any]) -> None:
+    """In portions, that is; how fast is measured in virtual time elsewhere."""
+    async with to_them(blobs_peer, limits=Limits(rate_per_peer=2_000_000)) as link:
+        hash = (await link.store.add_bytes(pattern(1_000_000))).hash
+        assert (await link.they("get", hash, ranges=[[0]]))["payload"] == 1_000_000
 
 
 async def test_what_they_cannot_take(blobs_peer: Callable[..., Any]) -> None:

@@ -16,7 +16,7 @@ use iroh_blobs::protocol::{
     PushRequest,
 };
 use iroh_blobs::provider::events::{
-    AbortReason, EventMask, EventSender, ProviderMessage, RequestMode,
+    AbortReason, ConnectMode, EventMask, EventSender, ObserveMode, ProviderMessage, RequestMode,
 };
 use iroh_blobs::store::fs::FsStore;
 use iroh_blobs::store::mem::MemStore;
@@ -72,8 +72,8 @@ pub async fn act(
     })
 }
 
-/// `path`: a store on disk, else in memory. `push`: take pushes. `deny`: refuse every get, as "permission"
-/// or "limit".
+/// `path`: a store on disk, else in memory. `push`: take pushes. `deny`: refuse, as "permission" or "limit", what
+/// `kinds` names ("get" without it; "connect", "get_many", "push" and "observe" too).
 async fn open(peer: &Peer, request: &Request) -> Result<Value, Failure> {
     let store: Store = match request.get("path") {
         Some(path) => FsStore::load(path.as_str().unwrap_or_default())
@@ -91,14 +91,32 @@ async fn open(peer: &Peer, request: &Request) -> Result<Value, Failure> {
         _ => None,
     };
     if deny.is_some() {
-        mask.get = RequestMode::Intercept;
+        let kinds = request.list("kinds").unwrap_or_default().iter();
+        let kinds: Vec<_> = kinds.filter_map(Value::as_str).collect();
+        for kind in if kinds.is_empty() { vec!["get"] } else { kinds } {
+            match kind {
+                "connect" => mask.connected = ConnectMode::Intercept,
+                "get" => mask.get = RequestMode::Intercept,
+                "get_many" => mask.get_many = RequestMode::Intercept,
+                "push" => mask.push = RequestMode::Intercept,
+                "observe" => mask.observe = ObserveMode::Intercept,
+                _ => return Err(Failure::text("request", format!("no such kind: {kind}"))),
+            }
+        }
     }
     let (events, mut messages) = EventSender::channel(64, mask);
     tokio::spawn(async move {
         while let Some(message) = messages.recv().await {
-            if let (ProviderMessage::GetRequestReceived(message), Some(reason)) = (message, deny) {
-                message.tx.send(Err(reason)).await.ok();
-            }
+            let Some(reason) = deny else { continue };
+            let no = Err(reason);
+            match message {
+                ProviderMessage::ClientConnected(asked) => asked.tx.send(no).await.ok(),
+                ProviderMessage::GetRequestReceived(asked) => asked.tx.send(no).await.ok(),
+                ProviderMessage::GetManyRequestReceived(asked) => asked.tx.send(no).await.ok(),
+                ProviderMessage::PushRequestReceived(asked) => asked.tx.send(no).await.ok(),
+                ProviderMessage::ObserveRequestReceived(asked) => asked.tx.send(no).await.ok(),
+                _ => None,
+            };
         }
     });
     let protocol = BlobsProtocol::new(&store, Some(events));
