@@ -480,7 +480,8 @@ class Blob:
 
 @final
 class Worker:
-    """The disk thread. With `inline` there is none, and each call does the work it causes."""
+    """The disk thread, and another that syncs as soon as there is something to sync. With `inline`
+    there are none, and each call does the work it causes."""
 
     def __new__(cls, *, inline: bool = False, journal: bool = False) -> Worker: ...
     def journal(self) -> list[tuple[str, str, int, bytes]]:

@@ -448,7 +448,7 @@ def test_the_descriptor_is_quiet_when_there_is_nothing(tmp_path: Path, worker: W
     assert worker.poll() == []
 
 
-def test_closing_ends_the_thread() -> None:
+def test_closing_ends_the_threads(tmp_path: Path) -> None:
     def threads() -> list[str]:
         tasks = Path("/proc/self/task").iterdir()
         return [name for task in tasks if (name := (task / "comm").read_text()).startswith("aioir")]
@@ -457,6 +457,9 @@ def test_closing_ends_the_thread() -> None:
     worker = Worker()
     while len(threads()) == before:
         pass  # a thread gets its name a moment after it starts
+    # Waiting for the disk has a thread of its own, from the first time on.
+    collect(worker, worker.sync_files([tmp_path]))
+    assert len(threads()) == before + 2
     worker.close()
     assert len(threads()) == before
 

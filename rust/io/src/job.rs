@@ -75,6 +75,7 @@ pub(crate) struct JobTask {
     // None during a slice and after the last one.
     state: Mutex<Option<State>>,
     ended: AtomicBool,
+    is_waiting: bool,
 }
 
 enum State {
@@ -91,8 +92,9 @@ type Step = ControlFlow<JobEvent, State>;
 
 impl JobTask {
     pub(crate) fn new(id: u64, job: Job, cancelled: Arc<AtomicBool>, shared: Arc<Shared>) -> Self {
+        let is_waiting = matches!(job, Job::SyncFiles { .. });
         let state = Mutex::new(Some(State::New(job)));
-        Self { id, cancelled, shared, state, ended: AtomicBool::new(false) }
+        Self { id, cancelled, shared, state, ended: AtomicBool::new(false), is_waiting }
     }
 
     fn tell(&self, event: JobEvent) {
@@ -221,5 +223,9 @@ impl Task for JobTask {
 
     fn yields_to_events(&self) -> bool {
         true
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.is_waiting
     }
 }

@@ -1,4 +1,5 @@
-//! The disk thread: takes transfers and jobs in turn, a slice each.
+//! The disk thread: takes transfers and jobs in turn, a slice each. Those that only wait for the disk have a thread of
+//! their own, so that nobody waits for them.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -27,6 +28,10 @@ const MAX_JOBS: usize = 4096;
 /// Job events not yet collected, beyond which jobs pause.
 const MAX_EVENTS: usize = 4096;
 
+/// The lanes.
+const WORK: usize = 0;
+const WAIT: usize = 1;
+
 /// Something the worker does a slice of at a time.
 pub(crate) trait Task: Send + Sync {
     /// One slice. True to get another turn.
@@ -34,6 +39,11 @@ pub(crate) trait Task: Send + Sync {
 
     /// The worker is closed, or the task panicked: tell its owner.
     fn fail(&self, error: io::Error);
+
+    /// Whether it does nothing but wait for the disk.
+    fn is_waiting(&self) -> bool {
+        false
+    }
 
     /// Whether it waits while too many events are not collected.
     fn yields_to_events(&self) -> bool {
@@ -52,8 +62,8 @@ pub enum Event {
 
 pub(crate) struct Shared {
     inline: bool,
-    run: Mutex<Run>,
-    wake: Condvar,
+    // For those that work and those that wait.
+    lanes: [Lane; 2],
     events: Mutex<VecDeque<Event>>,
     signal: Signal,
     ids: AtomicU64,
@@ -63,6 +73,13 @@ pub(crate) struct Shared {
     pub(crate) queued: AtomicUsize,
 }
 
+/// Tasks that one thread takes in turn.
+#[derive(Default)]
+struct Lane {
+    run: Mutex<Run>,
+    wake: Condvar,
+}
+
 #[derive(Default)]
 struct Run {
     tasks: VecDeque<Arc<dyn Task>>,
@@ -70,10 +87,11 @@ struct Run {
     closed: bool,
 }
 
-/// The worker. Dropping it lets the thread end by itself; [`close`](Self::close) waits for that.
+/// The worker. Dropping it lets the threads end by themselves; [`close`](Self::close) waits for that.
 pub struct Worker {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    // Of each lane; the second is started when there is something to wait for.
+    threads: Mutex<[Option<JoinHandle<()>>; 2]>,
     process: u32,
     // Whether the journal of this thread is ours.
     journal: AtomicBool,
@@ -96,26 +114,32 @@ impl Worker {
     fn with(inline: bool, journal: bool) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             inline,
-            run: Mutex::default(),
-            wake: Condvar::new(),
+            lanes: Default::default(),
             events: Mutex::default(),
             signal: Signal::new()?,
             ids: AtomicU64::new(1),
             jobs: Mutex::default(),
             queued: AtomicUsize::new(0),
         });
-        let thread = if inline {
-            None
-        } else {
-            let shared = shared.clone();
-            Some(std::thread::Builder::new().name("aioiroh-disk".into()).spawn(move || shared.work())?)
-        };
-        Ok(Self {
+        let worker = Self {
             shared,
-            thread: Mutex::new(thread),
+            threads: Mutex::default(),
             process: std::process::id(),
             journal: AtomicBool::new(journal),
-        })
+        };
+        worker.start_thread(WORK)?;
+        Ok(worker)
+    }
+
+    fn start_thread(&self, lane: usize) -> io::Result<()> {
+        let thread = &mut self.threads.lock()[lane];
+        if thread.is_none() && !self.shared.inline {
+            let shared = self.shared.clone();
+            let name = ["aioiroh-disk", "aioiroh-sync"][lane];
+            let run = move || shared.lanes[lane].work(&shared);
+            *thread = Some(std::thread::Builder::new().name(name.into()).spawn(run)?);
+        }
+        Ok(())
     }
 
     /// Readable when [`poll`](Self::poll) has something.
@@ -126,9 +150,11 @@ impl Worker {
     pub fn poll(&self) -> Vec<Event> {
         self.shared.signal.lower();
         let events = std::mem::take(&mut *self.shared.events.lock());
-        let paused = std::mem::take(&mut self.shared.run.lock().paused);
-        for task in paused {
-            self.shared.submit(task);
+        for lane in &self.shared.lanes {
+            let paused = std::mem::take(&mut lane.run.lock().paused);
+            for task in paused {
+                self.shared.submit(task);
+            }
         }
         events.into()
     }
@@ -142,6 +168,9 @@ impl Worker {
     /// Starts a job; its events carry the number returned. Error EAGAIN: too many jobs.
     pub fn start(&self, job: Job) -> io::Result<u64> {
         self.check_process()?;
+        if matches!(job, Job::SyncFiles { .. }) {
+            self.start_thread(WAIT)?;
+        }
         let id = self.shared.next_id();
         let cancelled = Arc::new(AtomicBool::new(false));
         {
@@ -162,14 +191,14 @@ impl Worker {
         }
     }
 
-    /// Ends the thread after the slice it is in, and fails what was not done.
+    /// Ends the threads after the slices they are in, and fails what was not done.
     pub fn close(&self) {
         self.end_journal();
         self.shared.close();
-        if self.process == std::process::id()
-            && let Some(thread) = self.thread.lock().take()
-        {
-            let _ = thread.join();
+        if self.process == std::process::id() {
+            for thread in self.threads.lock().iter_mut().filter_map(Option::take) {
+                let _ = thread.join();
+            }
         }
     }
 
@@ -218,11 +247,12 @@ impl Shared {
 
     /// Gives a task its turns until it wants no more. Not to be called twice for a task that has turns.
     pub(crate) fn submit(&self, task: Arc<dyn Task>) {
+        let lane = &self.lanes[if task.is_waiting() { WAIT } else { WORK }];
         if self.inline {
-            while !self.run.lock().closed {
+            while !lane.run.lock().closed {
                 match turn(&*task) {
                     true if task.yields_to_events() && self.events_are_full() => {
-                        self.run.lock().paused.push(task);
+                        lane.run.lock().paused.push(task);
                         return;
                     }
                     true => {}
@@ -232,14 +262,14 @@ impl Shared {
             task.fail(closed());
             return;
         }
-        let mut run = self.run.lock();
+        let mut run = lane.run.lock();
         if run.closed {
             drop(run);
             task.fail(closed());
             return;
         }
         run.tasks.push_back(task);
-        self.wake.notify_one();
+        lane.wake.notify_one();
     }
 
     /// For the application, by way of the file descriptor.
@@ -272,18 +302,22 @@ impl Shared {
     }
 
     fn close(&self) {
-        let (tasks, paused) = {
-            let mut run = self.run.lock();
-            run.closed = true;
-            (std::mem::take(&mut run.tasks), std::mem::take(&mut run.paused))
-        };
-        self.wake.notify_one();
-        for task in tasks.into_iter().chain(paused) {
-            task.fail(closed());
+        for lane in &self.lanes {
+            let (tasks, paused) = {
+                let mut run = lane.run.lock();
+                run.closed = true;
+                (std::mem::take(&mut run.tasks), std::mem::take(&mut run.paused))
+            };
+            lane.wake.notify_one();
+            for task in tasks.into_iter().chain(paused) {
+                task.fail(closed());
+            }
         }
     }
+}
 
-    fn work(&self) {
+impl Lane {
+    fn work(&self, shared: &Shared) {
         loop {
             let task = {
                 let mut run = self.run.lock();
@@ -302,7 +336,7 @@ impl Shared {
                 if run.closed {
                     drop(run);
                     task.fail(closed());
-                } else if task.yields_to_events() && self.events_are_full() {
+                } else if task.yields_to_events() && shared.events_are_full() {
                     run.paused.push(task);
                 } else {
                     run.tasks.push_back(task);

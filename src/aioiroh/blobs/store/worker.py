@@ -1,7 +1,8 @@
 """The native disk worker as asyncio sees it: jobs that hash, import, validate, copy and sync files.
 
-There is one worker, and so one disk thread, for each event loop; stores share it. A loop that
-watches no descriptors (virtual time, a browser) gets an inline worker without a thread.
+There is one worker for each event loop; stores share it. It has one thread for all work, and one
+that waits for the disk to sync, so that transfers need not. A loop that watches no descriptors
+(virtual time, a browser) gets an inline worker without threads.
 """
 
 from __future__ import annotations
