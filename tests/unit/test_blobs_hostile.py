@@ -12,7 +12,8 @@ import pytest
 
 from aioiroh import _native, blobs
 from aioiroh.blobs import ChunkRanges, ChunkRangesSeq, GetRequest, Hash, HashAndFormat, MemoryStore
-from aioiroh.blobs.messages import encode_request
+from aioiroh.blobs.messages import RequestKind, encode_request
+from aioiroh.blobs.serving.provider import READ_ONLY
 from aioiroh.errors import DecodeError, StreamResetError
 from aioiroh.quic import BiStream
 
@@ -42,8 +43,11 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
     return bytes(result)
 
 
+@pytest.mark.parametrize("serve", [READ_ONLY, frozenset(RequestKind)], ids=["reads", "all"])
 @pytest.mark.parametrize("seed", range(3))
-async def test_a_provider_survives_any_request(quic_pair: Pairs, seed: int) -> None:
+async def test_a_provider_survives_any_request(
+    quic_pair: Pairs, seed: int, serve: frozenset[RequestKind]
+) -> None:
     chance = random.Random(seed)
     problems: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
@@ -56,10 +60,12 @@ async def test_a_provider_survives_any_request(quic_pair: Pairs, seed: int) -> N
             encode_request(GetRequest(child, ChunkRangesSeq.blob(ChunkRanges((3, 5, 7))))),
             encode_request(blobs.GetManyRequest((child, root), ChunkRangesSeq.sizes())),
             encode_request(blobs.ObserveRequest(child, ChunkRanges.all())),
-            encode_request(blobs.PushRequest(child, ChunkRangesSeq.blob())),
+            encode_request(blobs.PushRequest(child, ChunkRangesSeq.blob()))
+            + _native.encode_blob(pattern(20_000), (0,)),
         ]
         async with quic_pair() as pair:
-            provider = asyncio.create_task(blobs.Provider(store).accept(pair.server))
+            served = blobs.Provider(store, serve=serve)
+            provider = asyncio.create_task(served.accept(pair.server))
 
             async def attack(request: bytes) -> None:
                 with suppress(ConnectionError):
