@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import signal
 import socket
 import subprocess
 from collections.abc import AsyncIterator
@@ -12,9 +14,16 @@ from typing import Any
 
 import obstore.store
 
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
 BUCKET = "blobs"
 KEY, SECRET = "access", "secret"
 UNAVAILABLE = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+def end_with_parent() -> None:
+    """In a child: no server is left behind by tests that were killed."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class S3Server:
@@ -31,7 +40,11 @@ class S3Server:
     def start(self) -> None:
         command = [self._program, self.root, "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--access-key", KEY, "--secret-key", SECRET]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            preexec_fn=end_with_parent,  # noqa: PLW1509 - one system call, no locks
+        )
         while True:
             assert self._process.poll() is None, "the S3 server ended by itself"
             try:
