@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from asyncio import _get_running_loop
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
@@ -18,15 +17,11 @@ from aioiroh.address import (
     Dialable,
     EndpointAddr,
     IpAddr,
-    RelayAddr,
     RelayConfig,
     RelayMap,
-    RelayUrl,
-    TransportAddr,
 )
 from aioiroh.aio import Pending, Tasks, Watch
 from aioiroh.errors import (
-    BindError,
     BusyError,
     EndpointClosedError,
     LocallyClosedError,
@@ -37,33 +32,27 @@ from aioiroh.incoming import Incoming
 from aioiroh.keys import EndpointId, SecretKey
 from aioiroh.lookup import EndpointData, LookupContext, LookupRegistry, LookupService
 from aioiroh.metrics import Metrics
-from aioiroh.net import Network, SystemNetwork, UdpOptions, UdpSlot
+from aioiroh.net import Network, SystemNetwork, UdpSlot
 from aioiroh.paths import (
     Dial,
-    OwnAddresses,
     PathSelector,
     Remotes,
     Roster,
     Steering,
     select_by_rtt,
 )
-from aioiroh.presets import BindAddress, EndpointOptions, Preset, bind_address, bind_addresses
+from aioiroh.presets import BindAddress, EndpointOptions, Preset, bind_addresses
 from aioiroh.quic import Connection, Driver, TransportConfig
 from aioiroh.quic import Incoming as Knock
 from aioiroh.quic.alpn import Alpns, checked_alpns
-from aioiroh.relay import Relays, RelayStatus
+from aioiroh.relay import RelayStatus
+from aioiroh.whereabouts import Whereabouts
 
 __all__ = ["Endpoint"]
 
 logger = logging.getLogger("aioiroh.endpoint")
 
-DEFAULT_BIND = (("0.0.0.0", 0), ("::", 0))
-"""Where an endpoint is bound by default; the second only if the machine has IPv6."""
-
 LOOKUP_CLOSE_TIMEOUT = 3.0
-
-_NO_HOME: Watch[RelayStatus | None] = Watch(None)
-_NO_HOME.close()
 
 
 class Endpoint:
@@ -89,14 +78,11 @@ class Endpoint:
         self._network = network
         self._hooks = tuple(hooks)
         self._alpns = tuple(alpns)
-        self._slots: tuple[UdpSlot, ...] = ()
-        self._own = OwnAddresses(())
         self._metrics = Metrics()
         self._metrics.add_source(self._read_counters)
         self._remotes = Remotes(network.monotonic)
         self._roster = Roster(self._metrics, self._remotes)
         self._lookup = LookupRegistry(LookupContext(secret_key, network, self._metrics))
-        self._relays: Relays | None = None
         self._steering = Steering(
             driver,
             network.monotonic,
@@ -106,7 +92,7 @@ class Endpoint:
         )
         self._roster.steering = self._steering
         self._tasks = Tasks(f"endpoint {self._id.short()}")
-        self._addr = Watch(EndpointAddr(self._id))
+        self._where = Whereabouts(secret_key, driver, network, self._metrics.socket, self._moved)
         self._closing = False
         self._closed = asyncio.Event()
         self._claimed = False
@@ -207,44 +193,17 @@ class Endpoint:
         driver = Driver(engine, virtual=clock is not None, max_incoming=options.max_incoming)
         self = cls(secret_key, driver, network, options.hooks, alpns, options.path_selector)
         try:
-            self._open_sockets(options.bind)
+            self._where.open_sockets(options.bind)
             if options.relays:
-                self._use_relays(options.relays, options.relay_ca)
-            self._refresh_addresses()
+                self._where.use_relays(options.relays, options.relay_ca)
+                self._roster.find_relay = self._where.relay_at
+            self._where.refresh()
             for service in options.lookup:
                 await self._lookup.add(service)
         except BaseException:
             await self.close()
             raise
         return self
-
-    def _open_sockets(self, addresses: Sequence[BindAddress] | None) -> None:
-        wanted = DEFAULT_BIND if addresses is None else tuple(map(bind_address, addresses))
-        slots = []
-        for address in wanted:
-            try:
-                slots.append(self._network.bind_udp(self._driver, address, UdpOptions()))
-            except OSError as error:
-                if addresses is None and slots:
-                    continue
-                text = os.strerror(error.errno) if error.errno else str(error)
-                where = IpAddr.from_pair(address).text
-                raise BindError(error.errno or 0, f"cannot bind {where}: {text}") from error
-        self._slots = tuple(slots)
-        self._own = OwnAddresses(self._slots)
-
-    def _use_relays(self, relays: RelayMap, ca: str | Path | None) -> None:
-        tls = _native.RelayTls(roots=None if ca is None else Path(ca).read_bytes())
-        self._relays = Relays(
-            relays, self._driver, self._network, self._secret_key, tls, self._metrics.socket
-        )
-        self._roster.find_relay = self._relays.url_at
-        self._relays.start()
-        self._tasks.spawn(self._follow_home(self._relays.home), name="home relay")
-
-    async def _follow_home(self, home: Watch[RelayStatus | None]) -> None:
-        async for _ in home:
-            self._refresh_addresses()
 
     # --- identity and state
 
@@ -264,18 +223,18 @@ class Endpoint:
         of this machine.
         """
         if not self._closing and _get_running_loop() is self._driver.loop:
-            self._refresh_addresses()
-        return self._addr.value
+            self._where.refresh()
+        return self._where.addr.value
 
     @property
     def watch_addr(self) -> Watch[EndpointAddr]:
         """`addr` and its changes; closes with the endpoint."""
-        return self._addr
+        return self._where.addr
 
     @property
     def bound_sockets(self) -> tuple[UdpSlot, ...]:
         """The UDP sockets: address, and the buffer sizes in bytes that the system granted."""
-        return self._slots
+        return self._where.slots
 
     @property
     def network(self) -> Network:
@@ -317,30 +276,20 @@ class Endpoint:
     @property
     def home_relay(self) -> RelayStatus | None:
         """How the home relay stands; None without relays."""
-        return None if self._relays is None else self._relays.home.value
+        return self._where.home.value
 
     @property
     def watch_home_relay(self) -> Watch[RelayStatus | None]:
         """`home_relay` and its changes; closes with the endpoint."""
-        return _NO_HOME if self._relays is None else self._relays.home
+        return self._where.home
 
     async def online(self) -> None:
         """Wait until the home relay is connected. Without relays there is nothing to wait for."""
-        if self._relays is not None:
-            await self._relays.home.wait_for(lambda status: status and status.is_connected)
+        await self._where.online()
 
-    def _refresh_addresses(self) -> None:
-        direct = self._own.refresh(self._network.local_addresses())
-        self._steering.own_addresses([address.pair for address in direct])
-        addresses: tuple[TransportAddr, ...] = direct
-        home = self.home_relay
-        if home is not None:
-            addresses = (RelayAddr(home.url), *addresses)
-        addr = EndpointAddr(self._id, addresses)
-        if addr != self._addr.value:
-            self._addr.set(addr)
-            self._lookup.publish(EndpointData(addresses))
-            events.direct_addrs(addrs=addresses)
+    def _moved(self, data: EndpointData) -> None:
+        self._steering.own_addresses([a.pair for a in data.addrs if isinstance(a, IpAddr)])
+        self._lookup.publish(data)
 
     def _read_counters(self) -> None:
         if not self.is_closed:
@@ -395,8 +344,8 @@ class Endpoint:
             transport=transport,
             early_data=early_data,
             searching=searching,
-            unusable=self._own.unusable,
-            way_to=lambda url: self._way_to(url, addr.id),
+            unusable=self._where.unusable,
+            way_to=lambda url: self._where.way_to(url, addr.id),
             secret=self._network.secret,
         )
         try:
@@ -430,18 +379,14 @@ class Endpoint:
         finally:
             if search is not None:
                 search.cancel()
-        if self._relays is not None:
-            self._steering.relays_of(bytes(addr.id), self._relays.known_ways(addr))
+        ways = self._where.relayed_ways(addr)
+        if ways:
+            self._steering.relays_of(bytes(addr.id), ways)
         if connection.is_early:
             self._tasks.spawn(self._finish_early(dial, connection), name="early data")
         elif self._hooks:
             await ask_after_handshake(self._hooks, connection)
         return connection
-
-    def _way_to(self, url: RelayUrl, peer: EndpointId) -> tuple[int, tuple[str, int]] | str:
-        if self._relays is None:
-            return "this endpoint uses no relays"
-        return self._relays.way_to(url, peer)
 
     async def _finish_early(self, dial: Dial, connection: Connection) -> None:
         try:
@@ -547,16 +492,12 @@ class Endpoint:
         # Last in, first out; each runs even if one before it was cancelled.
         async with AsyncExitStack() as stack:
             stack.callback(self._closed.set)
-            stack.callback(self._addr.close, EndpointClosedError())
+            stack.callback(self._where.close)
             stack.callback(self._steering.close)
             stack.push_async_callback(self._clear_lookup)
-            stack.push_async_callback(self._close_relays)
+            stack.push_async_callback(self._where.leave_relays)
             stack.push_async_callback(self._driver.aclose)
             stack.push_async_callback(self._tasks.aclose)
-
-    async def _close_relays(self) -> None:
-        if self._relays is not None:
-            await self._relays.aclose()
 
     async def _clear_lookup(self) -> None:
         try:

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from aioiroh import _native, events
-from aioiroh.address import EndpointAddr, RelayConfig, RelayMap, RelayUrl
+from aioiroh.address import RelayConfig, RelayMap, RelayUrl
 from aioiroh.aio import Tasks, Watch
 from aioiroh.errors import AddressParsingError
 from aioiroh.relay.client import RelayClient
@@ -80,11 +80,6 @@ class Relays:
             client = found[0]
         address = client.address(peer)
         return (client.slot, address) if address else "too many routes are in use"
-
-    def known_ways(self, peer: EndpointAddr) -> list[tuple[str, int]]:
-        """Addresses by which the engine reaches a peer at the relays that its address names."""
-        ways = (self.way_to(RelayUrl(url), peer.id) for url in peer.relay_urls)
-        return [way[1] for way in ways if not isinstance(way, str)]
 
     def url_at(self, ip: str) -> RelayUrl | None:
         """The relay behind which the peer at this mapped address is."""

@@ -1,0 +1,148 @@
+"""Where an endpoint is reached: its sockets, its relays, and the address that follows from both."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from aioiroh import _native, events
+from aioiroh.address import (
+    EndpointAddr,
+    IpAddr,
+    RelayAddr,
+    RelayMap,
+    RelayUrl,
+    TransportAddr,
+)
+from aioiroh.aio import Tasks, Watch
+from aioiroh.errors import BindError, EndpointClosedError
+from aioiroh.keys import EndpointId, SecretKey
+from aioiroh.lookup import EndpointData
+from aioiroh.metrics import SocketMetrics
+from aioiroh.net import Network, UdpOptions, UdpSlot
+from aioiroh.paths import OwnAddresses
+from aioiroh.presets import BindAddress, bind_address
+from aioiroh.quic import Driver
+from aioiroh.relay import Relays, RelayStatus
+
+__all__ = ["Whereabouts"]
+
+DEFAULT_BIND = (("0.0.0.0", 0), ("::", 0))
+"""Where an endpoint is bound by default; the second only if the machine has IPv6."""
+
+
+class Whereabouts:
+    """The sockets and relays of one endpoint.
+
+    `on_change(data)` hears of every new address, and what is published of it.
+    """
+
+    def __init__(
+        self,
+        secret_key: SecretKey,
+        driver: Driver,
+        network: Network,
+        metrics: SocketMetrics,
+        on_change: Callable[[EndpointData], None],
+    ) -> None:
+        self._secret_key = secret_key
+        self._driver = driver
+        self._network = network
+        self._metrics = metrics
+        self._on_change = on_change
+        self._own = OwnAddresses(())
+        self._relays: Relays | None = None
+        self._tasks = Tasks("whereabouts")
+        self.slots: tuple[UdpSlot, ...] = ()
+        """The UDP sockets."""
+        self.addr = Watch(EndpointAddr(secret_key.public))
+        """Id and addresses, as known last."""
+        self.home: Watch[RelayStatus | None] = Watch(None)
+        """How the home relay stands; None without relays."""
+
+    # --- getting there
+
+    def open_sockets(self, addresses: Sequence[BindAddress] | None) -> None:
+        """None: the default ones. Raises BindError."""
+        wanted = DEFAULT_BIND if addresses is None else tuple(map(bind_address, addresses))
+        slots = []
+        for address in wanted:
+            try:
+                slots.append(self._network.bind_udp(self._driver, address, UdpOptions()))
+            except OSError as error:
+                if addresses is None and slots:
+                    continue
+                text = os.strerror(error.errno) if error.errno else str(error)
+                where = IpAddr.from_pair(address).text
+                raise BindError(error.errno or 0, f"cannot bind {where}: {text}") from error
+        self.slots = tuple(slots)
+        self._own = OwnAddresses(self.slots)
+
+    def use_relays(self, relays: RelayMap, ca: str | Path | None) -> None:
+        """Connect to the home relay. Raises AddressParsingError; OSError or ValueError for `ca`."""
+        tls = _native.RelayTls(roots=None if ca is None else Path(ca).read_bytes())
+        self._relays = Relays(
+            relays, self._driver, self._network, self._secret_key, tls, self._metrics
+        )
+        self.home = self._relays.home
+        self._relays.start()
+        self._tasks.spawn(self._follow_home(), name="home relay")
+
+    async def _follow_home(self) -> None:
+        async for _ in self.home:
+            self.refresh()
+
+    async def online(self) -> None:
+        """Wait until the home relay is connected; without relays there is nothing to wait for."""
+        if self._relays is not None:
+            await self.home.wait_for(lambda status: status and status.is_connected)
+
+    def refresh(self) -> None:
+        """Look where we are now."""
+        direct = self._own.refresh(self._network.local_addresses())
+        found: tuple[TransportAddr, ...] = direct
+        if self.home.value is not None:
+            found = (RelayAddr(self.home.value.url), *found)
+        addr = EndpointAddr(self._secret_key.public, found)
+        if addr != self.addr.value:
+            self.addr.set(addr)
+            self._on_change(EndpointData(found))
+            events.direct_addrs(addrs=direct)
+
+    # --- the ways to peers
+
+    @property
+    def relay_at(self) -> Callable[[str], RelayUrl | None] | None:
+        """Gives the relay behind which the peer at a mapped address is; None without relays."""
+        return None if self._relays is None else self._relays.url_at
+
+    def unusable(self, address: tuple[str, int]) -> str | None:
+        """Why nothing can be sent to a peer at this IP address and port; None if it can."""
+        return self._own.unusable(address)
+
+    def way_to(self, url: RelayUrl, peer: EndpointId) -> tuple[int, tuple[str, int]] | str:
+        """Slot and address by which a peer is reached at a relay, or why it is not."""
+        if self._relays is None:
+            return "this endpoint uses no relays"
+        return self._relays.way_to(url, peer)
+
+    def relayed_ways(self, peer: EndpointAddr) -> list[tuple[str, int]]:
+        """Addresses by which the engine reaches a peer at the relays that its address names."""
+        if self._relays is None:
+            return []
+        ways = (self._relays.way_to(RelayUrl(url), peer.id) for url in peer.relay_urls)
+        return [way[1] for way in ways if not isinstance(way, str)]
+
+    # --- the end
+
+    def close(self) -> None:
+        """Nothing changes any more."""
+        self.addr.close(EndpointClosedError())
+
+    async def leave_relays(self) -> None:
+        """Say goodbye to the relays. Connections must have ended."""
+        await self._tasks.aclose()
+        if self._relays is not None:
+            await self._relays.aclose()
+        self.home.close()
