@@ -470,6 +470,21 @@ async def test_downloads_share_connections(network):
 
 
 @simulated()
+async def test_so_many_downloads_at_once(network):
+    async with world(network, USUAL) as here:
+        await here.provider(USUAL)
+        hashes = [await share(here.providers, content(network, size)) for size in range(50, 60)]
+        done: list[int] = []
+        async with Downloader(here.getter, here.store, max_downloads=1) as downloader:
+            for number, hash in enumerate(hashes):
+                download = downloader.download(hash, providers=here.addrs, priority=number // 5)
+                download.start().add_done_callback(lambda _, number=number: done.append(number))
+            await asyncio.wait([download.start() for download in downloader._downloads])
+        # The first was alone when it came.
+        assert done == [0, 5, 6, 7, 8, 9, 1, 2, 3, 4]
+
+
+@simulated()
 async def test_rates_are_kept(network):
     data, more = content(network, 2_000_000), content(network, 1_000_000)
     async with world(network, USUAL) as here:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from aioiroh import Endpoint, Router, blobs
+from aioiroh import Endpoint, Router, blobs, sync
 from aioiroh.blobs import Downloader, FileStore, Hash, MemoryStore, Provider
 
 LOOPBACK = ("127.0.0.1", 0)
@@ -144,3 +144,19 @@ async def test_an_endpoint_that_closes_ends_its_downloads() -> None:
             await endpoint.close()
             with pytest.raises(ConnectionError):
                 await download
+
+
+def test_a_program_that_blocks() -> None:
+    data = pattern(3_000_000)
+    with (
+        sync.blobs.MemoryStore() as source,
+        sync.blobs.MemoryStore() as store,
+        sync.serve({blobs.ALPN: sync.blobs.Provider(source)}) as router,
+        sync.Endpoint.bind(bind=LOOPBACK) as endpoint,
+        sync.blobs.Downloader(endpoint, store) as downloader,
+    ):
+        hash = source.add_bytes(data).hash
+        download = downloader.download(hash, providers=[router.endpoint.addr])
+        assert [progress.bytes for progress in download][-1] == len(data)
+        assert download.result().received >= len(data)
+        assert store.read_bytes(hash, limit=len(data)) == data

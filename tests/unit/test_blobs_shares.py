@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, defaultdict
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aioiroh.blobs import BlobStatus, ChunkRanges
 from aioiroh.blobs.downloading.backlog import Part
 from aioiroh.blobs.downloading.count import Count
+from aioiroh.blobs.downloading.distinct import Distinct
 from aioiroh.blobs.downloading.shares import EACH, Shares
+from aioiroh.blobs.downloading.turns import Turns
 from aioiroh.blobs.store.interface import BlobState
 
 ALL = ChunkRanges.all()
@@ -134,3 +138,39 @@ def test_more_is_never_here_than_there_is() -> None:
     for number in (1, 2, 3):
         count.arrived(number, Part(0, ALL), 1000, 900, False)
     assert count.totals() == (1000, 1000, 0)
+
+
+async def test_turns_by_priority_then_age() -> None:
+    turns = Turns(2)
+    order: list[str] = []
+    release = asyncio.Event()
+
+    async def user(name: str, priority: int) -> None:
+        async with turns.turn(priority):
+            order.append(name)
+            await release.wait()
+
+    names = {"a": 0, "b": 0, "low": -1, "first": 0, "high": 5, "second": 0, "gone": 9}
+    tasks = {name: asyncio.create_task(user(name, level)) for name, level in names.items()}
+    await asyncio.sleep(0)
+    assert order == ["a", "b"]
+    tasks["gone"].cancel()
+    # One that is cancelled when it is its turn hands it on.
+    tasks["a"].cancel()
+    await asyncio.sleep(0)
+    tasks["high"].cancel()
+    release.set()
+    await asyncio.wait(tasks.values())
+    assert [name for name in order if name != "high"] == ["a", "b", "first", "second", "low"]
+    assert turns._free == 2
+    with pytest.raises(ValueError, match="at least one"):
+        Turns(0)
+
+
+async def test_distinct_hashes() -> None:
+    distinct = Distinct()
+    hashes = [bytes([n % 7, n % 3]) * 16 for n in range(100)]
+    assert [hash for hash in hashes if distinct.add(hash)] == list(dict.fromkeys(hashes))
+    assert len(distinct) == 21
+    await distinct.clear()
+    assert distinct.add(hashes[0])

@@ -234,6 +234,7 @@ class Downloader(Facade):
         discovery: Sequence[Discovery] = ...,
         limit: float | None = ...,
         max_requests: int = ...,
+        max_downloads: int = ...,
         retries: Retries | None = ...,
     ) -> None: ...
     def download(

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .discovery import Discovery
     from .peers import Retries
     from .shares import Shares
+    from .turns import Turns
 
 __all__ = ["Download", "Resources"]
 
@@ -54,6 +55,7 @@ class Resources:
     id: EndpointId
     store: Store
     pool: ConnectionPool
+    turns: Turns
     shares: Shares[EndpointId]
     pacer: Pacer
     limits: Sequence[TokenBucket]
@@ -165,7 +167,7 @@ class Download(Job[Got, DownloadProgress]):
     async def _run(self) -> Got:
         with self._shared.store.hold(self.content):
             try:
-                async with self._tasks:
+                async with self._shared.turns.turn(self.priority), self._tasks:
                     await self._work()
             finally:
                 self._end()

@@ -17,6 +17,7 @@ from ..transfer.pacing import Pacer, rate_limit
 from .download import Download, Resources
 from .peers import Retries
 from .shares import Shares
+from .turns import Turns
 
 if TYPE_CHECKING:
     from aioiroh.address import Dialable
@@ -30,13 +31,15 @@ __all__ = ["Downloader"]
 CONNECT_TIMEOUT: Final = 15.0
 """Seconds: relays and hole punching take their time."""
 MAX_REQUESTS: Final = 256
+MAX_DOWNLOADS: Final = 64
 
 
 class Downloader:
     """Gets content from several providers at once into one store. An async context manager.
 
     Downloads share one connection to each provider, `max_requests` requests at a time, and `limit` bytes
-    per second. Leaving the block, or `aclose`, cancels those that are not done.
+    per second. `max_downloads` run at once; the others wait, and those of a higher priority come
+    first. Leaving the block, or `aclose`, cancels those that are not done.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Downloader:
         discovery: Sequence[Discovery] = (),
         limit: float | None = None,
         max_requests: int = MAX_REQUESTS,
+        max_downloads: int = MAX_DOWNLOADS,
         retries: Retries | None = None,
     ) -> None:
         """`discovery`: who is asked for providers of everything. `limit`: bytes per second in all."""
@@ -54,6 +58,7 @@ class Downloader:
             endpoint.id,
             store,
             ConnectionPool(endpoint, connect_timeout=CONNECT_TIMEOUT),
+            Turns(max_downloads),
             Shares(max_requests),
             Pacer(),
             _limits(limit),
