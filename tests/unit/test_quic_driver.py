@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import sys
 import threading
 
 import pytest
@@ -18,6 +21,8 @@ from aioiroh.errors import (
 from aioiroh.quic import Driver, TransportConfig
 
 ALPN = b"test/1"
+
+SO_NO_CHECK = 11
 
 
 async def echo_once(dialled, accepted):
@@ -284,3 +289,36 @@ async def test_credit_taken_by_another_does_not_silence_those_who_wait():
         task.cancel()
     for driver in drivers:
         await driver.aclose(timeout=0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no segmentation offload elsewhere")
+async def test_without_segmentation_offload_batches_go_out_one_by_one(quic_pair):
+    """A socket that refuses batches, as some network cards and kernels do, is asked once only."""
+    async with quic_pair() as pair:
+        engine, peer = pair.client_node.driver.engine, pair.server_node.driver.engine
+        if pair.client_node.slot.send_segments == 1:
+            pytest.skip("this system has no segmentation offload")
+        descriptor = engine.sockets()[0][0]
+        with socket.socket(fileno=os.dup(descriptor)) as udp:
+            # Without checksums Linux sends single datagrams, and fails batches with EINVAL.
+            udp.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
+        data = bytes(range(256)) * 4000
+
+        async def send():
+            async with pair.client.open_uni() as stream:
+                await stream.write(data)
+                await stream.finish()
+                await stream.acked()
+
+        async with asyncio.timeout(30):
+            received, _ = await asyncio.gather(receive(pair.server, len(data)), send())
+            assert received == data
+            assert engine.stats()["gso_fallbacks"] == 1
+            # The datagrams of the batch that failed have left, too.
+            while peer.stats()["received_datagrams"] < engine.stats()["sent_datagrams"]:
+                await asyncio.sleep(0.01)
+
+
+async def receive(connection, size):
+    stream = await connection.accept_uni()
+    return await stream.read_all(limit=size)
