@@ -19,6 +19,8 @@ class Alarm(Protocol):
     """Calls `on_ready` of its driver; keeps it alive only while `held`."""
 
     held: Ready | None
+    keeps_time: bool
+    """Whether the engine sets the time itself, so that `rearm` has nothing to do."""
 
     def rearm(self) -> None:
         """After each step and flush, and after sockets came or went."""
@@ -31,6 +33,8 @@ class DescriptorAlarm:
     """The engine's sockets and its timer behind one pollable descriptor (Linux, macOS)."""
 
     __slots__ = ("_fd", "_loop", "_reference", "held")
+
+    keeps_time = True
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, engine: _native.Engine, driver: Ready
@@ -59,6 +63,8 @@ class PortableAlarm:
     For systems without such a descriptor, and for engines that live in virtual time: there the loop's
     clock is the engine's, and no slot has a socket.
     """
+
+    keeps_time = False
 
     __slots__ = ("_due", "_engine", "_loop", "_reference", "_sockets", "_timer", "_virtual", "held")
 

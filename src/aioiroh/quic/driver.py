@@ -142,7 +142,8 @@ class Driver:
                         HANDLERS[kind](state, a, b)
                 else:
                     self._on_engine_event(kind, a, b)
-            self._alarm.rearm()
+            if not self._alarm.keeps_time:
+                self._alarm.rearm()
         except BaseException as error:
             # A loop logs what a callback raises and goes on: the connections would hang.
             self._fail(error)

@@ -1,11 +1,13 @@
 //! `Conn`: one connection.
 
+mod reach;
+
 use std::sync::Arc;
 
 use aioiroh_core::{
-    Dir, PathId, PathStatus, StreamId, VarInt,
-    connection::{Slot, path_number},
-    event::{ConnId, Event},
+    PathId, VarInt,
+    connection::path_number,
+    event::ConnId,
     noq_proto::{FourTuple, SendDatagramError},
     route::{to_inner, to_outer},
     streams::{Read, Write},
@@ -17,8 +19,10 @@ use pyo3::{
     types::{PyBytes, PyDict},
 };
 
+use reach::{direction, path_status, stream_id};
+
 use super::{
-    ConnectionGone, StreamGone, StreamReset, StreamStopped,
+    StreamGone, StreamReset, StreamStopped,
     convert::{self, Address, Contiguous, call_error},
     events,
     shared::Shared,
@@ -36,58 +40,6 @@ pub struct Conn {
 impl Drop for Conn {
     fn drop(&mut self) {
         self.shared.release(self.id);
-    }
-}
-
-fn direction(dir: u8) -> PyResult<Dir> {
-    match dir {
-        0 => Ok(Dir::Bi),
-        1 => Ok(Dir::Uni),
-        _ => Err(PyValueError::new_err("a direction is 0 (bidirectional) or 1 (unidirectional)")),
-    }
-}
-
-fn stream_id(id: u64) -> PyResult<StreamId> {
-    let id = VarInt::from_u64(id).map_err(|_| PyValueError::new_err("no such stream"))?;
-    Ok(StreamId::from(id))
-}
-
-impl Conn {
-    pub fn new(shared: Arc<Shared>, id: ConnId, client: bool) -> PyResult<Self> {
-        shared.lock()?.core.hold(id);
-        Ok(Self { shared, id, client })
-    }
-
-    /// Changes an open connection.
-    fn call<T>(&self, f: impl FnOnce(&mut Slot, &mut Vec<Event>) -> T) -> PyResult<T> {
-        self.shared.lock()?.core.call(self.id, f).map_err(call_error)
-    }
-
-    /// Looks at a connection, also a closed one.
-    fn inspect<T>(&self, f: impl FnOnce(&mut Slot) -> T) -> PyResult<T> {
-        self.shared.lock()?.core.inspect(self.id, f).map_err(call_error)
-    }
-
-    fn sending<T>(&self, stream: u64, f: impl FnOnce(&mut Slot, StreamId) -> PyResult<T>) -> PyResult<T> {
-        let stream = stream_id(stream)?;
-        self.call(|slot, _| {
-            if !slot.sends(stream) {
-                return Err(PyValueError::new_err("a stream that only receives"));
-            }
-            f(slot, stream)
-        })?
-    }
-
-    /// Reads from a connection, also when it is closed: what arrived before stays readable.
-    fn receiving<T>(&self, stream: u64, f: impl FnOnce(&mut Slot, StreamId) -> PyResult<T>) -> PyResult<T> {
-        let stream = stream_id(stream)?;
-        let checked = |slot: &mut Slot| {
-            if !slot.receives(stream) {
-                return Err(PyValueError::new_err("a stream that only sends"));
-            }
-            f(slot, stream)
-        };
-        self.shared.lock()?.core.receive_from(self.id, checked).map_err(call_error)?
     }
 }
 
@@ -120,17 +72,7 @@ impl Conn {
         if max == 0 {
             return Err(PyValueError::new_err("max must be positive"));
         }
-        let read = self.receiving(stream, |slot, stream| {
-            if slot.streams().has_sink(stream) {
-                return Err(PyBlockingIOError::new_err("the stream has a native receiver"));
-            }
-            let read = slot.read(stream, max);
-            if matches!(read, Read::Blocked) && slot.is_closed() {
-                return Err(ConnectionGone::new_err(()));
-            }
-            Ok(read)
-        })?;
-        match read {
+        match self.take(stream, max)? {
             Read::Data(data) => Ok(Some(events::bytes(py, &data)?)),
             Read::Blocked => Ok(None),
             Read::End => Ok(Some(PyBytes::new(py, b""))),
@@ -146,17 +88,7 @@ impl Conn {
         if target.is_empty() {
             return Err(PyValueError::new_err("the buffer is empty"));
         }
-        let read = self.receiving(stream, |slot, stream| {
-            if slot.streams().has_sink(stream) {
-                return Err(PyBlockingIOError::new_err("the stream has a native receiver"));
-            }
-            let read = slot.read(stream, target.len());
-            if matches!(read, Read::Blocked) && slot.is_closed() {
-                return Err(ConnectionGone::new_err(()));
-            }
-            Ok(read)
-        })?;
-        match read {
+        match self.take(stream, target.len())? {
             Read::Data(data) => {
                 data.copy_to(&mut target[..data.len]);
                 Ok(Some(data.len))
@@ -502,13 +434,5 @@ impl Conn {
             return Err(PyValueError::new_err("a window has from 1 to 2**62 - 1 bytes"));
         }
         self.call(|slot, _| slot.set_receive_window(window))
-    }
-}
-
-fn path_status(status: &str) -> PyResult<PathStatus> {
-    match status {
-        "available" => Ok(PathStatus::Available),
-        "backup" => Ok(PathStatus::Backup),
-        _ => Err(PyValueError::new_err("a path status is 'available' or 'backup'")),
     }
 }
