@@ -155,7 +155,7 @@ class LocalStore(ABC):
         handle, size = await self._complete(hash)
         if size > limit:
             raise BlobTooLargeError(f"blob {hash} has {size} bytes, over the limit of {limit}")
-        return await read_slowly(handle, 0, size)
+        return await read_slowly(handle, 0, size, self.worker)
 
     async def _complete(self, hash: Hash) -> tuple[_native.Blob, int]:
         """Handle and size of a complete blob. NotFoundError or IncompleteBlobError: it is not."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -15,23 +16,31 @@ if TYPE_CHECKING:
     from aioiroh._native import Blob
 
     from .local import LocalStore
+    from .worker import DiskWorker
 
 __all__ = ["PIECE", "LocalReader", "read_slowly", "write_file"]
 
 PIECE: Final = 256 * 1024
 """Bytes read before the loop gets its turn."""
+AT_ONCE: Final = 64 * 1024
+"""Bytes up to which a read takes less time than another thread would."""
 
 
-async def read_slowly(handle: Blob, offset: int, n: int) -> bytes:
-    """`n` bytes in pieces, so that a long read does not hold up the loop.
+async def read_slowly(handle: Blob, offset: int, n: int, worker: DiskWorker | None = None) -> bytes:
+    """`n` bytes in pieces, so that a long read does not hold up the loop; with `worker` large pieces
+    are read beside it, for data that may be in a file.
 
     IncompleteBlobError: not all of them are there.
     """
     parts: list[bytes] = []
     end = offset + n
     while offset < end:
+        length = min(PIECE, end - offset)
         try:
-            part = handle.read(offset, min(PIECE, end - offset))
+            if worker is not None and length > AT_ONCE:
+                part = await worker.call(partial(handle.read, offset, length))
+            else:
+                part = handle.read(offset, length)
         except ValueError as error:
             raise IncompleteBlobError(
                 f"bytes from {offset} on are not in the store: {error}"
@@ -121,7 +130,7 @@ class LocalReader:
         left = max(0, self.size - offset)
         n = left if n < 0 else min(n, left)
         if not self._wait:
-            return await read_slowly(self._open, offset, n)
+            return await read_slowly(self._open, offset, n, self._store.worker)
         return await self._read_when_there(offset, n)
 
     async def _read_when_there(self, offset: int, n: int) -> bytes:
@@ -130,7 +139,7 @@ class LocalReader:
             # The blob may have moved, from where it arrives to where it stays.
             self._handle = await self._store.handle(self._hash) or self._open
             try:
-                return await read_slowly(self._open, offset, n)
+                return await read_slowly(self._open, offset, n, self._store.worker)
             except IncompleteBlobError:
                 continue
         raise IncompleteBlobError(f"the store was closed while blob {self._hash} was read")

@@ -109,6 +109,7 @@ class Importer:
     ) -> AsyncIterator[Numbered]:
         """Some at a time, in no order. Raises OSError."""
         for start in range(0, len(paths), WINDOW):
+            now_ns = self._layout.now_ns()
             found = await look_at(paths[start : start + WINDOW], start)
             if mode is ImportMode.REFERENCE:
                 known, new = self._known(found)
@@ -118,7 +119,7 @@ class Importer:
                         on_hashed(index, one.row.size or 0)
                 hashed = await hash_files(self._worker, new, self._outboard, on_hashed)
                 yield [
-                    (file.index, self._reference(done, file))
+                    (file.index, self._reference(done, file, now_ns))
                     for file, done in zip(new, hashed, strict=True)
                 ]
             else:
@@ -145,11 +146,11 @@ class Importer:
                 new.append(file)
         return known, new
 
-    def _reference(self, hashed: HashedFile, file: FoundFile) -> New:
+    def _reference(self, hashed: HashedFile, file: FoundFile, now_ns: int) -> New:
         raw = bytes(hashed.hash)
         inline, path = _split(hashed.outboard)
         row = Row(raw, Kind.REFERENCE, hashed.size, self._boot, outboard=inline)
-        reference = Reference.of(os.fsencode(file.path), file.state)
+        reference = Reference.of(os.fsencode(file.path), file.state, now_ns)
         return New(row, outboard=path, reference=reference)
 
     async def _copy(self, found: Sequence[FoundFile], on_hashed: OnHashed | None) -> Numbered:

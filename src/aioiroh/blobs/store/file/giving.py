@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from aioiroh import _native
@@ -86,6 +88,27 @@ class Giver:
         row = self._metadata.get((hash,), data=False).get(hash)
         if row is not None and row.kind is Kind.REFERENCE:
             self.trash(self._layout.data(hash))
+
+    def drop(self, hashes: Sequence[Hash], known: Container[Hash]) -> list[Hash]:
+        """Deletes blobs, and gives those that there were: `known`, or in the database.
+
+        Raises OSError.
+        """
+        rows = self._metadata.get([bytes(hash) for hash in hashes], data=False)
+        gone = [hash for hash in hashes if bytes(hash) in rows or hash in known]
+        raw = [bytes(hash) for hash in gone]
+        try:
+            self._metadata.delete(raw)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            # The note needs some of the space; a row without its file counts for nothing.
+            self._disk.unlink(*(path for hash in raw for path in self._layout.files(hash)))
+            self._metadata.delete(raw)
+        for row in rows.values():
+            if row.kind is not Kind.INLINE:
+                self.trash(*self._layout.files(row.hash))
+        return gone
 
     def trash(self, *paths: Path) -> None:
         """Takes files out of the way, so that their names are free at once, and deletes them soon."""

@@ -72,6 +72,11 @@ class Layout:
             os.close(self._lock)
             self._lock = -1
 
+    def now_ns(self) -> int:
+        """What the system would call the time of a change now, in nanoseconds. Raises OSError."""
+        os.utime(self._lock)
+        return os.fstat(self._lock).st_mtime_ns
+
     @property
     def database(self) -> Path:
         return self.folder / DATABASE
@@ -83,6 +88,10 @@ class Layout:
     def outboard(self, hash: bytes) -> Path:
         """The file for the outboard of a blob, if it is in one."""
         return Path(f"{self._stem(hash)}.outboard")
+
+    def files(self, hash: bytes) -> tuple[Path, Path]:
+        """Both."""
+        return self.data(hash), self.outboard(hash)
 
     def _stem(self, hash: bytes) -> str:
         text = hash.hex()

@@ -138,11 +138,12 @@ class Loader:
             return await self._verified(row, self._layout.data(row.hash), known), None
         for reference in self._metadata.references(row.hash):
             path = Path(os.fsdecode(reference.path))
+            now_ns = self._layout.now_ns()
             state = _stat(path)
             if state is not None and state.st_size == row.size:
                 present = await self._verified(row, path, ChunkRanges.empty())
                 if _is_all(present, row.size):
-                    return present, Reference.of(reference.path, state)
+                    return present, Reference.of(reference.path, state, now_ns)
         # What was given away stays until it is on the disk where it went to.
         return await self._verified(row, self._layout.data(row.hash), ChunkRanges.empty()), None
 

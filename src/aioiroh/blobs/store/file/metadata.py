@@ -71,6 +71,11 @@ _REFER: Final = (
 )
 
 
+TICK: Final = 20_000_000
+"""Nanoseconds within which two changes of a file may get the same time."""
+NEVER: Final = -1
+
+
 class Reference:
     """A file that a blob is read from, and how it looked when it was hashed."""
 
@@ -83,8 +88,14 @@ class Reference:
         self.inode = inode
 
     @classmethod
-    def of(cls, path: bytes, state: os.stat_result) -> Reference:
-        return cls(path, state.st_size, state.st_mtime_ns, state.st_ino)
+    def of(cls, path: bytes, state: os.stat_result, now_ns: int | None = None) -> Reference:
+        """`state`: from before it was read; `now_ns`: what its file system called now then.
+
+        A file that was changed just before could have been changed again within the same tick, and
+        would look the same: it is never taken for unchanged.
+        """
+        fresh = now_ns is not None and abs(now_ns - state.st_mtime_ns) < TICK
+        return cls(path, state.st_size, NEVER if fresh else state.st_mtime_ns, state.st_ino)
 
     def is_unchanged(self, state: os.stat_result) -> bool:
         return (self.size, self.mtime_ns, self.inode) == (

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -76,7 +77,6 @@ class FileStore(LocalStore):
 
         `durable`: complete blobs are synced in the background, and so survive a loss of power; a store
         that is not needed for long can do without. `disk` is for tests.
-
         BusyError: another store uses the folder. StoreFormatError: something else is in it, or a
         store of a newer program. OSError: it cannot be read or written.
         """
@@ -324,7 +324,7 @@ class FileStore(LocalStore):
                     added += self._take([new for _, new in some])
                     indexes += [index for index, _ in some]
                     await asyncio.sleep(0)
-        return [one for _, one in sorted(zip(indexes, added, strict=True), key=_first)]
+        return [one for _, one in sorted(zip(indexes, added, strict=True), key=itemgetter(0))]
 
     @contextmanager
     def _committing(self, added: list[Added]) -> Iterator[None]:
@@ -334,11 +334,8 @@ class FileStore(LocalStore):
             self._metadata.flush()
         except OSError:
             for hash in self._metadata.withdraw([bytes(one.hash) for one in added]):
-                self._giver.trash(*self._files_of(hash))
+                self._giver.trash(*self._layout.files(hash))
             raise
-
-    def _files_of(self, hash: bytes) -> tuple[Path, Path]:
-        return self._layout.data(hash), self._layout.outboard(hash)
 
     def _take(self, batch: Sequence[New]) -> list[Added]:
         """Makes blobs part of the store, and holds them."""
@@ -396,14 +393,9 @@ class FileStore(LocalStore):
 
     def _drop(self, hashes: Sequence[Hash]) -> int:
         idle = [h for h in hashes if not ((entry := self._entries.get(h)) and entry.writers)]
-        rows = self._metadata.get([bytes(hash) for hash in idle], data=False)
-        gone = [hash for hash in idle if bytes(hash) in rows or hash in self._entries]
-        self._metadata.delete([bytes(hash) for hash in gone])
+        gone = self._giver.drop(idle, self._entries)
         for hash in gone:
             self._entries.pop(hash, None)
-            row = rows.get(bytes(hash))
-            if row is not None and row.kind is not Kind.INLINE:
-                self._giver.trash(*self._files_of(row.hash))
             self._publish(hash, None)
         return len(gone)
 
@@ -438,14 +430,13 @@ class FileStore(LocalStore):
     async def _mend(self, hash: Hash, damage: Damage) -> None:
         entry = self._entries.get(hash)
         if self._row(hash) != damage.row or (entry is not None and entry.writers):
-            return  # it was added or deleted meanwhile
+            return  # added or deleted meanwhile
         self._entries.pop(hash, None)
         if damage.row.kind is Kind.INLINE:
             self._metadata.delete((damage.row.hash,))
         else:
             await self._loader.adopt(damage.row, damage.present, damage.reference)
-        handle = await self.handle(hash)
-        self._publish(hash, handle)
+        self._publish(hash, await self.handle(hash))
 
     # --- where data leave -------------------------------------------------------------------------
 
@@ -456,8 +447,7 @@ class FileStore(LocalStore):
         return await self._giver.stage(handle, self._row(hash), reference, directory, keep=keep)
 
     async def settle(self, hash: Hash, path: Path) -> None:
-        row = self._row(hash)
-        if row is not None and row.kind is Kind.FILE and self._giver.settle(row, path):
+        if (row := self._row(hash)) and row.kind is Kind.FILE and self._giver.settle(row, path):
             self._entries.pop(hash, None)
 
     # --- the end ----------------------------------------------------------------------------------
@@ -506,7 +496,3 @@ class FileStore(LocalStore):
         self._entries.clear()
         self._layout.release()
         await super().aclose()
-
-
-def _first(numbered: tuple[int, Added]) -> int:
-    return numbered[0]
