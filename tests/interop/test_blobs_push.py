@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -28,6 +29,7 @@ from aioiroh.blobs import (
     RequestKind,
 )
 from aioiroh.blobs.messages import ObserveItem, encode_request
+from aioiroh.blobs.pushing import confirm
 from aioiroh.errors import ApplicationClosedError
 from meeting import pattern
 from remote_peer import PeerError
@@ -95,20 +97,83 @@ async def test_we_push_sequences(blobs_peer: Callable[..., Any]) -> None:
             assert (await state(link.peer, Hash.of(pattern(size))))["status"] == "complete"
 
 
-async def test_we_push_children_to_a_sequence_they_have(blobs_peer: Callable[..., Any]) -> None:
+@pytest.fixture
+def unconfirmed(monkeypatch: pytest.MonkeyPatch) -> str:
+    """What a push says that they did not take: a small one may be gone before they stop it."""
+    monkeypatch.setattr(confirm, "TIME", 2.0)
+    return "code 3|does not have"
+
+
+async def test_we_push_children_to_a_sequence_they_have(
+    blobs_peer: Callable[..., Any], unconfirmed: str
+) -> None:
     ranges = ChunkRangesSeq(
         ((3, ChunkRanges.chunks(0, 2)), (4, ChunkRanges.all()), (5, ChunkRanges.empty()))
     )
     async with pushing(blobs_peer) as (link, store):
         content = await add_sequence(store)
         # Not before they have the sequence itself.
-        with pytest.raises(ProviderError):
+        with pytest.raises(ProviderError, match=unconfirmed):
             await blobs.push(link.connection, content, store=store, ranges=ranges, confirm=True)
         await blobs.push(link.connection, content.hash, store=store, confirm=True)
         pushed = await blobs.push(
             link.connection, content, store=store, ranges=ranges, confirm=True
         )
         assert pushed.sent == 2048 + 50_000
+
+
+def only(child: int) -> ChunkRangesSeq:
+    """All of one child."""
+    return ChunkRangesSeq(((child + 1, ChunkRanges.all()), (child + 2, ChunkRanges.empty())))
+
+
+async def test_we_push_a_child_to_a_part_of_a_sequence(
+    blobs_peer: Callable[..., Any], unconfirmed: str
+) -> None:
+    """0.104 needs only the hash of the child, 0.103 all of the sequence."""
+    sizes = tuple(range(1000, 1100))
+    async with pushing(blobs_peer) as (link, store):
+        content = await add_sequence(store, sizes)
+        await blobs.push(
+            link.connection, content.hash, store=store, ranges=one_blob((1, 2)), confirm=True
+        )
+        pushing_known = blobs.push(
+            link.connection, content, store=store, ranges=only(40), confirm=True
+        )
+        if link.peer.command[0].endswith("-103"):
+            with pytest.raises(ProviderError, match=unconfirmed):
+                await pushing_known
+        else:
+            assert (await pushing_known).sent == sizes[40]
+        with pytest.raises(ProviderError, match=unconfirmed):
+            await blobs.push(link.connection, content, store=store, ranges=only(0), confirm=True)
+
+
+async def test_they_push_a_child_to_a_part_of_a_sequence(blobs_peer: Callable[..., Any]) -> None:
+    received: asyncio.Queue[PushReceived] = asyncio.Queue()
+    ended: asyncio.Queue[Any] = asyncio.Queue()
+
+    def told(event: Any) -> None:
+        if isinstance(event, blobs.TransferAborted):
+            ended.put_nowait(event)
+
+    options = {"serve": EVERYTHING, "on_push": received.put, "on_transfer": told}
+    async with to_them(blobs_peer, **options) as link:
+        hashes = []
+        for size in range(1000, 1100):
+            hashes.append(hash_of(await link.peer("blob_add", pattern=size)))
+        root = hash_of(await link.peer("blob_add_hash_seq", hashes=list(map(hex_of, hashes))))
+        async with asyncio.timeout(30):
+            await link.they("push", root, ranges=[[1, 2]])
+            await received.get()
+            await link.they("push", root, ranges=[*[[]] * 41, [0]])
+            assert (await received.get()).payload_bytes == 1040
+            for unknown in ([[], [0]], [*[[]] * 41, [0], *[[]] * 50, [0]]):
+                with contextlib.suppress(PeerError):
+                    await link.they("push", root, ranges=unknown)
+                assert "Incomplete" in (await ended.get()).reason
+        assert (await link.store.status(hashes[40])).is_complete
+        assert received.empty()
 
 
 async def test_they_take_no_pushes(blobs_peer: Callable[..., Any]) -> None:

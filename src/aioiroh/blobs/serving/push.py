@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from aioiroh.errors import AioirohError
 
-from ..errors import BlobTooLargeError
+from ..errors import BlobTooLargeError, IncompleteBlobError
 from ..hash import BlobFormat, HashAndFormat
 from ..messages import ErrorCode, GetRequest, PushRequest
-from ..store.sequences import read_hash_seq
+from ..store.sequences import read_known_children
 from ..transfer.patience import Patience, StalledError
 from ..transfer.plan import Response
 from ..transfer.receive import Again, Arrival, receive
@@ -109,7 +109,10 @@ async def take_push(
         try:
             response = Response(GetRequest(request.hash, request.ranges))
             if not request.ranges[0] and response.needs_children:
-                response.learn(await read_hash_seq(store, request.hash))
+                children = await read_known_children(store, request.hash)
+                if not children.knows_all(request.ranges):
+                    raise IncompleteBlobError("hashes of children that are pushed are not here")
+                response.learn(children.hashes)
             now = asyncio.get_running_loop().time()
             await receive(
                 stream.recv,

@@ -12,6 +12,7 @@ from ..errors import IncompleteBlobError, NotFoundError
 from ..hash import HASH_SIZE, Hash
 from ..hashseq import MAX_HASH_SEQ_SIZE, HashSeq
 from ..ranges import CHUNK_SIZE, ChunkRanges
+from ..rangeseq import ChunkRangesSeq
 from .reader import read_slowly
 
 if TYPE_CHECKING:
@@ -53,6 +54,20 @@ class KnownChildren:
     def knows(self, child: int) -> bool:
         """Whether the hash of this child is here."""
         return child * HASH_SIZE // CHUNK_SIZE in self.present
+
+    def reaches(self, ranges: ChunkRangesSeq) -> bool:
+        """Whether nothing is asked for behind what is here; the end counts as here."""
+        if self.is_end:
+            return True
+        known = 1 + len(self.hashes)
+        return all(end is not None and end <= known for _, end, _ in ranges.runs())
+
+    def knows_all(self, ranges: ChunkRangesSeq) -> bool:
+        """Whether the hashes of all children that are asked for are here."""
+        asked = ranges.items(1 + len(self.hashes))
+        return self.reaches(ranges) and all(
+            index == 0 or self.knows(index - 1) for index, _ in asked
+        )
 
 
 async def read_known_children(store: Store, hash: Hash) -> KnownChildren:

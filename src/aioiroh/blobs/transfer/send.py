@@ -248,10 +248,7 @@ class _Outflow:
 
     def _is_end(self) -> bool:
         """Whether nothing that is asked for follows the last item."""
-        if self._children is None or self._children.is_end:
-            return True
-        known = 1 + len(self._children.hashes)
-        return all(end is not None and end <= known for _, end, _ in self._request.ranges.runs())
+        return self._children is None or self._children.reaches(self._request.ranges)
 
     @property
     def _request_hash(self) -> Hash | None:
