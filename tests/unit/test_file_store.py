@@ -152,6 +152,7 @@ async def test_an_unchanged_file_is_not_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_bytes(pattern(5_000_000))
+    os.utime(tmp_path / "file", (1_000_000_000, 1_000_000_000))
     progress: list[tuple[int, int]] = []
     async with await FileStore.open(tmp_path / "store") as store:
         first = await store.add_file(tmp_path / "file")
@@ -165,6 +166,22 @@ async def test_an_unchanged_file_is_not_read_again(
         (tmp_path / "file").write_bytes(pattern(5_000_000, 9))
         changed = await store.add_file(tmp_path / "file")
         assert changed.hash == Hash.of(pattern(5_000_000, 9))
+
+
+async def test_a_file_that_was_just_changed_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    async with await FileStore.open(tmp_path / "store") as store:
+        monkeypatch.setattr(store._layout, "now_ns", lambda: path.stat().st_mtime_ns)
+        path.write_bytes(pattern(100_000))
+        first = await store.add_file(path)
+        state = path.stat()
+        # As if within the same tick of the file system's clock.
+        path.write_bytes(pattern(100_000, 5))
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+        assert (await store.add_file(path)).hash == Hash.of(pattern(100_000, 5))
+        assert not (await store.status(first.hash)).is_complete
 
 
 async def test_a_changed_file_is_not_there_any_more(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 from collections.abc import Callable
@@ -134,6 +135,10 @@ class Upkeep:
             except OSError as error:
                 logger.warning("the store in %s: %s", self._layout.folder, error)
                 self.failure = error
+            except Exception as error:
+                # Whoever waits for this must not wait for ever.
+                logger.exception("the store in %s: its upkeep failed", self._layout.folder)
+                self.failure = OSError(errno.EIO, f"the upkeep of the store failed: {error!r}")
             self._quiet.set()
 
     @property
