@@ -25,6 +25,7 @@ from aioiroh import (
 )
 from aioiroh.aio import Pending
 from aioiroh.errors import ConnectError
+from commands import Process
 from relay_server import CERTIFICATE, RelayServer
 from remote_peer import RemotePeer
 
@@ -229,6 +230,27 @@ async def test_sendme_fetches_through_a_relay(
                     receiver.kill()
             assert receiver.returncode == 0
         assert (target / "data").read_bytes() == data
+
+
+async def test_the_commands_through_a_relay(relay_server: Server, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(bytes(range(256)) * 1000)
+    async with relay_server() as relay:
+        sender = Process(["send", "--relay", relay.url, tmp_path / "data"])
+        try:
+            text = await asyncio.to_thread(sender.until, lambda: sender.out, "ticket")
+            ticket = blobs.BlobTicket.parse(text.strip())
+            assert relay.url in ticket.addr.relay_urls
+            # The receiver learns of the relay from the ticket, and of nothing else.
+            addr = behind(relay, ticket.addr.id)
+            only = blobs.BlobTicket(addr, ticket.hash, ticket.format)
+            receiver = Process(["receive", only, "-o", tmp_path / "target"])
+            try:
+                await asyncio.to_thread(receiver.wait, 0)
+            finally:
+                receiver.kill()
+        finally:
+            sender.kill()
+    assert (tmp_path / "target" / "data").read_bytes() == (tmp_path / "data").read_bytes()
 
 
 async def test_a_relay_that_restarts_breaks_nothing(relay_server: Server) -> None:

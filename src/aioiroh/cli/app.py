@@ -90,6 +90,7 @@ IROH_SECRET in the environment (64 hex digits or base32) is used as the secret k
     "-c", "--clipboard", is_flag=True, help="Copy the receiver's command into the clipboard."
 )
 @options.bind
+@options.relay("none")
 @options.as_json
 @options.verbose
 def send(
@@ -101,6 +102,7 @@ def send(
     qr: bool,
     clipboard: bool,
     bind: tuple[str, ...],
+    relay: tuple[str, ...],
     as_json: bool,
     verbose: int,
 ) -> None:
@@ -120,6 +122,7 @@ def send(
         paths,
         "stdin" if name is None else name,
         bind=bind,
+        relay=relay,
         secret=options.secret(),
         new_ticket=new_ticket,
         once=once,
@@ -160,6 +163,7 @@ Interrupted? The same command goes on where it stopped."""
 @options.on_conflict
 @options.timeout
 @options.bind
+@options.relay("those in the ticket")
 @options.as_json
 @options.verbose
 def receive(
@@ -169,6 +173,7 @@ def receive(
     on_conflict: str | None,
     timeout: float,
     bind: tuple[str, ...],
+    relay: tuple[str, ...],
     as_json: bool,
     verbose: int,
 ) -> None:
@@ -186,7 +191,7 @@ def receive(
     from .run import run
 
     wanted = ReceiveOptions(
-        Sender(ticket, bind, timeout),
+        Sender(ticket, bind, relay, timeout),
         directory,
         on_conflict=OnConflict(on_conflict or "refuse"),
         only=only,
@@ -210,6 +215,7 @@ Examples:
 @options.only
 @options.timeout
 @options.bind
+@options.relay("those in the ticket")
 @options.as_json
 @options.verbose
 def list_(
@@ -217,6 +223,7 @@ def list_(
     only: tuple[str, ...],
     timeout: float,
     bind: tuple[str, ...],
+    relay: tuple[str, ...],
     as_json: bool,
     verbose: int,
 ) -> None:
@@ -227,7 +234,9 @@ def list_(
     from .run import run
 
     run(
-        lambda display, _: list_content(Sender(ticket, bind, timeout), only, verbose, display),
+        lambda display, _: list_content(
+            Sender(ticket, bind, relay, timeout), only, verbose, display
+        ),
         choose_display(as_json=as_json, with_log=verbose >= 2),
         verbose=verbose,
     )

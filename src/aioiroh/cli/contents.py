@@ -38,10 +38,13 @@ KEEP_ALIVE = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Whom to ask. `timeout`: seconds without an answer after which it is given up."""
+    """Whom to ask. `relay`: relays to use; none: those that the ticket names. `timeout`: seconds without
+    an answer after which it is given up.
+    """
 
     ticket: BlobTicket
     bind: tuple[str, ...] = ()
+    relay: tuple[str, ...] = ()
     timeout: float = 30.0
 
     @contextlib.asynccontextmanager
@@ -51,7 +54,10 @@ class Sender:
         transport = TransportConfig(
             idle_timeout=self.timeout, keep_alive=min(KEEP_ALIVE, self.timeout / 3)
         )
-        async with Endpoint.bind(bind=self.bind or None, transport=transport) as endpoint:
+        relays = self.relay or ticket.addr.relay_urls
+        async with Endpoint.bind(
+            bind=self.bind or None, relays=relays or None, transport=transport
+        ) as endpoint:
             display.event("connecting", sender=str(ticket.addr.id), hash=str(ticket.hash))
             with display.bar(f"connecting to {ticket.addr.id.short()}"):
                 connection = await endpoint.connect(ticket, alpn=ALPN, timeout=self.timeout)

@@ -19,6 +19,7 @@ __all__ = [
     "codes",
     "on_conflict",
     "only",
+    "relay",
     "secret",
     "ticket",
     "ticket_argument",
@@ -68,6 +69,18 @@ def on_conflict(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def relay(default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Relays for peers that cannot be reached directly; `default` says which are used otherwise."""
+    return click.option(
+        "--relay",
+        multiple=True,
+        metavar="URL",
+        envvar="AIOIROH_RELAY",
+        callback=lambda _context, _parameter, value: relays(value),
+        help=f"Use this relay where there is no direct way; can be repeated. [default: {default}]",
+    )
+
+
 def codes(wanted: bool) -> bool:
     """Whether QR codes are wanted; they need what is not always installed."""
     from .showing import can_show_codes
@@ -97,6 +110,21 @@ def addresses(texts: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(IpAddr.parse(text).text for text in texts)
     except AddressParsingError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def relays(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """What was typed as URLs of relays, in their usual form."""
+    from aioiroh.address import RelayUrl
+    from aioiroh.errors import AddressParsingError
+    from aioiroh.relay import check_url
+
+    try:
+        urls = tuple(RelayUrl(text) for text in texts)
+        for url in urls:
+            check_url(url)
+    except AddressParsingError as error:
+        raise click.BadParameter(str(error)) from None
+    return urls
 
 
 def secret() -> SecretKey | None:

@@ -24,6 +24,7 @@ from aioiroh.blobs import (
 from aioiroh.errors import BindError
 
 from . import amounts
+from .arriving import arrive
 from .desk import Desk
 from .display import Display
 from .failures import ExitCode, Failure
@@ -46,6 +47,7 @@ class SendOptions:
     name: str = "stdin"
     """What standard input is called in the collection."""
     bind: Sequence[str] = ()
+    relay: Sequence[str] = ()
     secret: SecretKey | None = None
     new_ticket: bool = False
     once: bool = False
@@ -77,6 +79,8 @@ async def send(options: SendOptions, display: Display, interrupts: Interrupts) -
             await store.collect_garbage()
         _list(shared, options, display)
         endpoint = await stack.enter_async_context(await _bind(memory, options, display))
+        if options.relay:
+            await arrive(endpoint, display)
         desk = Desk(store, shared, display)
         await stack.enter_async_context(Router(endpoint, {ALPN: desk}))
         ticket = BlobTicket(endpoint.addr, shared.root.hash, BlobFormat.HASH_SEQ)
@@ -106,12 +110,16 @@ async def _bind(memory: Memory, options: SendOptions, display: Display) -> Endpo
     known = memory.addresses(options.bind)
     if known is not None:
         try:
-            return await Endpoint.bind(secret_key=memory.secret, bind=known)
+            return await Endpoint.bind(
+                secret_key=memory.secret, bind=known, relays=options.relay or None
+            )
         except BindError as error:
             display.note(
                 f"The ports of last time are not free ({error}); so the ticket is another."
             )
-    return await Endpoint.bind(secret_key=memory.secret, bind=options.bind or None)
+    return await Endpoint.bind(
+        secret_key=memory.secret, bind=options.bind or None, relays=options.relay or None
+    )
 
 
 def _remember(memory: Memory, endpoint: Endpoint, ticket: BlobTicket, display: Display) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from aioiroh.address import RelayUrl
 from aioiroh.errors import AddressParsingError
 
-__all__ = ["ServerAddress"]
+__all__ = ["ServerAddress", "check_url"]
 
 _PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 
@@ -45,3 +45,8 @@ class ServerAddress:
             # The root dot of a name is not part of certificates.
             server_name=(host.rstrip(".") or host) if encrypted else None,
         )
+
+
+def check_url(url: RelayUrl) -> None:
+    """Raises AddressParsingError: no relay can be dialled there."""
+    ServerAddress.of(url)

@@ -344,11 +344,13 @@ tickets stay the same, too."""
 @_what("whats", metavar="[WHAT...]", nargs=-1)
 @click.option("--tagged", is_flag=True, help="Serve nothing but what has a tag.")
 @options.bind
+@options.relay("none")
 @_common
 def provide(
     whats: tuple[str, ...],
     tagged: bool,
     bind: tuple[str, ...],
+    relay: tuple[str, ...],
     folder: Path,
     as_json: bool,
     verbose: int,
@@ -360,5 +362,5 @@ def provide(
     """
     from .providing import ProvideOptions, provide
 
-    wanted = ProvideOptions(folder, whats, tagged, bind, options.secret())
+    wanted = ProvideOptions(folder, whats, tagged, bind, relay, options.secret())
     _run(lambda display, interrupts: provide(wanted, display, interrupts), as_json, verbose)

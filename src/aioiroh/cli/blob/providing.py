@@ -26,6 +26,7 @@ from aioiroh.blobs import (
 from aioiroh.quic import Connection
 
 from .. import amounts
+from ..arriving import arrive
 from ..display import Bar, Display
 from ..failures import ExitCode
 from ..guests import introduce
@@ -44,6 +45,7 @@ class ProvideOptions:
     whats: Sequence[str] = ()
     tagged: bool = False
     bind: Sequence[str] = ()
+    relay: Sequence[str] = ()
     secret: SecretKey | None = None
 
 
@@ -59,9 +61,15 @@ async def provide(options: ProvideOptions, display: Display, interrupts: Interru
             allowed = frozenset(await hashes_of(store, [named.content for named in offered]))
         desk = Desk(store, allowed, display)
         async with (
-            Endpoint.bind(secret_key=options.secret, bind=options.bind or None) as endpoint,
+            Endpoint.bind(
+                secret_key=options.secret,
+                bind=options.bind or None,
+                relays=options.relay or None,
+            ) as endpoint,
             Router(endpoint, {ALPN: desk}),
         ):
+            if options.relay:
+                await arrive(endpoint, display)
             addresses = [addr.text for addr in endpoint.addr.ip_addrs]
             what = "Serving the whole store" if allowed is None else "Serving"
             display.note(f"{what} at {', '.join(addresses)}:" if offered else f"{what}.")
