@@ -241,6 +241,25 @@ async def test_many_small_children(quic_pair: Pairs) -> None:
             assert await target.read_bytes(hash, limit=1 << 20) == files[name]
 
 
+@pytest.mark.parametrize("totals", [False, True], ids=["unseen", "sizes known"])
+async def test_small_and_large_children(quic_pair: Pairs, totals: bool, tmp_path: Path) -> None:
+    """Small ones come many at a time, large ones through writers, whatever follows what."""
+    sizes = [10, 16_384, 16_385, 0, 70_000, 9, 8, 200_000, 200_001, 7, *range(40_000, 40_600), 6, 5]
+    async with MemoryStore() as source, await FileStore.open(tmp_path / "into") as into:
+        added = await source.add_many(pattern(size) for size in sizes)
+        sequence = HashSeq([one.hash for one in added])
+        root = await source.add_bytes(bytes(sequence), BlobFormat.HASH_SEQ)
+        content = HashAndFormat(root.hash, BlobFormat.HASH_SEQ)
+        async with serving(quic_pair, Provider(source)) as connection:
+            transfer = blobs.get(connection, content, into=into, totals=totals)
+            got = await transfer
+        assert got.received == sum(sizes) + len(bytes(sequence))
+        assert transfer.progress.bytes == transfer.progress.total == got.received
+        assert transfer.progress.blobs == transfer.progress.total_blobs == len(sizes) + 1
+        for one, size in zip(added, sizes, strict=True):
+            assert await into.read_bytes(one.hash, limit=size) == pattern(size)
+
+
 async def test_children_that_are_there_are_spared(quic_pair: Pairs) -> None:
     async with MemoryStore() as source, MemoryStore() as target:
         root = await add_collection(source, FILES)

@@ -201,6 +201,7 @@ class Transfer(Job[Got, Progress]):
                 self._store,
                 max_size=self._max_blob_size,
                 on_arrival=self._arrived,
+                sizes=self._tally.known_sizes,
             )
 
     def _arrived(self, arrival: Arrival) -> None:

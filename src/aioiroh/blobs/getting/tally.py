@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -81,6 +81,11 @@ class Tally:
                 if not status.is_complete:
                     self._partial[index] = present
             self._local_blobs += ranges <= status.present
+
+    @property
+    def known_sizes(self) -> Mapping[int, int]:
+        """Sizes in bytes by blob index, as far as they are known or claimed."""
+        return self._sizes
 
     def sizes(self, children: Sequence[int]) -> None:
         """The proved sizes of all children."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import groupby
@@ -20,6 +20,7 @@ from aioiroh import _native
 from ..hash import Hash
 from ..hashseq import HashSeq
 from ..messages import ErrorCode
+from ..ranges import GROUP_SIZE
 from ..store.interface import BlobState
 from ..store.sequences import read_hash_seq
 from .ends import from_report
@@ -73,16 +74,20 @@ async def receive(
     again: Again = Again.STOP,
     stop_code: ErrorCode = ErrorCode.NONE,
     patience: Patience | None = None,
+    sizes: Mapping[int, int] | None = None,
 ) -> bool:
     """Takes everything that `response` names from the stream.
 
     False if it stopped because part of what is still to come is here already (see `again`). `on_arrival`
-    hears of every change. The stream is kept to `pace`. Whatever was verified stays in the store, also if this fails or is cancelled; the stream is
-    stopped with `stop_code` then. Raises as `ends` says, OSError if the store cannot be written,
+    hears of every change. The stream is kept to `pace`. `sizes`: what is known or believed of the blobs,
+    by index. Whatever was verified stays in the store, also if this fails or is cancelled; the stream
+    is stopped with `stop_code` then. Raises as `ends` says, OSError if the store cannot be written,
     DecodeError if children are asked for and the root is no hash sequence, StalledError if `patience`
     ends (which stops the stream with code 2).
     """
-    intake = _Intake(recv, response, store, max_size, on_arrival, pace, again, stop_code, patience)
+    intake = _Intake(
+        recv, response, store, max_size, on_arrival, pace, again, stop_code, patience, sizes or {}
+    )
     async with intake.attached():
         try:
             await intake.run()
@@ -122,6 +127,7 @@ class _Intake:
         again: Again,
         stop_code: ErrorCode,
         patience: Patience | None,
+        sizes: Mapping[int, int],
     ) -> None:
         self._recv = recv
         self._response = response
@@ -139,6 +145,9 @@ class _Intake:
         self._count = 0
         # Small blobs that are verified, on their way to the store.
         self._verified: list[tuple[Hash, bytes]] = []
+        self._sizes = sizes
+        # Whether the blob that came last was small: the next one may be like it.
+        self._are_small = True
         # Nothing of what is still to come was here when it became known.
         self._are_missing = False
         self._all_expected = False
@@ -227,14 +236,22 @@ class _Intake:
                 self._receiver.expect(parts)
 
     async def _are_wholes(self, items: Sequence[Item]) -> list[bool]:
-        """For each item whether all of a blob is to come, and nothing of it is here."""
-        if self._are_missing:
-            return [item.ranges.is_all for item in items]
+        """For each item whether to take it as a whole: all of a small blob, of which nothing is here.
+
+        One that turns out not to be small is not lost, but costs more than it would have.
+        """
+        expected = [item.ranges.is_all and self._may_be_small(item) for item in items]
+        if self._are_missing or not any(expected):
+            return expected
         statuses = await self._store.statuses([item.hash for item in items])
         return [
-            item.ranges.is_all and (status.state is BlobState.MISSING or item.hash == Hash.EMPTY)
-            for item, status in zip(items, statuses, strict=True)
+            may_be and (status.state is BlobState.MISSING or item.hash == Hash.EMPTY)
+            for item, may_be, status in zip(items, expected, statuses, strict=True)
         ]
+
+    def _may_be_small(self, item: Item) -> bool:
+        size = self._sizes.get(item.index)
+        return self._are_small if size is None else size <= GROUP_SIZE
 
     async def _writer(self, hash: Hash) -> BlobWriter | _Nowhere:
         # The store is asked once: a blob may become complete between two questions.
@@ -310,6 +327,7 @@ class _Intake:
 
     async def _arrived(self, arrival: Arrival) -> None:
         arrival.is_done = True
+        self._are_small = (arrival.size or 0) <= GROUP_SIZE
         self._on_arrival(arrival)
         if arrival.item.index == 0 and self._response.needs_children:
             await self._learn(await read_hash_seq(self._store, arrival.item.hash))
