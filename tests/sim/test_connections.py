@@ -314,6 +314,10 @@ async def test_a_request_costs_one_datagram_each_way(network):
         for _ in range(50):
             await ask()
         assert network.log.totals()["sent"] - before == 100
+        # However many tasks go on in a turn, the engine sends once.
+        before = network.log.totals()["sent"]
+        await asyncio.gather(*(ask() for _ in range(30)))
+        assert network.log.totals()["sent"] - before < 15
         serving.cancel()
 
 

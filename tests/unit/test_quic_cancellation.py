@@ -18,6 +18,13 @@ async def streams(pair):
     return send, recv
 
 
+def drive(pair):
+    """Lets both engines work outside a turn of their drivers: tasks that are woken do not run yet."""
+    for driver in (pair.client_node.driver, pair.server_node.driver):
+        driver._hear(driver.engine.step)
+        driver._hear(driver.engine.flush)
+
+
 async def test_a_cancelled_read_leaves_the_next_bytes(quic_pair):
     async with quic_pair() as pair:
         send, recv = await streams(pair)
@@ -37,10 +44,9 @@ async def test_a_read_cancelled_after_its_answer_came_keeps_it(quic_pair):
         await asyncio.sleep(0)
         await send.write(b"abcdef")
         await send.finish()
-        pair.client_node.driver._hear(pair.client_node.driver.engine.flush)
-        # Outside a turn of the driver, so that the answer is there and the task has not run since.
         while not recv._waiter.done():
-            pair.server_node.driver._hear(pair.server_node.driver.engine.step)
+            drive(pair)
+        # The answer is there and the task has not run since.
         assert not reading.done()
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -181,10 +187,8 @@ async def test_cancelled_waiting_for_connections_loses_none(quic_pair, quic_conn
         dialled = pair.client_node.driver.connect(
             pair.server_node.address, pair.server_node.id, [b"test/1"]
         )
-        pair.client_node.driver._hear(pair.client_node.driver.engine.flush)
-        # Outside a turn of the driver, so that nobody who is woken has run since.
         while not pair.server_node.driver.incoming:
-            pair.server_node.driver._hear(pair.server_node.driver.engine.step)
+            drive(pair)
         first.cancel()
         async with asyncio.timeout(5):
             incoming = await second
