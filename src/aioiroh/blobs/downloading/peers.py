@@ -140,6 +140,8 @@ class Peer:
         self.failed_at = -math.inf
         self.allotted: int | None = None
         """Requests that it may be asked at once; None: as many as are useful."""
+        self.tells = False
+        """Whether it says what it has, when it lacks something."""
         self.group = FIRST_GROUP
         """Small blobs that it may be asked for in one request."""
         self._retries = retries
@@ -285,9 +287,9 @@ class Peer:
 
     def ask_again(self) -> None:
         """Maybe it has meanwhile got what it lacked, or it lacked only a part of a piece."""
-        if self._lacking:
+        if self._lacking and not self.tells:
             self._finer = min(self._finer + 1, FINEST)
-            self._lacking.clear()
+        self._lacking.clear()
 
 
 _NOTHING: Final = ChunkRanges.empty()

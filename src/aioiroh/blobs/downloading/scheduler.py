@@ -256,11 +256,12 @@ class Scheduler(Generic[P]):
         for part in parts:
             if part.is_whole and (has or peer.may_have_parts):
                 self._backlog.divide(part.index, ChunkRanges.empty(), None)
-            if has is None or part.ranges <= has:
-                peer.lacked(now, part)
-            else:
+            if has is not None:
+                peer.tells = True
                 # Nobody can send a part of a chunk group that is not all there.
                 peer.lacked(now, Part(part.index, (~has).whole_groups()))
+            if has is None or part.ranges <= has:
+                peer.lacked(now, part)
 
     def _withdraw(self, now: float, provider: P, reason: str, actions: list[Action[P]]) -> None:
         """Do without a provider for a while, or for good."""
