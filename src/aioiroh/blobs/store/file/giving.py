@@ -78,7 +78,6 @@ class Giver:
             return False
         row.kind, row.written = Kind.REFERENCE, self._boot
         self._metadata.put(row, Reference.of(os.fsencode(path.absolute()), state))
-        self._metadata.flush()
         self._upkeep.sync_soon(row)
         self._upkeep.free_later(row)
         return True

@@ -6,14 +6,14 @@ import asyncio
 import errno
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
 from ..worker import DiskWorker
 from .disk import Disk
 from .layout import Layout
-from .metadata import Metadata
+from .metadata import ROWS, Metadata
 from .rows import Kind, Row
 
 __all__ = ["Upkeep"]
@@ -45,7 +45,7 @@ class Upkeep:
         self._durable = durable
         self._to_sync: dict[bytes, Kind] = {}
         self._to_delete: list[Path] = []
-        self._to_free: list[bytes] = []
+        self._to_free: dict[bytes, None] = {}
         self._log = 0
         self._wake = asyncio.Event()
         self._quiet = asyncio.Event()
@@ -81,11 +81,8 @@ class Upkeep:
 
     def free_later(self, row: Row) -> None:
         """The store's own file of a blob is not needed once what the row says is on the disk."""
-        if self._durable:
-            self._to_free.append(row.hash)
-            self._due_now()
-        else:
-            self.on_durable(row.hash)
+        self._to_free[row.hash] = None
+        self._rouse()
 
     def flush(self) -> None:
         """Makes the changes that wait. Raises OSError; then they wait on."""
@@ -192,16 +189,26 @@ class Upkeep:
         self._rouse()
 
     async def _checkpoint(self) -> None:
+        if self._to_free and not self._durable:
+            # The system will remember it in any case.
+            self._metadata.flush()
+            await self._free(self._to_free)
         if self._checkpoint_due or self._to_free:
+            self._metadata.flush()
             self._checkpoint_due = False
             size = self._log
             free = [hash for hash in self._to_free if hash not in self._to_sync]
             await self._worker.call(self._metadata.checkpoint)
             self._disk.checkpointed(self._layout.database)
             self._log -= size
-            self._to_free = [hash for hash in self._to_free if hash not in free]
-            for hash in free:
-                self.on_durable(hash)
+            await self._free(free)
+
+    async def _free(self, hashes: Iterable[bytes]) -> None:
+        for number, hash in enumerate(tuple(hashes), 1):
+            del self._to_free[hash]
+            self.on_durable(hash)
+            if number % ROWS == 0:
+                await asyncio.sleep(0)
 
     async def _delete(self) -> None:
         paths, self._to_delete = self._to_delete, []
