@@ -37,6 +37,8 @@ __all__ = ["Arrival", "receive"]
 
 AHEAD: Final = 256
 """Blobs announced to the native receiver before they arrive, so that small ones do not wait."""
+PAGE: Final = 256
+"""Children that are looked at before the loop gets its turn: a sequence may have a million."""
 END_GRACE: Final = 5.0
 """Seconds that a peer has to end the stream after the last blob."""
 
@@ -335,14 +337,24 @@ class _Intake:
     async def _learn(self, children: HashSeq) -> None:
         """The children of the hash sequence that has arrived, which were asked for unseen."""
         if self._again is Again.STOP:
-            named = [hash for hash in children if hash != Hash.EMPTY]
-            if len(set(named)) < len(named):
+            if await self._is_known(children):
                 raise _Superseded
-            for status in await self._store.statuses(named):
-                if status.present:
-                    raise _Superseded
             self._are_missing = True
         self._response.learn(children)
+
+    async def _is_known(self, children: HashSeq) -> bool:
+        """Whether a part of the children is here, or one comes twice."""
+        seen: set[bytes] = set()
+        count = 0
+        for start in range(0, len(children), PAGE):
+            page = [children[at] for at in range(start, min(start + PAGE, len(children)))]
+            named = [hash for hash in page if hash != Hash.EMPTY]
+            count += len(named)
+            seen.update(map(bytes, named))
+            if len(seen) < count or any(s.present for s in await self._store.statuses(named)):
+                return True
+            await asyncio.sleep(0)
+        return False
 
     async def _close(self, number: int) -> None:
         _, writer = self._open.pop(number)
