@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -168,6 +169,18 @@ async def test_an_unchanged_file_is_not_read_again(
         assert changed.hash == Hash.of(pattern(5_000_000, 9))
 
 
+async def test_an_unchanged_file_whose_copy_is_lost_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(pattern(100_000))
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    async with await FileStore.open(tmp_path / "store") as store:
+        await store.add_file(path)
+        copy = await store.add_file(path, mode=ImportMode.COPY)
+        (tmp_path / "store" / "data" / copy.hash.hex()[:2] / f"{copy.hash}.data").unlink()
+        again = await store.add_file(path)
+        assert await store.read_bytes(again.hash, limit=100_000) == pattern(100_000)
+
+
 async def test_a_file_that_was_just_changed_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,3 +299,15 @@ async def test_verify_and_repair(tmp_path: Path) -> None:
         assert [f.problem async for f in store.verify()] == [None] * 2
         assert await store.read_bytes(good.hash, limit=100_000) == pattern(100_000)
     assert not stray.exists() and not (folder / "data" / "zz" / "stray").exists()
+
+
+async def test_a_process_that_died_while_it_made_the_store(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    folder.mkdir()
+    for names in (["lock"], ["lock", "blobs.sqlite"]):
+        for name in names:
+            (folder / name).touch()
+        async with await FileStore.open(folder) as store:
+            await store.add_bytes(b"x")
+        shutil.rmtree(folder)
+        folder.mkdir()

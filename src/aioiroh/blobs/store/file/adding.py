@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from functools import partial
@@ -112,7 +113,7 @@ class Importer:
             now_ns = self._layout.now_ns()
             found = await look_at(paths[start : start + WINDOW], start)
             if mode is ImportMode.REFERENCE:
-                known, new = self._known(found)
+                known, new = await self._known(found)
                 yield known
                 for index, one in known:
                     if on_hashed is not None:
@@ -125,26 +126,30 @@ class Importer:
             else:
                 yield await self._copy(found, on_hashed)
 
-    def _known(self, found: Sequence[FoundFile]) -> tuple[Numbered, list[FoundFile]]:
+    async def _known(self, found: Sequence[FoundFile]) -> tuple[Numbered, list[FoundFile]]:
         """Files that look as they did when they were hashed, and those that do not."""
-        files = self._metadata.files([os.fsencode(file.path) for file in found])
-        rows = self._metadata.get([hash for hash, _ in files.values()], data=False)
         known: Numbered = []
         new: list[FoundFile] = []
-        for file in found:
-            hash, reference = files.get(os.fsencode(file.path), (b"", None))
-            row = rows.get(hash)
-            if (
-                row is not None
-                and reference is not None
-                and row.kind is not Kind.PARTIAL
-                and self._loader.believes(row)
-                and reference.is_unchanged(file.state)
-            ):
-                known.append((file.index, New(row, reference=reference)))
-            else:
-                new.append(file)
+        for start in range(0, len(found), ROWS):
+            batch = found[start : start + ROWS]
+            paths = [os.fsencode(file.path) for file in batch]
+            files = self._metadata.files(paths)
+            rows = self._metadata.get([hash for hash, _ in files.values()], data=False)
+            for file, path in zip(batch, paths, strict=True):
+                hash, reference = files.get(path, (b"", None))
+                row = rows.get(hash)
+                if row and reference and reference.is_unchanged(file.state) and self._is_there(row):
+                    known.append((file.index, New(row)))
+                else:
+                    new.append(file)
+            await asyncio.sleep(0)
         return known, new
+
+    def _is_there(self, row: Row) -> bool:
+        """Whether the store has a blob, if the file that it was made from is as it was."""
+        if row.kind is Kind.REFERENCE:
+            return self._loader.believes(row)
+        return row.kind is not Kind.PARTIAL and self._loader.at_once(row) is not None
 
     def _reference(self, hashed: HashedFile, file: FoundFile, now_ns: int) -> New:
         raw = bytes(hashed.hash)
