@@ -76,7 +76,9 @@ class Ours(OurBlobs):
 
     async def do_bind(self, request: Request) -> dict[str, Any]:
         host, _, port = request["addrs"][0].rpartition(":")
-        self.endpoint = await Endpoint.bind(bind=[(host, int(port))])
+        self.endpoint = await Endpoint.bind(
+            bind=[(host, int(port))], busy_poll=0.0001 if "--busy-poll" in sys.argv else 0.0
+        )
         handlers: dict[bytes, Any] = {}
         for alpn, role in request["alpns"].items():
             if role == "blobs":

@@ -116,6 +116,8 @@ def command(kind: str) -> list[str]:
     match kind:
         case "aioiroh":
             return [sys.executable, "-m", "benchmarks.ours"]
+        case "busy":
+            return [sys.executable, "-m", "benchmarks.ours", "--busy-poll"]
         case "uvloop":
             return [sys.executable, "-m", "benchmarks.ours", "--uvloop"]
         case "rust" | "rust-multi":

@@ -52,12 +52,13 @@ def render(found: Found, parts: Sequence[str]) -> str:
         lines += [
             f"Connections, {len(found.floors)} rounds:",
             "",
-            "| measure | aioiroh | with uvloop | native | wheel | aioquic | ours : native | ours : wheel | reach |",
-            "|---|---|---|---|---|---|---|---|---|",
+            "| measure | aioiroh | with uvloop | with busy_poll | native | wheel | aioquic | ours : native | ours : wheel | reach |",
+            "|---|---|---|---|---|---|---|---|---|---|",
             *(_row(measure, found.values[measure.key]) for measure in found.measures),
             "",
         ]
-    return "\n".join([*lines, *parts])
+    limits = Path(__file__).with_name("limits.md").read_text()
+    return "\n".join([*lines, *parts, limits])
 
 
 def _row(measure: Measure, values: dict[str, list[float]]) -> str:
@@ -67,7 +68,7 @@ def _row(measure: Measure, values: dict[str, list[float]]) -> str:
     rust = [kind for kind in ("rust", "rust-multi") if kind in medians]
     native = pick(rust, key=medians.__getitem__) if rust else "rust"
     cells = [f"{measure.title} ({measure.unit})"]
-    for kind in ("aioiroh", "uvloop", native, "wheel", "aioquic"):
+    for kind in ("aioiroh", "uvloop", "busy", native, "wheel", "aioquic"):
         cells.append(number(medians[kind]) if kind in medians else "–")
     for kind in (native, "wheel"):
         compared = "aioiroh" in values and kind in values

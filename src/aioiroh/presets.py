@@ -39,6 +39,7 @@ class EndpointOptions:
     max_incoming: int = 1024
     retry_above: int | None = None
     max_tickets: int = 256
+    busy_poll: float = 0.0
 
 
 Preset: TypeAlias = Callable[[EndpointOptions], EndpointOptions]

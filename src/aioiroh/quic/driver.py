@@ -55,7 +55,8 @@ _drivers: WeakSet[Driver] = WeakSet()
 class Driver:
     """One engine on one loop; also the `SlotHost` that a network binds sockets for.
 
-    `virtual`: the engine's clock is `loop.time`. All methods belong to the loop that ran when the
+    `virtual`: the engine's clock is `loop.time`. `busy_poll`: seconds that a turn waits awake for what
+    comes next, where the system has a descriptor to ask. All methods belong to the loop that ran when the
     driver was made and raise WrongLoopError elsewhere, EndpointClosedError after `aclose`,
     EndpointFailedError after a failure of the engine and in a forked child.
     """
@@ -66,6 +67,7 @@ class Driver:
         *,
         virtual: bool = False,
         max_incoming: int = MAX_INCOMING,
+        busy_poll: float = 0.0,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.thread = get_ident()
@@ -88,7 +90,7 @@ class Driver:
         self._removals: dict[int, Callable[[int], None]] = {}
         # What destructors left to do: calls into the engine must not happen inside them.
         self._orphans: list[Callable[[], object]] = []
-        self._alarm = open_alarm(self.loop, engine, self, virtual=virtual)
+        self._alarm = open_alarm(self.loop, engine, self, virtual=virtual, busy_poll=busy_poll)
         _drivers.add(self)
 
     # --- the engine's turn

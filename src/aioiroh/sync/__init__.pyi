@@ -132,6 +132,7 @@ class Endpoint(Facade):
         max_incoming: int | None = ...,
         retry_above: int | None = ...,
         max_tickets: int | None = ...,
+        busy_poll: float | None = ...,
         network: Any | None = ...,
     ) -> Self: ...
     @property
