@@ -129,7 +129,7 @@ pub struct Reports {
 
 /// Bytes of progress that make an event: a sixteenth more, within these bounds, so that small blobs over slow links move
 /// visibly and large ones over fast links cost few events.
-const STEP: std::ops::RangeInclusive<u64> = 32 * 1024..=512 * 1024;
+const STEP: std::ops::RangeInclusive<u64> = 32 * 1024..=1024 * 1024;
 
 impl Reports {
     pub fn push(&mut self, report: Report) {
