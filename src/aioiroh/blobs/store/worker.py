@@ -232,6 +232,15 @@ class DiskWorker:
             await asyncio.wait((call,))
             raise
 
+    @classmethod
+    async def call_once(cls, function: Callable[[], T]) -> T:
+        """`call`, for who has no worker yet."""
+        worker = cls.acquire()
+        try:
+            return await worker.call(function)
+        finally:
+            worker.release()
+
     async def _finished(
         self, job: int, on_event: Callable[[str, Any], None] | None, path: str | None
     ) -> Any:

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -18,6 +19,7 @@ from ...hash import BlobFormat, Hash, HashAndFormat
 from ..interface import Added, BlobStatus, Finding, ImportMode, OnHashed
 from ..local import Entry, LocalStore, LocalWriter, handle_status
 from ..tags import Tags
+from ..worker import DiskWorker
 from .adding import Importer
 from .checking import Damage, look_through, recorded, strays
 from .disk import Disk
@@ -40,7 +42,7 @@ REMEMBERED: Final = 1024
 """Blobs that stay at hand when nobody uses them."""
 RECORD: Final = 0.25
 """Seconds between two notes of how far an incomplete blob is."""
-PAGE: Final = 256
+PAGE: Final = 100
 """Blobs that are listed at a time."""
 
 
@@ -83,12 +85,13 @@ class FileStore(LocalStore):
         disk = disk or Disk()
         layout = Layout.take(Path(path).absolute())
         try:
-            metadata = Metadata.open(layout.database)
+            # The log of a process that died may be long.
+            metadata = await DiskWorker.call_once(partial(Metadata.open, layout.database))
             try:
                 layout.prepare()
                 return cls(layout, metadata, disk, durable)
             except BaseException:
-                metadata.close()
+                metadata.abandon()
                 raise
         except BaseException:
             layout.release()
@@ -187,8 +190,8 @@ class FileStore(LocalStore):
             return None
         entry = self._entries.get(hash)
         if entry is None:
-            data, outboard = self._layout.data(bytes(hash)), self._layout.outboard(bytes(hash))
-            blob = _native.Blob.create(bytes(hash), str(data), str(outboard), max_size=max_size)
+            data, outboard = map(str, self._layout.files(bytes(hash)))
+            blob = _native.Blob.create(bytes(hash), data, outboard, max_size=max_size)
             entry = self._remember(hash, FileEntry(blob))
         elif not entry.writers:
             # From here on there may be more than what was noted.
@@ -209,8 +212,8 @@ class FileStore(LocalStore):
     def _record(self, hash: Hash, entry: FileEntry, *, writing: bool) -> None:
         """Notes how far a blob is; with `writing` there will be more than that."""
         handle = entry.handle
-        row = Row(bytes(hash), Kind.PARTIAL, handle.size, self._boot, writing)
-        row.present = handle.present
+        present = handle.present
+        row = Row(bytes(hash), Kind.PARTIAL, handle.size, self._boot, writing, present=present)
         self._put(row)
         if not writing:
             self._upkeep.sync_soon(row)
@@ -469,7 +472,7 @@ class FileStore(LocalStore):
             await self._upkeep.finish()
         finally:
             try:
-                self._metadata.close()
+                await self.worker.call(self._metadata.close)
             finally:
                 await self._let_go()
 
