@@ -329,7 +329,8 @@ class _Intake:
 
     async def _arrived(self, arrival: Arrival) -> None:
         arrival.is_done = True
-        self._are_small = (arrival.size or 0) <= GROUP_SIZE
+        if arrival.item.index:  # the sequence itself says nothing of its children
+            self._are_small = (arrival.size or 0) <= GROUP_SIZE
         self._on_arrival(arrival)
         if arrival.item.index == 0 and self._response.needs_children:
             await self._learn(await read_hash_seq(self._store, arrival.item.hash))
