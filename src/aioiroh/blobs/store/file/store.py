@@ -256,7 +256,6 @@ class FileStore(LocalStore):
 
     async def put_verified(self, blobs: Sequence[tuple[Hash, bytes]]) -> None:
         await self._upkeep.room()
-        # A microsecond counts here: there may be tens of thousands in a second.
         entries, put_small = self._entries, self._metadata.put_small
         for number, (hash, data) in enumerate(blobs, 1):
             if hash in entries or hash == Hash.EMPTY:
