@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aioiroh import Endpoint, PathClosed, PathOpened, TransportConfig
+from aioiroh.paths import PathView, Route
 from meeting import ALPN, LOOPBACK, Link, Meet, address, join, meeting, pattern, read_pattern, where
 
 MIB = 1 << 20
@@ -200,8 +201,11 @@ async def test_their_candidates_arrive(iroh_peer: Callable[..., Any]) -> None:
 
 
 async def test_a_second_path_and_the_end_of_the_first(iroh_peer: Callable[..., Any]) -> None:
+    def higher(paths: Sequence[PathView], _: Route | None) -> Route | None:
+        return max((path.route for path in paths), default=None)
+
     async with (
-        Endpoint.bind(bind="0.0.0.0:0", alpns=[ALPN]) as endpoint,
+        Endpoint.bind(bind="0.0.0.0:0", alpns=[ALPN], path_selector=higher) as endpoint,
         iroh_peer(alpns=QUEUE, addr="0.0.0.0:0") as peer,
     ):
         peer.addrs = [f"127.0.0.1:{peer.addrs[0].rpartition(':')[2]}"]
@@ -226,8 +230,7 @@ async def test_a_second_path_and_the_end_of_the_first(iroh_peer: Callable[..., A
                 while not (opened := [e for e in events if isinstance(e, PathOpened)]):
                     await asyncio.sleep(0.01)
                 assert (opened[0].id, opened[0].remote) == (path, ("127.0.0.2", port))
-                state.native.close_path(0, 0)
-                state.driver.touched()
+                # The new one is chosen, and so the first is not needed any more.
                 while not (closed := [e for e in events if isinstance(e, PathClosed)]):
                     await asyncio.sleep(0.01)
             assert closed[0].id == 0
