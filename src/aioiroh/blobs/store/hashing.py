@@ -22,7 +22,7 @@ BATCH: Final = 64
 """Small files in one job."""
 AT_ONCE: Final = 4
 """Jobs that wait for the disk thread, so that it is never idle."""
-PAUSE: Final = 256
+PAUSE: Final = 64
 """Files looked at before the loop gets its turn."""
 
 
@@ -39,11 +39,12 @@ class FoundFile:
         return self.state.st_size
 
 
-async def look_at(paths: Sequence[Path], first: int = 0) -> list[FoundFile]:
+async def look_at(paths: Sequence[str | os.PathLike[str]], first: int = 0) -> list[FoundFile]:
     """The files at `paths`, numbered from `first` on. Raises OSError."""
     found: list[FoundFile] = []
     for index, path in enumerate(paths, first):
-        found.append(FoundFile(path, index, path.stat()))
+        absolute = Path(path).absolute()
+        found.append(FoundFile(absolute, index, absolute.stat()))
         if len(found) % PAUSE == 0:
             await asyncio.sleep(0)
     return found

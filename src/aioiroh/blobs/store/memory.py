@@ -109,7 +109,7 @@ class MemoryStore(LocalStore):
     ) -> list[Added]:
         if mode is ImportMode.COPY:
             return [await self._read(index, path, on_hashed) for index, path in enumerate(paths)]
-        found = await look_at([Path(path).absolute() for path in paths])
+        found = await look_at(paths)
         hashed = await hash_files(self.worker, found, lambda size: None, on_hashed)
         return [
             self._take(

@@ -29,6 +29,8 @@ __all__ = ["Importer"]
 
 WINDOW: Final = 1024
 """Files that are looked at before they are hashed."""
+TOGETHER: Final = 20
+"""Small blobs that are made in a turn of the loop."""
 PIECE: Final = 1024 * 1024
 """Bytes of a stream that are written at once."""
 WITH_OUTBOARD: Final = INLINE_OUTBOARD * 256
@@ -59,7 +61,7 @@ class Importer:
     # --- memory and streams -----------------------------------------------------------------------
 
     async def from_memory(self, blobs: Iterable[Buffer]) -> AsyncIterator[list[New]]:
-        """In order, as many at a time as a transaction takes."""
+        """In order, some at a time."""
         batch: list[bytes] = []
         size = 0
         for data in blobs:
@@ -72,7 +74,7 @@ class Importer:
                 continue
             batch.append(data)
             size += len(data)
-            if len(batch) == ROWS or size >= BYTES:
+            if len(batch) == TOGETHER or size >= BYTES:
                 yield _inline(batch)
                 batch, size = [], 0
         if batch:
@@ -106,7 +108,10 @@ class Importer:
     # --- files ------------------------------------------------------------------------------------
 
     async def from_files(
-        self, paths: Sequence[Path], mode: ImportMode, on_hashed: OnHashed | None
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        mode: ImportMode,
+        on_hashed: OnHashed | None,
     ) -> AsyncIterator[Numbered]:
         """Some at a time, in no order. Raises OSError."""
         for start in range(0, len(paths), WINDOW):

@@ -8,9 +8,8 @@ import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, cast
 
 from aioiroh import _native
 from aioiroh.aio import Tasks
@@ -42,7 +41,7 @@ REMEMBERED: Final = 1024
 """Blobs that stay at hand when nobody uses them."""
 RECORD: Final = 0.25
 """Seconds between two notes of how far an incomplete blob is."""
-PAGE: Final = 100
+PAGE: Final = 50
 """Blobs that are listed at a time."""
 
 
@@ -315,18 +314,18 @@ class FileStore(LocalStore):
         mode: ImportMode = ImportMode.REFERENCE,
         on_hashed: OnHashed | None = None,
     ) -> list[Added]:
-        absolute = [Path(path).absolute() for path in paths]
         added: list[Added] = []
-        indexes: list[int] = []
+        in_order: list[Added | None] = [None] * len(paths)
         with self._committing(added):
-            async for batch in self._importer.from_files(absolute, mode, on_hashed):
+            async for batch in self._importer.from_files(paths, mode, on_hashed):
                 for start in range(0, len(batch), ROWS):
                     await self._upkeep.room()
                     some = batch[start : start + ROWS]
-                    added += self._take([new for _, new in some])
-                    indexes += [index for index, _ in some]
+                    added += (taken := self._take([new for _, new in some]))
+                    for (index, _), one in zip(some, taken, strict=True):
+                        in_order[index] = one
                     await asyncio.sleep(0)
-        return [one for _, one in sorted(zip(indexes, added, strict=True), key=itemgetter(0))]
+        return cast("list[Added]", in_order)
 
     @contextmanager
     def _committing(self, added: list[Added]) -> Iterator[None]:
