@@ -129,6 +129,8 @@ def test_list(sender: Sender, tmp_path: Path, start: Start) -> None:
         ["5", "B", "album/raw/c.jpg"],
     ]
     assert done.err == "4 files, 97.7 KiB\n"
+    sender.event("disconnected")
+    assert "progress" not in {event["event"] for event in sender.events}
     assert os.listdir(tmp_path) == ["here"]
 
 

@@ -13,6 +13,7 @@ from aioiroh.blobs import (
     GetRequest,
     Hash,
     IncomingRequest,
+    RequestReceived,
     TransferAborted,
     TransferCompleted,
     TransferProgress,
@@ -120,6 +121,14 @@ def test_two_requests_after_each_other(receiver: Receiver) -> None:
     Answer(receiver, second, stream=4).complete()
     assert (receiver.done, receiver.total) == (TOTAL, TOTAL)
     assert receiver.has_all(DONE)
+
+
+def test_who_has_only_asked_has_got_nothing_yet(receiver: Receiver) -> None:
+    source = IncomingRequest(PEER, 7, 0, GetRequest(ROOT, ChunkRangesSeq.sizes()))
+    assert not receiver.handle(RequestReceived(source))
+    assert not receiver.handle(TransferStarted(source, 0, ROOT, 128))
+    assert not receiver.handle(TransferCompleted(source, STATS))
+    assert not receiver.has_all(DONE)
 
 
 def test_an_answer_that_broke_off(receiver: Receiver) -> None:

@@ -143,4 +143,6 @@ class Receiver:
                 self._total += answer.total
                 if isinstance(event, TransferAborted) and answer.done < answer.total:
                     self.failure = event.reason
+            case _:
+                return False  # nothing has been sent yet
         return True

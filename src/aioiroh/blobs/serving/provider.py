@@ -160,6 +160,9 @@ class Provider:
         outcome = Outcome()
         try:
             await self._carry_out(stream, source, outcome)
+        except asyncio.CancelledError:
+            outcome.reason = "the connection ended"
+            raise
         except BaseException as error:
             outcome.reason = f"{type(error).__name__}: {error}"
             raise
