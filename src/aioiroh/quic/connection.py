@@ -65,7 +65,7 @@ class Connection:
     def __init__(self, state: ConnectionState) -> None:
         self.state = state
         self._id: EndpointId | None = None
-        self._datagrams: deque[bytes] = deque()
+        self._datagrams: deque[bytes] | None = None
 
     # --- who and what
 
@@ -197,10 +197,13 @@ class Connection:
 
     async def read_datagram(self) -> bytes:
         """The next datagram. Unread ones are kept up to a limit, the oldest dropped beyond that."""
-        return await DatagramReader(self, self._datagrams).read()
+        return await self.datagrams().read()
 
     def datagrams(self) -> DatagramReader:
         """An async iterator over `read_datagram`; it ends with the connection."""
+        if self._datagrams is None:
+            # Most connections have none, and an empty queue is large.
+            self._datagrams = deque()
         return DatagramReader(self, self._datagrams)
 
     @property
