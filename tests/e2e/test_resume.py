@@ -153,7 +153,10 @@ def test_clean(tmp_path: Path, big: Path, sending: Sending, start: Start) -> Non
     with sending(big) as sender:
         receiver = start("receive", *LOOPBACK, sender.ticket, "-o", there, "--json")
         receiver.under_way()
+        # It waits meanwhile: on a fast machine it would be done first.
+        receiver.signal(signal.SIGSTOP)
         used = start("clean", there, "--yes").wait(0)
+        receiver.signal(signal.SIGCONT)
         assert "is in use, and stays" in used.err
         receiver.signal(signal.SIGINT)
         receiver.wait(130)

@@ -466,6 +466,9 @@ class FileStore(LocalStore):
             for hash, entry in self._entries.items():
                 if entry.writers and entry.handle.present:
                     self._record(hash, entry, writing=True)
+                elif entry.handle.present and not entry.handle.is_complete:
+                    # Pieces may have reached the disk after their writer left.
+                    self._record(hash, entry, writing=False)
             await self._stop()
             await self._upkeep.finish()
         finally:
