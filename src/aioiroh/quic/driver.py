@@ -336,6 +336,10 @@ class Driver:
         self.engine.inject(
             slot, source, data, destination=destination, segment_size=segment_size, ecn=ecn
         )
+        self.injected()
+
+    def injected(self) -> None:
+        """Datagrams were put into the engine: tasks hear of them before acknowledgements leave."""
         self._injected = True
         self.touched()
 

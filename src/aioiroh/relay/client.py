@@ -165,7 +165,7 @@ class RelayClient:
             return RelayConnection(
                 self._native,
                 on_event=on_event,
-                on_datagrams=self._driver.touched,
+                on_datagrams=self._driver.injected,
                 on_frames=self._frames_came,
             )
 
