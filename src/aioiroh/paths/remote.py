@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 from aioiroh.paths.selection import Address, PathSelector, PathView, Route
 
 __all__ = [
+    "GOOD_RTT",
     "Action",
     "ClosePath",
     "MarkPath",
@@ -197,7 +198,7 @@ class Remote:
     def deadline(self) -> float:
         """When `decide` should be asked again if nothing happens."""
         times = [self._upgrade_at, self._punch_at, self._open_at]
-        if sum(len(connection.paths) for connection in self._connections.values()) > 1:
+        if any(len(connection.paths) > 1 for connection in self._connections.values()):
             times.append(self._compare_at)
         return min(time for time in times if time is not None)
 

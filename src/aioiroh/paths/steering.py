@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from aioiroh import _native
 from aioiroh.paths.remote import (
+    GOOD_RTT,
     Action,
     ClosePath,
     MarkPath,
@@ -35,6 +36,8 @@ SETTLE_TIME: Final = 0.25
 RELAY_IDLE_TIMEOUT: Final = 30.0
 """Seconds of silence for which a path through a relay is kept: a relay may have to be dialled again."""
 KEEP_ALIVE: Final = 5.0
+MAX_STEERED: Final = 64
+"""Connections to one peer that are steered; further ones stay on the path that they began with."""
 TICK: Final = 0.001
 RTTS: Final = 6
 """Round-trip times that are remembered of a path: those of half a minute."""
@@ -167,7 +170,9 @@ class Steering:
     def _look_at_fresh(self) -> None:
         fresh, self._fresh = self._fresh, []
         for state, rtt in fresh:
-            self._take_on(state, rtt)
+            # A short direct path is as good as it gets, unless a relay is wanted in reserve.
+            if rtt is None or rtt > GOOD_RTT or state.peer in self._relays:
+                self._take_on(state, rtt)
 
     def _take_on(self, state: ConnectionState, rtt: float | None = None) -> None:
         number = state.native.id
@@ -178,6 +183,8 @@ class Steering:
         remote = self._remotes.get(state.peer)
         if remote is None:
             remote = self._remotes[state.peer] = Remote(self._selector, self._clock())
+        elif len(remote) >= MAX_STEERED:
+            return
         remote.added(number, is_client=state.native.side == "client")
         self._connections[number] = _Steered(state, remote, rtt)
         self._run(state.peer)
