@@ -17,7 +17,7 @@ Sending = Callable[..., Any]
 Receive = Callable[..., Any]
 Start = Callable[..., Any]
 
-SIZE = 256 << 20
+SIZE = 768 << 20
 PIECE = 1 << 20
 """What a kill may lose: what was on its way to the disk."""
 
