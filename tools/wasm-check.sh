@@ -31,8 +31,12 @@ if [ -d "$(rustc --print sysroot)/lib/rustlib/$target" ]; then
     exec cargo build --locked --target "$target" "${quick[@]}" "${crates[@]}"
 fi
 
-web=/usr/src/rustc-$(/usr/bin/rustc -V 2>/dev/null | sed -n 's/^rustc \([0-9.]*\).*/\1/p')
-if [ ! -d "$web/library" ] || ! command -v wasm-ld >/dev/null; then
+have_sources() {
+    local version
+    version=$(/usr/bin/rustc -V 2>/dev/null | sed -n 's/^rustc \([0-9.]*\).*/\1/p') || return 1
+    [ -d "/usr/src/rustc-$version/library" ]
+}
+if ! have_sources || ! command -v wasm-ld >/dev/null; then
     install rustc-web cargo-web rust-web-src lld
 fi
 export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1

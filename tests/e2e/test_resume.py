@@ -17,7 +17,7 @@ Sending = Callable[..., Any]
 Receive = Callable[..., Any]
 Start = Callable[..., Any]
 
-SIZE = 768 << 20
+SIZE = 1 << 30
 PIECE = 1 << 20
 """What a kill may lose: what was on its way to the disk."""
 
@@ -65,7 +65,7 @@ def test_after_kills_on_both_sides(
             receiver = start(
                 "receive", *LOOPBACK, sender.ticket, "-o", there, "--json", "--timeout", "2"
             )
-            reached = receiver.under_way(came + chance.randrange(1, SIZE // 3))
+            reached = receiver.under_way(came + chance.randrange(1, SIZE // 16))
             (receiver if victim == "receiver" else sender).kill()
             receiver.wait(None)
             assert reached > came
