@@ -203,7 +203,7 @@ async def test_their_getter_is_killed(blobs_peer: Callable[..., Any], tmp_path: 
 @pytest.fixture
 def album(tmp_path: Path) -> Path:
     folder = fill(tmp_path / "here" / "album", {"a": os.urandom(3 << 20), "b/c": b"c"})
-    sparse(folder / "big", 4 * SIZE)
+    sparse(folder / "big", 20 * SIZE)
     return folder
 
 
@@ -253,7 +253,7 @@ def test_our_sender_is_killed(sendme: Path, tmp_path: Path, album: Path, sending
 
 def test_our_receiver_is_killed(sendme: Path, tmp_path: Path, album: Path) -> None:
     there = tmp_path / "there"
-    total = 4 * SIZE + (3 << 20) + 1
+    total = 20 * SIZE + (3 << 20) + 1
     with sendme_sends(sendme, album, tmp_path / "work") as ticket:
         reached = 0
         for more in points(7):
@@ -274,7 +274,7 @@ def test_our_receiver_is_killed(sendme: Path, tmp_path: Path, album: Path) -> No
 def test_sendme_sends_and_is_killed(sendme: Path, tmp_path: Path, album: Path) -> None:
     """It has a new identity each time, and so a new ticket; the content is what is gone on with."""
     there = tmp_path / "there"
-    total = 4 * SIZE + (3 << 20) + 1
+    total = 20 * SIZE + (3 << 20) + 1
     reached = 0
     work = tmp_path / "work"
     work.mkdir()
@@ -289,6 +289,8 @@ def test_sendme_sends_and_is_killed(sendme: Path, tmp_path: Path, album: Path) -
                 process.kill()
                 receiver.wait(None)
             finally:
+                # Leaving the block waits for it, whatever went wrong.
+                process.kill()
                 receiver.kill()
     with sendme_sends(sendme, album, work) as ticket:
         done = Process(["receive", ticket, "-o", there, "--json"])
