@@ -396,7 +396,7 @@ class Endpoint:
                 search.cancel()
         ways = self._where.relayed_ways(addr)
         if ways:
-            self._steering.relays_of(bytes(addr.id), ways)
+            self._steering.relays_of(connection.state, ways)
         if connection.is_early:
             self._tasks.spawn(self._finish_early(dial, connection), name="early data")
         elif self._hooks:

@@ -162,9 +162,9 @@ def test_paths_stay_below_and_apart(names: list[str], demands: Demands) -> None:
     for key in files:
         assert not any(key[:depth] in files for depth in range(1, len(key)))
     for name, parts in zip(names, paths, strict=True):
-        path = Path("/root/target", *parts)
+        path = Path("/some/target", *parts)
         assert os.path.normpath(path) == str(path)
-        assert path.is_relative_to("/root/target") and path != Path("/root/target")
+        assert path.is_relative_to("/some/target") and path != Path("/some/target")
         assert len(parts) == name.count("/") + 1
         assert all(0 < len(part.encode()) <= 255 for part in parts)
         assert not any(unicodedata.category(char) == "Cc" for part in parts for char in part)

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from aioiroh.paths import PathView, select_by_rtt
 from aioiroh.paths.remote import (
+    MAX_PUNCHES,
     MAX_RETRIES,
     OPEN_RETRY,
     PUNCH_INTERVAL,
@@ -160,6 +161,16 @@ def test_what_cannot_be_done_yet_is_tried_again_and_not_for_ever():
         peer.could_not_punch(now)
         now = max(peer.deadline, now + PUNCH_RETRY)
     assert attempts == MAX_RETRIES + 1
+
+
+def test_a_peer_that_names_ever_new_addresses_is_not_followed_for_ever():
+    peer = remote(paths=[relayed(0)])
+    punches = 0
+    for number in range(1000):
+        peer.offers(1, ("192.0.2.9", number + 1), added=True)
+        punches += Punch(1) in peer.decide(number / 100)
+        peer.offers(1, ("192.0.2.9", number + 1), added=False)
+    assert MAX_PUNCHES <= punches <= MAX_PUNCHES + 10 / PUNCH_INTERVAL + 1
 
 
 def test_another_connection_follows():

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from aioiroh.aio import TokenBucket
 from aioiroh.paths.selection import Address, PathSelector, PathView, Route
 
 __all__ = [
@@ -30,6 +31,10 @@ GOOD_RTT: Final = 0.010
 """Seconds; a direct path as short as this needs no better one."""
 PUNCH_INTERVAL: Final = 5.0
 """Seconds between attempts with the same addresses."""
+MAX_PUNCHES: Final = 8
+"""Attempts in a row with new addresses each time; then one in each `PUNCH_INTERVAL`. A peer that goes on naming
+addresses must not make us send to all of them.
+"""
 PUNCH_RETRY: Final = 0.1
 """Seconds after an attempt that could not be made."""
 UPGRADE_INTERVAL: Final = 60.0
@@ -127,6 +132,7 @@ class Remote:
         self._relays: tuple[Address, ...] = ()
         self._wants_punch = False
         self._last_punch: tuple[float, frozenset[Address], frozenset[Address]] | None = None
+        self._punches = TokenBucket(1 / PUNCH_INTERVAL, MAX_PUNCHES, now=now)
         self._punch_at: float | None = None
         self._open_at: float | None = None
         self._retries = 0
@@ -178,6 +184,7 @@ class Remote:
     def could_not_punch(self, now: float) -> None:
         """The last `Punch` was not possible (yet)."""
         self._last_punch = None
+        self._punches.take(now, -1)
         self._punch_at = self._again(now, PUNCH_RETRY)
 
     def could_not_open(self, now: float) -> None:
@@ -285,5 +292,10 @@ class Remote:
             if own <= before and theirs <= their_before and now < again_at:
                 self._punch_at = again_at
                 return
+        if self._punches.level(now) < 1:
+            # A little later than to the moment, so that rounding leaves nothing to wait for.
+            self._punch_at = now + self._punches.delay(now, 1) + PUNCH_RETRY
+            return
+        self._punches.take(now, 1)
         self._last_punch = now, own, theirs
         actions.append(Punch(number))

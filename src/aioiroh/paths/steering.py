@@ -20,7 +20,7 @@ from aioiroh.paths.remote import (
     Remote,
     WithdrawAddress,
 )
-from aioiroh.paths.selection import Address, PathSelector, PathView
+from aioiroh.paths.selection import Address, PathSelector, PathView, Route
 
 if TYPE_CHECKING:
     from aioiroh.metrics import SocketMetrics
@@ -67,6 +67,19 @@ class _Steered:
         return min(rtts)
 
 
+def _guarded(selector: PathSelector) -> PathSelector:
+    """A policy whose mistakes end nothing: the engine's events are being dispatched when it is asked."""
+
+    def select(paths: Sequence[PathView], selected: Route | None) -> Route | None:
+        try:
+            return selector(paths, selected)
+        except Exception:
+            logger.exception("path_selector failed; the path stays the same")
+            return selected
+
+    return select
+
+
 class Steering:
     """Steers the connections of one endpoint.
 
@@ -83,7 +96,7 @@ class Steering:
     ) -> None:
         self._driver = driver
         self._clock = clock
-        self._selector = selector
+        self._selector = _guarded(selector)
         self._relay_at = relay_at
         self._metrics = metrics
         self._own: tuple[Address, ...] = ()
@@ -103,11 +116,13 @@ class Steering:
             for peer in tuple(self._remotes):
                 self._run(peer)
 
-    def relays_of(self, peer: bytes, addresses: Sequence[Address]) -> None:
-        """Where a connected peer is behind relays: paths in reserve."""
-        self._relays[peer] = tuple(addresses)
-        if peer in self._remotes:
-            self._run(peer)
+    def relays_of(self, state: ConnectionState, addresses: Sequence[Address]) -> None:
+        """Where the peer of a connection is behind relays: paths in reserve."""
+        if state.peer is None or state.lost is not None:
+            return
+        self._relays[state.peer] = tuple(addresses)
+        if state.peer in self._remotes:
+            self._run(state.peer)
 
     def connected(self, state: ConnectionState, *, through_relay: bool) -> None:
         """A handshake is complete."""
