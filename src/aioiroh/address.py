@@ -84,6 +84,9 @@ class RelayConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "url", RelayUrl(self.url))
+        # It goes into an HTTP header as it is.
+        if not re.fullmatch("[\\x21-\\x7e]+( +[\\x21-\\x7e]+)*", self.auth_token or "x"):
+            raise AddressParsingError("the token of a relay must be visible ASCII")
         if self.quic_port == 0:  # how configuration files say "the usual one"
             object.__setattr__(self, "quic_port", DEFAULT_QUIC_PORT)
 

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from aioiroh import AddressParsingError, Endpoint, RelayError, RelayState, RelayUrl
+from aioiroh import AddressParsingError, Endpoint, RelayConfig, RelayError, RelayState, RelayUrl
 from aioiroh.relay.liveness import INTERVAL, Liveness
 from aioiroh.relay.server_url import ServerAddress
 
@@ -36,6 +36,13 @@ def test_where_a_relay_is_dialled(url, host, port, header, target, name):
 def test_a_url_without_a_host():
     with pytest.raises(AddressParsingError, match="names no host"):
         ServerAddress.of(RelayUrl("mailto:somebody"))
+
+
+@pytest.mark.parametrize("token", ["a\r\nHost: b", "é", "a\n", " a"])
+def test_a_token_that_is_no_header(token: str):
+    with pytest.raises(AddressParsingError, match="visible ASCII"):
+        RelayConfig("https://r.example/", auth_token=token)
+    assert RelayConfig("https://r.example/", auth_token="open sesame").auth_token
 
 
 def test_when_a_relay_is_asked_and_given_up():

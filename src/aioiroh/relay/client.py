@@ -144,15 +144,18 @@ class RelayClient:
 
     async def _connect(self) -> RelayConnection:
         server = self._server
-        self._native.open(
-            host=server.host_header,
-            target=server.target,
-            secret_key=bytes(self._secret_key),
-            entropy=self._network.secret(24),
-            token=self.config.auth_token,
-            tls=None if server.server_name is None else self._tls,
-            server_name=server.server_name,
-        )
+        try:
+            self._native.open(
+                host=server.host_header,
+                target=server.target,
+                secret_key=bytes(self._secret_key),
+                entropy=self._network.secret(24),
+                token=self.config.auth_token,
+                tls=None if server.server_name is None else self._tls,
+                server_name=server.server_name,
+            )
+        except ValueError as error:
+            raise RelayError("tls", str(error)) from error
         consent: asyncio.Future[None] = self._driver.loop.create_future()
 
         def on_event(event: tuple[Any, ...]) -> None:
