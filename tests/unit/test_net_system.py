@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 
-from aioiroh.net import SystemNetwork
+import pytest
+
+from aioiroh.net import SystemNetwork, watching
+from aioiroh.net.interfaces import interface_addresses
 
 
 def test_interface_addresses():
@@ -25,3 +34,65 @@ def test_clock_and_chance():
     assert network.engine_clock is None
     assert len(network.secret(32)) == 32
     assert 0 <= network.random.random() < 1
+
+
+WATCH = """
+import asyncio, subprocess
+from aioiroh.net import SystemNetwork
+
+def ip(*words):
+    subprocess.run(["ip", *words], check=True)
+
+async def main():
+    network = SystemNetwork()
+    assert list(network.outward_addresses()) == []
+    changed = asyncio.Event()
+    end = network.watch(changed.set)
+    for words in (
+        ("link", "add", "one", "type", "veth", "peer", "name", "two"),
+        ("link", "set", "two", "up"),
+        ("link", "set", "one", "up"),
+        ("address", "add", "198.51.100.7/24", "dev", "one"),
+        ("route", "add", "default", "dev", "one"),
+        ("route", "delete", "default"),
+        ("address", "delete", "198.51.100.7/24", "dev", "one"),
+    ):
+        changed.clear()
+        ip(*words)
+        await asyncio.wait_for(changed.wait(), 10)
+        if words[:2] == ("route", "add"):
+            assert list(network.outward_addresses()) == ["198.51.100.7"]
+    end()
+    await asyncio.sleep(0)
+    changed.clear()
+    ip("link", "delete", "one")
+    await asyncio.sleep(0.05)
+    assert not changed.is_set()
+
+asyncio.run(main())
+"""
+
+
+def test_the_system_tells_of_changes(require: Callable[[object, str], None]):
+    if sys.platform != "linux":
+        pytest.skip("netlink is Linux's")
+    require(shutil.which("ip"), "the command ip (iproute2)")
+    namespace = ["unshare", *(["--user", "--map-root-user"] if os.getuid() else []), "--net"]
+    subprocess.run([*namespace, sys.executable, "-c", WATCH], check=True, timeout=60)
+
+
+async def test_elsewhere_it_is_looked_at(monkeypatch: pytest.MonkeyPatch):
+    def no_netlink(*_: object) -> None:
+        raise OSError
+
+    seen = [interface_addresses()]
+    monkeypatch.setattr(watching, "_watch_netlink", no_netlink)
+    monkeypatch.setattr(watching, "interface_addresses", lambda: seen[-1])
+    monkeypatch.setattr(watching, "POLL_INTERVAL", 0.01)
+    changed = asyncio.Event()
+    end = SystemNetwork().watch(changed.set)
+    await asyncio.sleep(0.03)
+    assert not changed.is_set()
+    seen.append(())
+    await asyncio.wait_for(changed.wait(), 10)
+    end()

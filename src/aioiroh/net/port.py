@@ -115,3 +115,14 @@ class Network(Protocol):
 
     def local_addresses(self) -> Sequence[LocalAddress]:
         """The addresses of this machine's interfaces that are up, in the system's order."""
+
+    def outward_addresses(self) -> Sequence[str]:
+        """The local addresses from which datagrams to the internet leave: at most one of each IP version, none
+        without a default route.
+        """
+
+    def watch(self, on_change: Callable[[], None]) -> Callable[[], None]:
+        """Call `on_change` in the running loop whenever interfaces, addresses or routes may have changed.
+
+        Many calls may come of one change, and some of none. Gives the function that ends this.
+        """

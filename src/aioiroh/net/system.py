@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import Callable, Sequence
 from random import Random
@@ -11,6 +12,7 @@ from typing import Final, TypeVar
 
 from aioiroh.net.interfaces import LocalAddress, interface_addresses
 from aioiroh.net.port import SlotHost, UdpOptions, UdpSlot
+from aioiroh.net.watching import watch_system
 
 __all__ = ["SystemNetwork"]
 
@@ -54,3 +56,25 @@ class SystemNetwork:
 
     def local_addresses(self) -> Sequence[LocalAddress]:
         return interface_addresses()
+
+    def outward_addresses(self) -> Sequence[str]:
+        return tuple(filter(None, (_source_towards(*place) for place in _FAR_AWAY)))
+
+    def watch(self, on_change: Callable[[], None]) -> Callable[[], None]:
+        return watch_system(on_change)
+
+
+_FAR_AWAY: Final = (
+    (socket.AF_INET, ("192.0.2.1", 9)),
+    (socket.AF_INET6, ("2001:db8::1", 9)),
+)
+"""Addresses of documentation: nobody has them, so the way there is the default route."""
+
+
+def _source_towards(family: socket.AddressFamily, address: tuple[str, int]) -> str | None:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(address)  # asks the routing table, and sends nothing
+            return str(probe.getsockname()[0])
+    except OSError:
+        return None

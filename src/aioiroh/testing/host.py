@@ -68,6 +68,7 @@ class Host:
         self._secrets = network.chance(f"secrets of {name}")
         self._loopback = Pipe(LOOPBACK_LINK, self._random)
         self._next_port = FIRST_EPHEMERAL_PORT
+        self._watchers: dict[object, Callable[[], None]] = {}
 
     # --- for people
 
@@ -111,6 +112,11 @@ class Host:
         for interface in self.interfaces.values():
             interface.up = value
 
+    def changed(self) -> None:
+        """Tell those who watch the host's network that interfaces or addresses have changed."""
+        for on_change in tuple(self._watchers.values()):
+            on_change()
+
     def set_link(self, link: Link) -> None:
         """Replace the links of all interfaces, in both directions."""
         for interface in self.interfaces.values():
@@ -146,6 +152,19 @@ class Host:
                     prefix = 64 if ":" in ip else 24
                     found.append(LocalAddress(interface.name, ip, prefix, is_loopback=False))
         return tuple(found)
+
+    def outward_addresses(self) -> Sequence[str]:
+        routes = (self._route(None, ipv6) for ipv6 in (False, True))
+        return tuple(source for source, interface in routes if interface is not None)
+
+    def watch(self, on_change: Callable[[], None]) -> Callable[[], None]:
+        key = object()
+        self._watchers[key] = on_change
+
+        def end() -> None:
+            self._watchers.pop(key, None)
+
+        return end
 
     async def connect_tcp(self, protocol_factory: Callable[[], P], host: str, port: int) -> P:
         raise OSError(errno.ENETUNREACH, "virtual networks carry datagrams only")
