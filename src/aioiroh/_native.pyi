@@ -43,8 +43,11 @@ class Turns:
     def call(self, function: Callable[[], object]) -> None:
         """Calls it at the end of this turn, or else in the next iteration of the loop."""
 
-    def proceed(self) -> None:
-        """Lets those go on who are to. What they raise (only what ends a loop) is raised."""
+    def proceed(self, limit: int) -> bool:
+        """Lets at most `limit` of those go on who are to; whether there are more.
+
+        What they raise (only what ends a loop) is raised.
+        """
 
 @final
 class Waiter(Generic[_T]):

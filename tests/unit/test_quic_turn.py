@@ -31,7 +31,7 @@ def turn(turns, *waiters):
     turns.active = True
     for waiter in waiters:
         waiter.complete(1)
-    turns.proceed()
+    turns.proceed(100)
     turns.active = False
 
 
@@ -138,9 +138,9 @@ async def test_what_ends_the_loop_is_raised_and_others_go_on():
         turns.call(leave)
         last.complete(1)
         with pytest.raises(SystemExit):
-            turns.proceed()
+            turns.proceed(100)
         assert turns.pending
-        turns.proceed()
+        turns.proceed(100)
         turns.active = False
         assert log == [("last", 1)]
 
@@ -169,3 +169,21 @@ async def test_a_waiting_task_that_nobody_holds_is_collected():
     del task
     gc.collect()
     assert gone
+
+
+async def test_some_go_on_at_a_time():
+    turns, log = Turns(asyncio.get_running_loop()), []
+    three = [await waiting(turns, log, name) for name in ("one", "two", "three")]
+
+    def check():
+        turns.active = True
+        for waiter, _ in three:
+            waiter.complete(1)
+        assert turns.proceed(2)
+        assert [name for name, _ in log] == ["one", "two"]
+        assert not turns.proceed(2)
+        turns.active = False
+
+    await in_callback(check)
+    await asyncio.gather(*(task for _, task in three))
+    assert [name for name, _ in log] == ["one", "two", "three"]

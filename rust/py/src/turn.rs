@@ -63,15 +63,17 @@ impl Turns {
         Ok(())
     }
 
-    fn proceed(&self, py: Python<'_>) -> PyResult<()> {
-        loop {
+    /// At most `limit` of those who go on; whether there are more.
+    fn proceed(&self, py: Python<'_>, limit: usize) -> PyResult<bool> {
+        for _ in 0..limit {
             let next = self.next.lock().pop_front();
             match next {
                 Some(Next::Waiter(waiter)) => Waiter::resume(waiter.bind(py))?,
                 Some(Next::Call(function)) => drop(function.call0(py)?),
-                None => return Ok(()),
+                None => return Ok(false),
             }
         }
+        Ok(self.pending())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
