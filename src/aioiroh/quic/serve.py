@@ -30,8 +30,8 @@ Handler = Callable[[BiStream], Awaitable[object]]
 
 MAX_IDLE = 4
 """Tasks of one connection that wait for a stream; others end."""
-IN_A_ROW = 16
-"""Streams that a task serves before others on the loop have their turn."""
+IN_A_ROW = 8
+"""Streams that a task serves before others have their turn, and what it said is sent."""
 
 
 async def serve(connection: Connection, handler: Handler, limit: int) -> None:
