@@ -237,6 +237,22 @@ class Engine:
         transport: Transport | None = None,
         early_data: bool = False,
     ) -> Conn: ...
+    def connect_named(
+        self,
+        address: _Address,
+        name: str,
+        alpns: Sequence[bytes],
+        tls: RelayTls,
+        *,
+        transport: Transport | None = None,
+    ) -> Conn:
+        """To a server that proves this name by a certificate. Neither side has a key: EV_CONNECTED has
+        None in its place."""
+
+    def use_certificate(self, chain: bytes, key: bytes) -> None:
+        """Show this certificate (PEM) from now on to those who connect, in place of the endpoint's key,
+        and ask them for none. ValueError: they are unreadable or do not belong together."""
+
     def accept(
         self,
         incoming: int,

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use crate::{
     Instant,
     event::{Close, ConnId, Event},
-    outcome::{close_of, identity, zero_rtt_rejected},
+    outcome::{close_of, peer_key, protocol, zero_rtt_rejected},
     route::to_outer,
     streams::{Streams, Write},
 };
@@ -34,13 +34,15 @@ pub struct Slot {
     pub(crate) held: bool,
     pub(crate) armed: Option<Instant>,
     early: bool,
+    /// An ordinary TLS connection: where one side shows a certificate, none has a key.
+    keyless: bool,
     opened: [VecDeque<StreamId>; 2],
     wants_opened: [bool; 2],
     wants_available: [bool; 2],
 }
 
 impl Slot {
-    pub(crate) fn new(id: ConnId, conn: Connection, window: u64) -> Self {
+    pub(crate) fn new(id: ConnId, conn: Connection, window: u64, keyless: bool) -> Self {
         let early = conn.side() == Side::Client && conn.has_0rtt();
         Self {
             id,
@@ -52,6 +54,7 @@ impl Slot {
             held: false,
             armed: None,
             early,
+            keyless,
             opened: Default::default(),
             wants_opened: [false; 2],
             wants_available: [false; 2],
@@ -89,13 +92,14 @@ impl Slot {
                 if rejected {
                     self.streams.forget_local(Side::Client);
                 }
-                match identity(&self.conn) {
-                    Some((peer, alpn)) => {
+                let peer = if self.keyless { None } else { peer_key(&self.conn) };
+                match protocol(&self.conn) {
+                    Some(alpn) if self.keyless || peer.is_some() => {
                         self.established = true;
                         events.push(Event::Connected { conn, zero_rtt: self.early && !rejected, peer, alpn })
                     }
                     // TLS lets nobody through without a key and a protocol; if it did, we do not.
-                    None => {
+                    _ => {
                         self.conn.close(now, 0u32.into(), Default::default());
                         let reason = "the peer has no key or no protocol".to_owned();
                         self.closed(Close::Transport { code: 0x128, frame: None, reason }, events);

@@ -116,8 +116,8 @@ pub struct Engine {
     max_incoming: usize,
     retry_above: Option<usize>,
     accepting: bool,
-    /// Whether any protocol is served; else peers are refused, which tells them more than silence.
-    listening: bool,
+    /// The protocols that are served. Without any, peers are refused, which tells them more than silence.
+    alpns: Vec<Vec<u8>>,
     pub router: Router,
     events: Vec<Event>,
     buffer: Vec<u8>,
@@ -177,7 +177,7 @@ impl Engine {
             max_incoming: settings.max_incoming,
             retry_above: settings.retry_above,
             accepting: true,
-            listening: !settings.alpns.is_empty(),
+            alpns: settings.alpns,
             router: Router::default(),
             events: Vec::new(),
             buffer: Vec::with_capacity(MAX_BATCH_BYTES + 2048),

@@ -76,11 +76,11 @@ pub enum Event {
         validated: bool,
         may_retry: bool,
     },
-    /// The handshake is complete and the peer has proved its key.
+    /// The handshake is complete and the peer has proved its key, or that it may go by its name.
     Connected {
         conn: ConnId,
         zero_rtt: bool,
-        peer: [u8; 32],
+        peer: Option<[u8; 32]>,
         alpn: Bytes,
     },
     Confirmed {

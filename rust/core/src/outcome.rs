@@ -42,13 +42,16 @@ pub(crate) fn close_of(error: ConnectionError) -> Close {
     }
 }
 
-/// The peer's key and the protocol, once the handshake is complete.
-pub(crate) fn identity(conn: &Connection) -> Option<([u8; 32], Bytes)> {
-    let session = conn.crypto_session();
-    let chain = session.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
-    let key = key_of_spki(chain.first()?)?;
-    let data = session.handshake_data()?.downcast::<HandshakeData>().ok()?;
-    Some((key, Bytes::from(data.protocol?)))
+/// The key that the peer has proved, once the handshake is complete.
+pub(crate) fn peer_key(conn: &Connection) -> Option<[u8; 32]> {
+    let chain = conn.crypto_session().peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    key_of_spki(chain.first()?)
+}
+
+/// The protocol that was agreed on.
+pub(crate) fn protocol(conn: &Connection) -> Option<Bytes> {
+    let data = conn.crypto_session().handshake_data()?.downcast::<HandshakeData>().ok()?;
+    Some(Bytes::from(data.protocol?))
 }
 
 pub(crate) fn zero_rtt_rejected(conn: &Connection) -> bool {

@@ -20,7 +20,7 @@ use rustls::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime},
     server::{
         AlwaysResolvesServerRawPublicKeys,
         danger::{ClientCertVerified, ClientCertVerifier},
@@ -229,6 +229,7 @@ pub struct Tls {
     client: ClientConfig,
     server: ServerConfig,
     keys: Arc<CertifiedKey>,
+    certified: bool,
 }
 
 impl Tls {
@@ -263,7 +264,7 @@ impl Tls {
             client.key_log = log.clone();
             server.key_log = log;
         }
-        Ok(Self { public, client, server, keys })
+        Ok(Self { public, client, server, keys, certified: false })
     }
 
     /// The endpoint's own key.
@@ -276,6 +277,27 @@ impl Tls {
         config.alpn_protocols = alpns;
         config.enable_early_data = early_data;
         QuicClientConfig::try_from(config).expect("the provider has the initial suite")
+    }
+
+    /// From now on the endpoint shows an ordinary certificate to those who connect, in place of its key,
+    /// and asks them for none.
+    pub fn use_certificate(
+        &mut self,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<(), Error> {
+        let key_log = self.server.key_log.clone();
+        let builder = ServerConfig::builder_with_provider(self.server.crypto_provider().clone())
+            .with_protocol_versions(&[&rustls::version::TLS13])?;
+        self.server = builder.with_no_client_auth().with_single_cert(chain, key)?;
+        self.server.key_log = key_log;
+        self.certified = true;
+        Ok(())
+    }
+
+    /// Whether those who connect stay without a key.
+    pub fn is_certified(&self) -> bool {
+        self.certified
     }
 
     pub fn server(&self, alpns: Vec<Vec<u8>>) -> QuicServerConfig {

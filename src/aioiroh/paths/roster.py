@@ -87,6 +87,9 @@ class Roster:
         if self.steering is not None:
             self.steering.candidate(state, address, added=added)
 
+    def observed_at(self, state: ConnectionState, path: int, address: tuple[str, int]) -> None:
+        """A peer says where it sees us: nothing is made of that, as upstream; relays are asked."""
+
     def _path_added(self, state: ConnectionState, path: int, remote: TransportAddr | None) -> None:
         state.open_paths += 1
         if isinstance(remote, RelayAddr):

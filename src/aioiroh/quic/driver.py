@@ -33,7 +33,7 @@ from aioiroh.quic.alarm import Alarm, open_alarm
 from aioiroh.quic.causes import connection_lost
 from aioiroh.quic.connection import Connection
 from aioiroh.quic.incoming import Incoming, IncomingQueue
-from aioiroh.quic.observer import Observer
+from aioiroh.quic.observer import ConnectionObserver, Observer
 from aioiroh.quic.state import HANDLERS, ConnectionState
 from aioiroh.quic.transport import TransportConfig
 
@@ -198,13 +198,16 @@ class Driver:
             transport=None if transport is None else transport.native(),
             early_data=early_data,
         )
-        state = self._adopt(native, peer)
+        state = self.adopt(native, peer, self.observer)
         if early_data and native.info()["has_0rtt"]:
             state.early_streams = WeakSet()
         return Connection(state)
 
-    def _adopt(self, native: _native.Conn, peer: bytes | None) -> ConnectionState:
-        state = ConnectionState(self, native, peer)
+    def adopt(
+        self, native: _native.Conn, peer: bytes | None, observer: ConnectionObserver | None
+    ) -> ConnectionState:
+        """Hand on the events of a new connection of the engine."""
+        state = ConnectionState(self, native, peer, observer)
         self._connections[native.id] = state
         self._alarm.held = self
         self.touched()
@@ -263,7 +266,7 @@ class Driver:
             # A virtual slot has the engine's answer to the peer, and nothing else may come to send it.
             self.touched()
             raise connection_lost(*answer)
-        return Connection(self._adopt(answer, None))
+        return Connection(self.adopt(answer, None, self.observer))
 
     # --- slots (the SlotHost of a network)
 
@@ -430,7 +433,9 @@ class Driver:
             self._parting = {
                 number
                 for number, state in self._connections.items()
-                if state.alpn is not None and isinstance(state.lost, LocallyClosedError)
+                if state.alpn is not None
+                and state.peer is not None
+                and isinstance(state.lost, LocallyClosedError)
             }
             # Inside a task: whoever is woken has to wait for the loop.
             self._hear(self.engine.flush)

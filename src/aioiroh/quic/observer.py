@@ -1,4 +1,4 @@
-"""What the room above wants to know of every connection."""
+"""What the room above wants to know of connections."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from aioiroh.quic.state import ConnectionState
 
-__all__ = ["Observer"]
+__all__ = ["ConnectionObserver", "Observer"]
 
 
-class Observer(Protocol):
-    """Called by a driver while it dispatches events; must not raise."""
+class ConnectionObserver(Protocol):
+    """Called by a driver while it dispatches events of a connection; must not raise."""
 
     def connected(self, state: ConnectionState) -> None:
         """A handshake is complete; nobody else has been told yet."""
@@ -28,11 +28,18 @@ class Observer(Protocol):
     def candidate(self, state: ConnectionState, address: tuple[str, int], *, added: bool) -> None:
         """The peer offers an address for hole punching, or takes it back."""
 
-    def socket_error(self, slot: int, errno: int, destination: tuple[str, int]) -> None:
-        """A socket could not send to this address; QUIC takes it for a loss."""
+    def observed_at(self, state: ConnectionState, path: int, address: tuple[str, int]) -> None:
+        """The peer says where it sees us; only if the connection's transport asks for that."""
 
     def relay_at(self, ip: str) -> str | None:
         """URL of the relay behind which the peer at this address is; None: it is a real address."""
+
+
+class Observer(ConnectionObserver, Protocol):
+    """Of all connections of a driver that have none of their own, and of its sockets."""
+
+    def socket_error(self, slot: int, errno: int, destination: tuple[str, int]) -> None:
+        """A socket could not send to this address; QUIC takes it for a loss."""
 
     def failed(self) -> None:
         """The engine failed; `lost` was called for every connection."""

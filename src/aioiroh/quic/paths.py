@@ -139,7 +139,7 @@ class PathBoard:
     def _info(self, path: Mapping[str, Any]) -> PathInfo:
         facts = dict(path)
         remote = facts.pop("remote")
-        observer = self._state.driver.observer
+        observer = self._state.observer
         return PathInfo(
             id=facts.pop("id"),
             remote=remote,

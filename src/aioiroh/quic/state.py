@@ -19,6 +19,7 @@ from aioiroh.quic.causes import Detail, connection_lost, loss_copy
 
 if TYPE_CHECKING:
     from aioiroh.quic.driver import Driver
+    from aioiroh.quic.observer import ConnectionObserver
     from aioiroh.quic.paths import PathBoard
     from aioiroh.quic.receiving import RecvStream
     from aioiroh.quic.sending import SendStream
@@ -77,6 +78,7 @@ class ConnectionState:
         "loop",
         "lost",
         "native",
+        "observer",
         "open_paths",
         "paths",
         "peer",
@@ -92,8 +94,15 @@ class ConnectionState:
         "writing",
     )
 
-    def __init__(self, driver: Driver, native: _native.Conn, peer: bytes | None) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        native: _native.Conn,
+        peer: bytes | None,
+        observer: ConnectionObserver | None,
+    ) -> None:
         self.driver = driver
+        self.observer = observer
         self.loop = driver.loop
         # Looking at the thread is cheaper than looking at its loop, which is done before waiting and
         # before anything is sent.
@@ -171,8 +180,8 @@ class ConnectionState:
         if self.lost is not None:
             return
         self.lost = loss
-        if self.driver.observer is not None:
-            self.driver.observer.lost(self)
+        if self.observer is not None:
+            self.observer.lost(self)
         self.fail_streams()
         for topic in tuple(self.waiting):
             self.wake(topic)
@@ -211,15 +220,15 @@ class ConnectionState:
 
     # --- events, one method per kind: (self, a, b)
 
-    def on_connected(self, early_accepted: int, identity: tuple[bytes, bytes]) -> None:
+    def on_connected(self, early_accepted: int, identity: tuple[bytes | None, bytes]) -> None:
         if self.lost is not None:
             # Closed here while this was under way: nobody would count its end.
             return
         self.peer, self.alpn = identity
         self.handshaking = False
         self.early_accepted = bool(early_accepted)
-        if self.driver.observer is not None:
-            self.driver.observer.connected(self)
+        if self.observer is not None:
+            self.observer.connected(self)
         early, self.early_streams = self.early_streams, None
         if early is not None and not early_accepted:
             for stream in early:
@@ -318,14 +327,14 @@ class ConnectionState:
         self.wake(DATAGRAM_OUT)
 
     def on_path_established(self, path: int, detail: Any) -> None:
-        if self.driver.observer is not None and self.lost is None:
-            self.driver.observer.path_opened(self, path, detail[0])
+        if self.observer is not None and self.lost is None:
+            self.observer.path_opened(self, path, detail[0])
         if self.paths is not None:
             self.paths.on_established(path, *detail)
 
     def on_path_abandoned(self, path: int, detail: Any) -> None:
-        if self.driver.observer is not None:
-            self.driver.observer.path_closed(self, path, detail[0])
+        if self.observer is not None:
+            self.observer.path_closed(self, path, detail[0])
         if self.paths is not None:
             self.paths.on_abandoned(path, *detail)
 
@@ -338,12 +347,14 @@ class ConnectionState:
             self.paths.on_remote_status(path, status)
 
     def on_path_observed(self, path: int, address: Any) -> None:
+        if self.observer is not None and self.lost is None:
+            self.observer.observed_at(self, path, address)
         if self.paths is not None:
             self.paths.on_observed(path, address)
 
     def on_nat_address(self, added: int, address: Any) -> None:
-        if self.driver.observer is not None and self.lost is None:
-            self.driver.observer.candidate(self, address, added=bool(added))
+        if self.observer is not None and self.lost is None:
+            self.observer.candidate(self, address, added=bool(added))
         if self.paths is not None:
             self.paths.on_candidate(bool(added), address)
 

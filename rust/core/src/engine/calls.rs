@@ -6,7 +6,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use noq_proto::{ClientConfig, Connection, ConnectionHandle, FourTuple, VarInt};
+use noq_proto::{
+    ClientConfig, Connection, ConnectionHandle, FourTuple, VarInt, crypto::rustls::QuicClientConfig,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::{
     Instant,
@@ -20,14 +23,14 @@ use crate::{
 };
 
 impl Engine {
-    fn insert(&mut self, handle: ConnectionHandle, conn: Connection, window: u64) -> ConnId {
+    fn insert(&mut self, handle: ConnectionHandle, conn: Connection, window: u64, keyless: bool) -> ConnId {
         let index = handle.0;
         while self.conns.len() <= index {
             self.conns.push(None);
             self.generations.push(1);
         }
         let id = (u64::from(self.generations[index]) << 32) | index as u64;
-        self.conns[index] = Some(Box::new(Slot::new(id, conn, window)));
+        self.conns[index] = Some(Box::new(Slot::new(id, conn, window, keyless)));
         self.live += 1;
         self.touch(id);
         id
@@ -46,13 +49,6 @@ impl Engine {
         if alpns.is_empty() || alpns.iter().any(|alpn| alpn.is_empty() || alpn.len() > 255) {
             return Err(CallError::Invalid("an ALPN has 1 to 255 bytes, and at least one is needed".into()));
         }
-        if !self.accepting {
-            return Err(CallError::Invalid("the endpoint is closing".into()));
-        }
-        let (config, window) = match transport {
-            Some(settings) => (settings.build()?, settings.receive_window),
-            None => (self.transport.clone(), self.transport_settings.receive_window),
-        };
         let key = (alpns, early_data);
         let crypto = match self.clients.get(&key) {
             Some(crypto) => crypto.clone(),
@@ -65,12 +61,42 @@ impl Engine {
                 crypto
             }
         };
+        self.dial(now, address, &server_name(&peer), crypto, transport, false)
+    }
+
+    /// Dials a server that proves its name by an ordinary certificate, as `crypto` judges it.
+    pub fn connect_named(
+        &mut self,
+        now: Instant,
+        address: SocketAddr,
+        name: &str,
+        crypto: Arc<QuicClientConfig>,
+        transport: Option<&Transport>,
+    ) -> Result<ConnId, CallError> {
+        self.dial(now, address, name, crypto, transport, true)
+    }
+
+    fn dial(
+        &mut self,
+        now: Instant,
+        address: SocketAddr,
+        name: &str,
+        crypto: Arc<QuicClientConfig>,
+        transport: Option<&Transport>,
+        keyless: bool,
+    ) -> Result<ConnId, CallError> {
+        if !self.accepting {
+            return Err(CallError::Invalid("the endpoint is closing".into()));
+        }
+        let (config, window) = match transport {
+            Some(settings) => (settings.build()?, settings.receive_window),
+            None => (self.transport.clone(), self.transport_settings.receive_window),
+        };
         let mut client = ClientConfig::new(crypto);
         client.transport_config(config).token_store(self.tokens.clone());
-        let name = server_name(&peer);
         let (handle, conn) =
-            self.guarded(|engine| engine.endpoint.connect(now, client, to_inner(address), &name))??;
-        Ok(self.insert(handle, conn, window))
+            self.guarded(|engine| engine.endpoint.connect(now, client, to_inner(address), name))??;
+        Ok(self.insert(handle, conn, window, keyless))
     }
 
     fn take_pending(&mut self, id: u64) -> Result<noq_proto::Incoming, CallError> {
@@ -117,7 +143,7 @@ impl Engine {
         match result {
             Ok((handle, conn)) => {
                 self.stats.accepted += 1;
-                Ok(Ok(self.insert(handle, conn, window)))
+                Ok(Ok(self.insert(handle, conn, window, self.tls.is_certified())))
             }
             Err(error) => {
                 if let Some(transmit) = error.response {
@@ -175,10 +201,22 @@ impl Engine {
     /// Protocols for connections accepted from now on; none accepts nothing.
     pub fn set_alpns(&mut self, alpns: Vec<Vec<u8>>) -> Result<(), CallError> {
         self.alive()?;
-        self.listening = !alpns.is_empty();
-        self.server.crypto = Arc::new(self.tls.server(alpns));
+        self.alpns = alpns;
+        self.server.crypto = Arc::new(self.tls.server(self.alpns.clone()));
         self.endpoint.set_server_config(Some(Arc::new(self.server.clone())));
         Ok(())
+    }
+
+    /// Those who connect from now on see this certificate in place of the endpoint's key, and stay
+    /// without one. May be called again, with the next certificate.
+    pub fn use_certificate(
+        &mut self,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<(), CallError> {
+        self.alive()?;
+        self.tls.use_certificate(chain, key).map_err(|error| CallError::Invalid(error.to_string()))?;
+        self.set_alpns(self.alpns.clone())
     }
 
     /// Closes every connection and takes no more.

@@ -93,7 +93,7 @@ impl Engine {
             self.pending_order.pop_front();
         }
         self.buffer.clear();
-        if !self.accepting || !self.listening || self.pending.len() >= self.max_incoming {
+        if !self.accepting || self.alpns.is_empty() || self.pending.len() >= self.max_incoming {
             self.stats.refused += 1;
             let transmit = self.endpoint.refuse(incoming, &mut self.buffer);
             return self.respond(&transmit, output);

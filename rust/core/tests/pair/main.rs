@@ -3,6 +3,7 @@
 mod calls;
 mod early;
 mod hostile;
+mod named;
 mod random;
 mod reader;
 mod world;

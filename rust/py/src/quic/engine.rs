@@ -15,11 +15,16 @@ use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict, PyTuple},
 };
+use rustls::pki_types::{
+    CertificateDer, PrivateKeyDer,
+    pem::{self, PemObject},
+};
 
 use super::{
     conn::Conn,
     convert::{self, Address, Contiguous, call_error},
     events,
+    relay::RelayTls,
     shared::Shared,
     transport::Transport,
 };
@@ -283,6 +288,34 @@ impl Engine {
             .connect(now, address, peer, alpns, transport, early_data)
             .map_err(call_error)?;
         Conn::new(self.0.clone(), id, true)
+    }
+
+    /// To a server that proves its name, not a key.
+    #[pyo3(signature = (address, name, alpns, tls, *, transport = None))]
+    fn connect_named(
+        &self,
+        py: Python<'_>,
+        address: Address,
+        name: &str,
+        alpns: Vec<Bound<'_, PyBytes>>,
+        tls: &Bound<'_, RelayTls>,
+        transport: Option<&Bound<'_, Transport>>,
+    ) -> PyResult<Conn> {
+        let address = address.parse()?;
+        let crypto = Arc::new(tls.get().quic(bytes_list(alpns))?);
+        let now = self.0.now(py, None)?;
+        let transport = transport.map(|transport| &transport.get().0);
+        let connected = self.0.lock()?.core.connect_named(now, address, name, crypto, transport);
+        Conn::new(self.0.clone(), connected.map_err(call_error)?, true)
+    }
+
+    /// Shows this certificate (PEM) to those who connect, in place of a key.
+    fn use_certificate(&self, chain: &[u8], key: &[u8]) -> PyResult<()> {
+        let unreadable = |error: pem::Error| PyValueError::new_err(error.to_string());
+        let chain =
+            CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(unreadable)?;
+        self.0.lock()?.core.use_certificate(chain, key).map_err(call_error)
     }
 
     /// Goes on with a handshake. Returns the connection, or why it failed at once.

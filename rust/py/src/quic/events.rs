@@ -132,7 +132,8 @@ fn tuple<'py>(py: Python<'py>, event: Event) -> PyResult<Bound<'py, PyTuple>> {
             make(py, EV_INCOMING, 0, id, details)
         }
         Event::Connected { conn, zero_rtt, peer, alpn } => {
-            make(py, EV_CONNECTED, conn, zero_rtt.into(), (PyBytes::new(py, &peer), PyBytes::new(py, &alpn)))
+            let peer = peer.map(|peer| PyBytes::new(py, &peer));
+            make(py, EV_CONNECTED, conn, zero_rtt.into(), (peer, PyBytes::new(py, &alpn)))
         }
         Event::Confirmed { conn } => make(py, EV_CONFIRMED, conn, 0, py.None()),
         Event::Closed { conn, close: reason } => {

@@ -8,6 +8,7 @@ use std::{
 use aioiroh_core::{
     EcnCodepoint,
     engine::{Engine as Core, Received},
+    noq_proto::crypto::rustls::QuicClientConfig,
     route::{SlotId, Target},
 };
 use aioiroh_relay::{
@@ -25,7 +26,10 @@ use pyo3::{
 use rustc_hash::FxHashMap;
 use rustls::{
     ClientConfig, RootCertStore,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    client::{
+        Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
     crypto::CryptoProvider,
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
 };
@@ -81,6 +85,17 @@ impl RelayTls {
                 .with_no_client_auth()
         };
         Ok(Self(Arc::new(config)))
+    }
+}
+
+impl RelayTls {
+    /// The same for QUIC, with these protocols offered.
+    pub fn quic(&self, alpns: Vec<Vec<u8>>) -> PyResult<QuicClientConfig> {
+        let mut config = ClientConfig::clone(&self.0);
+        config.alpn_protocols = alpns;
+        // Tickets of relays are for their TCP side.
+        config.resumption = Resumption::disabled();
+        QuicClientConfig::try_from(config).map_err(|error| PyValueError::new_err(error.to_string()))
     }
 }
 
