@@ -17,7 +17,8 @@ __all__ = ["ping"]
 def _target(
     _context: click.Context, _parameter: click.Parameter, text: str | None
 ) -> EndpointAddr | None:
-    from aioiroh import EndpointAddr
+    # With the blobs their tickets are known, too.
+    from aioiroh import EndpointAddr, blobs  # noqa: F401
     from aioiroh.errors import DecodeError
 
     if text is None:
