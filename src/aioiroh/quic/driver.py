@@ -166,6 +166,9 @@ class Driver:
                 output = self._outputs.get(a)
                 if output is not None:
                     output(a)
+            case _native.EV_KNOCK:
+                if self.observer is not None:
+                    self.observer.knock(a, *b)
             case _native.EV_SOCKET_ERROR:
                 errno, destination = b
                 logger.debug("UDP socket %d, to %s: %s", a, destination, os.strerror(errno))

@@ -26,7 +26,9 @@ class ConnectionObserver(Protocol):
         """A path was given up; not called for those that a connection has when it ends."""
 
     def candidate(self, state: ConnectionState, address: tuple[str, int], *, added: bool) -> None:
-        """The peer offers an address for hole punching, or takes it back."""
+        """The peer offers an address for hole punching, or takes it back. Of what a peer that has dialled
+        offers it is only known where we send, and never that it was taken back.
+        """
 
     def observed_at(self, state: ConnectionState, path: int, address: tuple[str, int]) -> None:
         """The peer says where it sees us; only if the connection's transport asks for that."""
@@ -40,6 +42,12 @@ class Observer(ConnectionObserver, Protocol):
 
     def socket_error(self, slot: int, errno: int, destination: tuple[str, int]) -> None:
         """A socket could not send to this address; QUIC takes it for a loss."""
+
+    def knock(self, slot: int, source: tuple[str, int], port: int | None) -> None:
+        """Something came from an address that is not pinned to the slot, to one that is set aside.
+
+        If it was a probe, the peer had sent it to `port`.
+        """
 
     def failed(self) -> None:
         """The engine failed; `lost` was called for every connection."""
