@@ -14,13 +14,13 @@ from aioiroh.quic import Driver
 
 
 class Knocks:
-    """An observer that only notes knocks."""
+    """Notes what knocks."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[int, tuple[str, int], int | None]] = []
         self.news = asyncio.Event()
 
-    def knock(self, slot: int, source: tuple[str, int], port: int | None) -> None:
+    def __call__(self, slot: int, source: tuple[str, int], port: int | None) -> None:
         self.heard.append((slot, source, port))
         self.news.set()
 
@@ -35,7 +35,7 @@ def plain():
 
 async def test_probes_leave_and_knocks_are_told(plain):
     driver = Driver(_native.Engine(bytes(SecretKey(b"k" * 32))))
-    driver.observer = knocks = Knocks()
+    driver.on_knock = knocks = Knocks()
     try:
         ordinary, aside = (driver.add_udp("127.0.0.1", 0, UdpOptions()) for _ in range(2))
         driver.engine.set_aside(aside.index)

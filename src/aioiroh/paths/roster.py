@@ -90,11 +90,6 @@ class Roster:
     def observed_at(self, state: ConnectionState, path: int, address: tuple[str, int]) -> None:
         """A peer says where it sees us: nothing is made of that, as upstream; relays are asked."""
 
-    def knock(self, slot: int, source: tuple[str, int], port: int | None) -> None:
-        """Something came through to a socket that was opened for it."""
-        if self.steering is not None:
-            self.steering.knock(slot, source, port)
-
     def _path_added(self, state: ConnectionState, path: int, remote: TransportAddr | None) -> None:
         state.open_paths += 1
         if isinstance(remote, RelayAddr):

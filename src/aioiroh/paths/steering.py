@@ -168,11 +168,6 @@ class Steering:
                 self._driver.loop.call_soon(self._look_at_told)
             self._told.add(state.peer)
 
-    def knock(self, slot: int, source: Address, port: int | None) -> None:
-        """Something came through to a socket that was opened for it."""
-        if self._guessing is not None:
-            self._guessing.knock(slot, source, port)
-
     def lost(self, state: ConnectionState) -> None:
         """A connection is over."""
         if state.peer is None:

@@ -43,11 +43,5 @@ class Observer(ConnectionObserver, Protocol):
     def socket_error(self, slot: int, errno: int, destination: tuple[str, int]) -> None:
         """A socket could not send to this address; QUIC takes it for a loss."""
 
-    def knock(self, slot: int, source: tuple[str, int], port: int | None) -> None:
-        """Something came from an address that is not pinned to the slot, to one that is set aside.
-
-        If it was a probe, the peer had sent it to `port`.
-        """
-
     def failed(self) -> None:
         """The engine failed; `lost` was called for every connection."""

@@ -71,6 +71,7 @@ class Guessing:
         self._sweeps = TokenBucket(1 / RESTS[1], SWEEPS, now=now)
         self._peers: dict[bytes, _Peer] = {}
         self._owners: dict[int, bytes] = {}
+        driver.on_knock = self._knock
 
     def see(self, peer: bytes, sight: Sight) -> tuple[Address, ...]:
         """This is the case between us and a peer; gives what to name to it besides our own addresses."""
@@ -83,13 +84,6 @@ class Guessing:
         self._decide(peer, entry)
         return entry.spread.announced
 
-    def knock(self, slot: int, source: Address, port: int | None) -> None:
-        """Something came through to one of the sockets that were opened here."""
-        peer = self._owners.get(slot)
-        if peer is not None:
-            self._peers[peer].spread.knock(slot, source, port)
-            self._run(peer)
-
     def forget(self, peer: bytes) -> None:
         """There is no connection to it any more."""
         entry = self._peers.pop(peer, None)
@@ -99,6 +93,13 @@ class Guessing:
             self._carry_out(peer, entry, entry.spread.stop())
 
     # --- what the cores decide
+
+    def _knock(self, slot: int, source: Address, port: int | None) -> None:
+        """Something came through to one of the sockets that were opened here."""
+        peer = self._owners.get(slot)
+        if peer is not None:
+            self._peers[peer].spread.knock(slot, source, port)
+            self._run(peer)
 
     def _run(self, peer: bytes) -> None:
         entry = self._peers[peer]
