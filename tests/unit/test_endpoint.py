@@ -536,7 +536,11 @@ async def test_metrics_and_events(caplog):
 async def test_a_second_path_is_counted_and_remembered():
     # Multipath: the client adds a path from the same to another address of the server.
     both = ("127.0.0.1:0", "127.0.0.2:0")
-    async with Endpoint.bind(bind=both, alpns=[ALPN]) as server, Endpoint.bind() as client:
+    async with (
+        Endpoint.bind(bind=both, alpns=[ALPN]) as server,
+        # A policy that has no wishes: both paths stay.
+        Endpoint.bind(path_selector=lambda _paths, _selected: None) as client,
+    ):
         accepted, dialled = await connected(server, client)
         (other,) = [
             (slot.host, slot.port)

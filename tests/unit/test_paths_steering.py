@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -35,12 +36,14 @@ THEIRS = ("192.0.2.9", 9)
 THEIRS_TOO = ("2001:db8::9", 9)
 
 
-def direct(id: int, rtt: float = 0.02, remote=THEIRS, *, available=False, open=True) -> PathView:
-    return PathView(id, remote, "192.0.2.1", None, rtt, open, available)
+def direct(
+    id: int, rtt: float = 0.02, remote=THEIRS, *, available=False, open=True, **answers: float
+) -> PathView:
+    return PathView(id, remote, "192.0.2.1", None, rtt, open, available, **answers)
 
 
-def relayed(id: int, rtt: float = 0.05, *, available=True, open=True) -> PathView:
-    return PathView(id, BEHIND, None, RELAY, rtt, open, available)
+def relayed(id: int, rtt: float = 0.05, *, available=True, open=True, **answers: float) -> PathView:
+    return PathView(id, BEHIND, None, RELAY, rtt, open, available, **answers)
 
 
 def remote(*, is_client: bool = True, paths: Sequence[PathView] = (), own=(OURS,), relays=()):
@@ -74,6 +77,69 @@ class TestSelection:
         four, six = direct(0, 0.020), direct(1, 0.022, THEIRS_TOO)
         assert select_by_rtt([four, six], None) == six.route
         assert select_by_rtt([four, six], four.route) == four.route
+
+    def test_a_silent_path_is_no_path_as_long_as_there_is_another(self):
+        silent, heard = direct(1, unanswered=1.0), relayed(0, 0.5, unanswered=0.9)
+        assert select_by_rtt([heard, silent], silent.route) == heard.route
+        # Another connection has an answer on the same route.
+        assert select_by_rtt([heard, silent, direct(1)], silent.route) == silent.route
+        # The whole network is silent: nothing would be won.
+        dead = relayed(0, unanswered=2.0)
+        assert select_by_rtt([dead, silent], silent.route) == silent.route
+        assert select_by_rtt([dead, silent], dead.route) == dead.route
+        assert select_by_rtt([dead, silent], None) == silent.route
+
+
+@pytest.mark.parametrize("is_client", [True, False])
+def test_a_direct_path_falls_silent(is_client: bool):
+    peer = remote(
+        is_client=is_client, paths=[relayed(0, available=False), direct(1, available=True)]
+    )
+    peer.decide(0.0)
+    silent = direct(1, available=True, unanswered=1.0)
+    peer.see(1, [relayed(0, available=False), silent])
+    assert peer.decide(1.0) == [MarkPath(1, 0, True), MarkPath(1, 1, False)]
+    # It is heard again.
+    peer.see(1, [relayed(0), direct(1)])
+    assert peer.decide(1.5) == [MarkPath(1, 0, False), MarkPath(1, 1, True)]
+    # It is not, and neither is the relay.
+    peer.see(1, [relayed(0, quiet=4.0), direct(1, unanswered=2.0)])
+    assert peer.decide(2.0) == []
+    assert peer.deadline == 2.25
+    # But the relay was.
+    peer.see(1, [relayed(0, quiet=0.1), direct(1, unanswered=1.5)])
+    assert peer.decide(2.5) == []
+    assert peer.deadline == 3.0
+    peer.see(1, [relayed(0, quiet=0.1), direct(1, unanswered=2.0)])
+    assert peer.decide(3.0) == [ClosePath(1, 1)]
+    # Who dialled looks for it again, in longer and longer intervals.
+    peer.see(1, [relayed(0)])
+    now, attempts = 3.0, []
+    while now <= 3.0 + UPGRADE_INTERVAL:
+        attempts += [now] * (Punch(1) in peer.decide(now))
+        now = max(peer.deadline, now)
+    assert attempts == ([3.0, 8.0, 18.0, 38.0] if is_client else [])
+
+
+def test_of_two_direct_paths_the_side_that_was_dialled_closes_none():
+    silent = direct(1, available=True, unanswered=9.0)
+    peer = remote(is_client=False, paths=[direct(0, 0.3, THEIRS_TOO), silent])
+    actions = peer.decide(0.0)
+    assert MarkPath(1, 0, True) in actions and MarkPath(1, 1, False) in actions
+    assert ClosePath not in kinds(actions)
+
+
+def test_another_network():
+    peer = remote(paths=[direct(0, 0.001, available=True)])
+    assert peer.decide(0.0) == []
+    peer.network_changed(["192.0.2.1"], major=False)
+    assert peer.decide(1.0) == []
+    # As good as the path was, it may be gone.
+    peer.network_changed(["192.0.2.1"], major=True)
+    assert peer.decide(2.0) == [OfferAddress(1, OURS), Punch(1)]
+    assert peer.selected is not None
+    peer.network_changed(["192.0.2.7"], major=True)
+    assert peer.selected is None
 
 
 def test_from_the_relay_to_the_direct_path():
@@ -242,6 +308,15 @@ class Steered(RuleBasedStateMachine):
             del self.paths[number][data.draw(st.sampled_from(sorted(self.paths[number])))]
         self.act()
 
+    @precondition(lambda self: self.paths)
+    @rule(data=st.data(), unanswered=st.sampled_from([0.0, 0.5, 1.0, 3.0]), quiet=st.floats(0, 5))
+    def a_path_answers_or_not(self, data: st.DataObject, unanswered: float, quiet: float) -> None:
+        number = data.draw(st.sampled_from(sorted(self.paths)))
+        id = data.draw(st.sampled_from(sorted(self.paths[number])))
+        path = self.paths[number][id]
+        self.paths[number][id] = replace(path, unanswered=unanswered, quiet=quiet)
+        self.act()
+
     @rule(own=st.lists(st.sampled_from([OURS, OURS_TOO]), unique=True), behind=st.booleans())
     def addresses(self, own: list[tuple[str, int]], behind: bool) -> None:
         self.remote.own(own, [BEHIND] if behind else [])
@@ -286,15 +361,16 @@ class Steered(RuleBasedStateMachine):
                 relay = RELAY if where == BEHIND else None
                 self.paths[number][id] = PathView(id, where, local, relay, 0.05, True, False)
             case ClosePath(number, id):
-                assert self.clients[number] and len(self.paths[number]) > 1
-                assert self.paths[number][id].is_direct
-                del self.paths[number][id]
+                path = self.paths[number].pop(id)
+                assert path.is_direct and self.paths[number]
+                if not self.clients[number]:
+                    others = self.paths[number].values()
+                    assert path.is_silent
+                    assert any(other.relay and not other.is_silent for other in others)
             case MarkPath(number, id, available):
                 path = self.paths[number][id]
                 assert path.is_available != available
-                self.paths[number][id] = PathView(
-                    id, path.remote, path.local, path.relay, path.rtt, path.is_open, available
-                )
+                self.paths[number][id] = replace(path, is_available=available)
             case Punch(number):
                 assert self.clients[number]
                 return False
@@ -308,6 +384,12 @@ class Steered(RuleBasedStateMachine):
             used = [path for path in paths.values() if path.is_available]
             assert used or not paths or all(not path.is_available for path in paths.values())
             routes = {path.route for path in paths.values()}
+            # What answers nobody is used only if nothing does.
+            answering = [
+                path for each in self.paths.values() for path in each.values() if not path.is_silent
+            ]
+            if answering:
+                assert self.remote.selected in {path.route for path in answering}
             if self.remote.selected in routes:
                 assert [path.route for path in used] == [self.remote.selected]
 

@@ -6,6 +6,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use noq_proto::QlogFileFactory;
 use noq_proto::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt, congestion};
 
+use crate::witness::Witnessed;
+
 /// Above this a stream can hold more unread chunks than the QUIC library tolerates.
 pub const MAX_STREAM_RECEIVE_WINDOW: u64 = 2_500_000;
 
@@ -144,15 +146,11 @@ impl Transport {
             }
         }
         match self.congestion {
-            Congestion::Cubic => {
-                config.congestion_controller_factory(Arc::new(congestion::CubicConfig::default()))
-            }
+            Congestion::Cubic => config.congestion_controller_factory(witnessed::<congestion::CubicConfig>()),
             Congestion::NewReno => {
-                config.congestion_controller_factory(Arc::new(congestion::NewRenoConfig::default()))
+                config.congestion_controller_factory(witnessed::<congestion::NewRenoConfig>())
             }
-            Congestion::Bbr3 => {
-                config.congestion_controller_factory(Arc::new(congestion::Bbr3Config::default()))
-            }
+            Congestion::Bbr3 => config.congestion_controller_factory(witnessed::<congestion::Bbr3Config>()),
         };
         // A browser has no files.
         #[cfg(feature = "qlog")]
@@ -165,6 +163,10 @@ impl Transport {
         }
         Ok(Arc::new(config))
     }
+}
+
+fn witnessed<F: Default>() -> Arc<Witnessed<F>> {
+    Arc::new(Witnessed(Arc::new(F::default())))
 }
 
 /// Settings of an endpoint.

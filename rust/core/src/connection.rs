@@ -6,13 +6,14 @@ use noq_proto::{
     coding::{Decodable, Encodable},
     n0_nat_traversal,
 };
-use std::{collections::VecDeque, net::SocketAddr};
+use std::collections::VecDeque;
 
 use crate::{
     Instant,
     event::{Close, ConnId, Event},
     outcome::{close_of, peer_key, protocol, zero_rtt_rejected},
     route::to_outer,
+    silence::{Answers, PathWatch},
     streams::{Streams, Write},
 };
 
@@ -22,9 +23,6 @@ pub fn path_number(path: PathId) -> u32 {
     path.encode(&mut encoded);
     VarInt::decode(&mut &encoded[..]).map_or(0, |number| number.into_inner() as u32)
 }
-
-/// Addresses that a peer may name in one round of hole punching (endpoint reference, section 3.6).
-const MAX_PROBED: usize = 32;
 
 pub struct Slot {
     pub id: ConnId,
@@ -39,8 +37,9 @@ pub struct Slot {
     early: bool,
     /// An ordinary TLS connection: where one side shows a certificate, none has a key.
     keyless: bool,
-    /// Where the peer had us punch holes last, the latest at the end.
-    probed: VecDeque<SocketAddr>,
+    pub(crate) watch: PathWatch,
+    /// Given up, and not yet forgotten by the library.
+    abandoned: Vec<PathId>,
     opened: [VecDeque<StreamId>; 2],
     wants_opened: [bool; 2],
     wants_available: [bool; 2],
@@ -60,7 +59,8 @@ impl Slot {
             armed: None,
             early,
             keyless,
-            probed: VecDeque::new(),
+            watch: PathWatch::default(),
+            abandoned: Vec::new(),
             opened: Default::default(),
             wants_opened: [false; 2],
             wants_available: [false; 2],
@@ -102,6 +102,7 @@ impl Slot {
                 match protocol(&self.conn) {
                     Some(alpn) if self.keyless || peer.is_some() => {
                         self.established = true;
+                        self.watch.opened(PathId::ZERO, now);
                         events.push(Event::Connected { conn, zero_rtt: self.early && !rejected, peer, alpn })
                     }
                     // TLS lets nobody through without a key and a protocol; if it did, we do not.
@@ -117,7 +118,7 @@ impl Slot {
             Inner::DatagramReceived => events.push(Event::Datagrams { conn }),
             Inner::DatagramsUnblocked => events.push(Event::DatagramsUnblocked { conn }),
             Inner::Stream(event) => self.on_stream_event(event, events),
-            Inner::Path(event) => self.on_path_event(event, events),
+            Inner::Path(event) => self.on_path_event(event, now, events),
             Inner::NatTraversal(event) => {
                 let (added, address) = match event {
                     n0_nat_traversal::Event::AddressAdded(address) => (true, address),
@@ -126,18 +127,6 @@ impl Slot {
                 events.push(Event::NatAddress { conn, added, address: to_outer(address) });
             }
         }
-    }
-
-    /// We send to this address because the peer has named it; tells of addresses that are new.
-    pub(crate) fn probes(&mut self, address: SocketAddr, events: &mut Vec<Event>) {
-        if self.probed.contains(&address) {
-            return;
-        }
-        if self.probed.len() == MAX_PROBED {
-            self.probed.pop_front();
-        }
-        self.probed.push_back(address);
-        events.push(Event::NatProbe { conn: self.id, address });
     }
 
     fn on_stream_event(&mut self, event: StreamEvent, events: &mut Vec<Event>) {
@@ -173,11 +162,12 @@ impl Slot {
         }
     }
 
-    fn on_path_event(&mut self, event: PathEvent, events: &mut Vec<Event>) {
+    fn on_path_event(&mut self, event: PathEvent, now: Instant, events: &mut Vec<Event>) {
         let conn = self.id;
         match event {
             PathEvent::Established { id, .. } => {
                 if let Ok(network) = self.conn.network_path(id) {
+                    self.watch.opened(id, now);
                     events.push(Event::PathEstablished {
                         conn,
                         path: path_number(id),
@@ -187,6 +177,8 @@ impl Slot {
                 }
             }
             PathEvent::Abandoned { id, reason, .. } => {
+                self.watch.abandoned(id);
+                self.abandoned.push(id);
                 let (reason, code) = match reason {
                     PathAbandonReason::ApplicationClosed { error_code } => {
                         ("closed", Some(error_code.into_inner()))
@@ -201,6 +193,7 @@ impl Slot {
                 events.push(Event::PathAbandoned { conn, path: path_number(id), reason, code });
             }
             PathEvent::Discarded { id, path_stats, .. } => {
+                self.abandoned.retain(|path| *path != id);
                 events.push(Event::PathDiscarded { conn, path: path_number(id), stats: path_stats });
             }
             PathEvent::RemoteStatus { id, status, .. } => {
@@ -260,6 +253,18 @@ impl Slot {
 
     pub fn set_receive_window(&mut self, window: u64) {
         self.streams.set_window(&mut self.conn, window);
+    }
+
+    /// Paths that are open or being opened.
+    pub fn paths(&self) -> impl Iterator<Item = PathId> + use<> {
+        let mut paths = self.conn.paths();
+        paths.retain(|path| !self.abandoned.contains(path));
+        paths.into_iter()
+    }
+
+    /// How a path answers; none of one that has not been found to work.
+    pub fn answers(&self, path: PathId, now: Instant) -> Option<Answers> {
+        self.watch.answers(&self.conn, path, now)
     }
 
     pub fn close_path(&mut self, now: Instant, path: u32, code: u64) -> Result<(), String> {

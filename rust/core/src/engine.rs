@@ -260,6 +260,17 @@ impl Engine {
             self.timers.pop_first();
             let Some(slot) = self.conns.get_mut(index).and_then(Option::as_mut) else { continue };
             slot.armed = None;
+            if slot.watch.due.is_some_and(|due| due <= now) {
+                let Slot { conn, watch, id, .. } = &mut **slot;
+                let events = &mut self.events;
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| watch.look(conn, *id, now, events))) {
+                    self.kill(index, panic_text(&*panic));
+                    continue;
+                }
+                if slot.mark_dirty() {
+                    self.fresh.push_back(index);
+                }
+            }
             match slot.conn.poll_timeout() {
                 Some(due) if due <= now => {
                     match catch_unwind(AssertUnwindSafe(|| slot.conn.handle_timeout(now))) {
@@ -278,7 +289,7 @@ impl Engine {
 
     fn arm(&mut self, index: usize) {
         let Some(slot) = self.conns.get_mut(index).and_then(Option::as_mut) else { return };
-        if let Some(due) = slot.conn.poll_timeout()
+        if let Some(due) = slot.conn.poll_timeout().into_iter().chain(slot.watch.due).min()
             && slot.armed.is_none_or(|armed| due < armed)
         {
             // A later deadline waits until the earlier one fires: most move on with every packet.

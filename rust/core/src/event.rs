@@ -161,6 +161,12 @@ pub enum Event {
         path: u32,
         status: PathStatus,
     },
+    /// What is sent on the path has not been answered for too long, or now is.
+    PathSilent {
+        conn: ConnId,
+        path: u32,
+        silent: bool,
+    },
     PathObserved {
         conn: ConnId,
         path: u32,
@@ -170,18 +176,6 @@ pub enum Event {
         conn: ConnId,
         added: bool,
         address: SocketAddr,
-    },
-    /// A connection that we accepted sends to an address that the peer has named for hole punching.
-    NatProbe {
-        conn: ConnId,
-        address: SocketAddr,
-    },
-    /// Something came to a slot that is set aside, from an address that is not pinned to it; if it was
-    /// a probe, it had been sent to `port`.
-    Knock {
-        slot: SlotId,
-        source: SocketAddr,
-        port: Option<u16>,
     },
     /// The outbox of a virtual slot is no longer empty.
     Output {

@@ -10,13 +10,14 @@ pub mod connection;
 pub mod engine;
 pub mod event;
 mod outcome;
-mod probe;
 mod reset;
 pub mod route;
+pub mod silence;
 pub mod stream;
 pub mod streams;
 pub mod tls;
 mod wall;
+mod witness;
 
 pub use noq_proto::{self, Dir, EcnCodepoint, PathId, PathStats, PathStatus, StreamId, VarInt};
 

@@ -6,12 +6,11 @@ opens and closes paths, and only it begins to punch holes (endpoint reference, s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from aioiroh.aio import TokenBucket
-from aioiroh.paths.guessing.rules import Sight
 from aioiroh.paths.selection import Address, PathSelector, PathView, Route
 
 __all__ = [
@@ -44,6 +43,12 @@ OPEN_RETRY: Final = 0.333
 """Seconds after a path could not be opened for want of connection ids."""
 MAX_RETRIES: Final = 10
 """Attempts that cannot be made, one after the other, before something new has to happen."""
+DEAD_AFTER: Final = 2.0
+"""Patience with a silent path, in multiples of that after which it carries no data, until it is closed: what is under
+way on it is sent again only then.
+"""
+CLOSE_RETRY: Final = 0.25
+"""Seconds after a silent path could not be closed, since nothing had been heard on the other one."""
 COMPARE_INTERVAL: Final = 5.0
 """Seconds after which paths are compared again, should their round-trip times have changed."""
 
@@ -104,8 +109,7 @@ class _Connection:
     is_client: bool
     paths: tuple[PathView, ...] = ()
     offered: set[Address] = field(default_factory=set)
-    # In the order in which the peer has named them.
-    theirs: dict[Address, None] = field(default_factory=dict)
+    theirs: set[Address] = field(default_factory=set)
 
     @property
     def direct(self) -> list[PathView]:
@@ -121,7 +125,7 @@ class _Connection:
         direct = self.direct
         if not direct:
             return True
-        return not self.has_good_path and not self.theirs.keys() <= {path.remote for path in direct}
+        return not self.has_good_path and not self.theirs <= {path.remote for path in direct}
 
 
 class Remote:
@@ -133,12 +137,17 @@ class Remote:
         self._own: tuple[Address, ...] = ()
         self._relays: tuple[Address, ...] = ()
         self._wants_punch = False
+        # After our network has changed the paths that there are may be dead.
+        self._shaken = False
         self._last_punch: tuple[float, frozenset[Address], frozenset[Address]] | None = None
         self._punches = TokenBucket(1 / PUNCH_INTERVAL, MAX_PUNCHES, now=now)
         self._punch_at: float | None = None
         self._open_at: float | None = None
+        self._close_at: float | None = None
         self._retries = 0
         self._upgrade_at = now + UPGRADE_INTERVAL
+        # Shorter after a direct path was lost, which may soon be possible again.
+        self._upgrade_delay = UPGRADE_INTERVAL
         self._compare_at = now + COMPARE_INTERVAL
         self.selected: Route | None = None
         """The route that carries data."""
@@ -164,16 +173,20 @@ class Remote:
 
     def see(self, connection: int, paths: Sequence[PathView]) -> None:
         """These are the paths of a connection now."""
-        self._connections[connection].paths = tuple(paths)
+        known = self._connections[connection]
+        had_direct = bool(known.direct)
+        known.paths = tuple(paths)
+        if had_direct and not known.direct:
+            self._upgrade_delay = PUNCH_INTERVAL
+            self._something_new()
 
     def offers(self, connection: int, address: Address, *, added: bool) -> None:
-        """The peer has told of an address of its own, or taken it back; of too many, the latest count."""
+        """The peer has told of an address of its own, or taken it back."""
         theirs = self._connections[connection].theirs
-        theirs.pop(address, None)
-        if added:
-            theirs[address] = None
-            if len(theirs) > MAX_CANDIDATES:
-                del theirs[next(iter(theirs))]
+        if added and len(theirs) < MAX_CANDIDATES:
+            theirs.add(address)
+        elif not added:
+            theirs.discard(address)
         self._something_new()
 
     def own(self, addresses: Iterable[Address], relays: Iterable[Address]) -> None:
@@ -184,14 +197,14 @@ class Remote:
             self._something_new()
         self._relays = tuple(relays)
 
-    @property
-    def sight(self) -> Sight:
-        """What is the case, for those who guess."""
-        connections = self._connections.values()
-        return Sight(
-            tuple(dict.fromkeys(address for each in connections for address in each.theirs)),
-            frozenset(path.remote for each in connections for path in each.direct),
-        )
+    def network_changed(self, live: Collection[str], *, major: bool) -> None:
+        """Our machine has these addresses now. `major`: nothing that was found out before needs to hold."""
+        if self.selected is not None and self.selected[1] not in (*live, None):
+            self.selected = None
+        if major:
+            self._shaken = True
+            self._last_punch = None
+            self._something_new()
 
     def could_not_punch(self, now: float) -> None:
         """The last `Punch` was not possible (yet)."""
@@ -216,15 +229,16 @@ class Remote:
     @property
     def deadline(self) -> float:
         """When `decide` should be asked again if nothing happens."""
-        times = [self._upgrade_at, self._punch_at, self._open_at]
+        times = [self._upgrade_at, self._punch_at, self._open_at, self._close_at]
         if any(len(connection.paths) > 1 for connection in self._connections.values()):
             times.append(self._compare_at)
         return min(time for time in times if time is not None)
 
     def decide(self, now: float) -> list[Action]:
         """What to do now."""
-        if now >= self._upgrade_at:
-            self._upgrade_at = now + UPGRADE_INTERVAL
+        if now >= self._upgrade_at or self._upgrade_at > now + self._upgrade_delay:
+            self._upgrade_at = now + self._upgrade_delay
+            self._upgrade_delay = min(2 * self._upgrade_delay, UPGRADE_INTERVAL)
             self._wants_punch |= any(not each.direct for each in self._connections.values())
         self._compare_at = now + COMPARE_INTERVAL
         actions: list[Action] = []
@@ -237,6 +251,7 @@ class Remote:
             if path.is_open
         ]
         self.selected = self._selector(views, self.selected) or self.selected
+        self._close_at = None
         for number, connection in self._connections.items():
             self._arrange(now, number, connection, actions)
         self._punch(now, actions)
@@ -244,7 +259,7 @@ class Remote:
 
     def _tell_addresses(self, number: int, connection: _Connection, actions: list[Action]) -> None:
         # Who is reached well has no use for other addresses; once told, they are kept true.
-        if connection.has_good_path and not connection.offered:
+        if connection.has_good_path and not (connection.offered or self._shaken):
             return
         for address in connection.offered.difference(self._own):
             connection.offered.remove(address)
@@ -279,10 +294,32 @@ class Remote:
             if path is chosen:
                 if not path.is_available:
                     actions.append(MarkPath(number, path.id, True))
-            elif connection.is_client and path.is_direct and chosen.is_direct:
+                continue
+            needless = connection.is_client and path.is_direct and chosen.is_direct
+            if needless or self._is_dead(now, connection, path, chosen):
                 actions.append(ClosePath(number, path.id))
             elif path.is_available:
                 actions.append(MarkPath(number, path.id, False))
+
+    def _is_dead(
+        self, now: float, connection: _Connection, path: PathView, chosen: PathView
+    ) -> bool:
+        """Whether to close a path because it is silent while another one works.
+
+        Also the side that was dialled does so, if the path through the relay is left: what it has sent on the dead
+        path would be stuck there.
+        """
+        if not (path.is_direct and path.is_open and path.is_silent) or chosen.is_silent:
+            return False
+        if not connection.is_client and chosen.is_direct:
+            return False
+        left = DEAD_AFTER * path.patience - path.unanswered
+        if left > 0 or chosen.quiet >= path.unanswered:
+            # It may be the whole network that is silent; then the chosen one is about to be, too.
+            again = now + max(left, CLOSE_RETRY)
+            self._close_at = again if self._close_at is None else min(self._close_at, again)
+            return False
+        return True
 
     def _punch(self, now: float, actions: list[Action]) -> None:
         due = self._punch_at is not None and now >= self._punch_at
@@ -291,7 +328,12 @@ class Remote:
         self._wants_punch = False
         self._punch_at = None
         client = next(
-            ((n, c) for n, c in self._connections.items() if c.is_client and c.may_improve), None
+            (
+                (number, connection)
+                for number, connection in self._connections.items()
+                if connection.is_client and (self._shaken or connection.may_improve)
+            ),
+            None,
         )
         if client is None or not self._own:
             return
@@ -310,4 +352,5 @@ class Remote:
             return
         self._punches.take(now, 1)
         self._last_punch = now, own, theirs
+        self._shaken = False
         actions.append(Punch(number))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from aioiroh.paths.dial import Dial
     from aioiroh.paths.steering import Steering
+    from aioiroh.quic.paths import PathStatus
     from aioiroh.quic.state import ConnectionState
 
 __all__ = ["Roster"]
@@ -81,6 +82,16 @@ class Roster:
             self._path_added(state, path, where)
             if self.steering is not None:
                 self.steering.path_opened(state, path)
+
+    def path_silent(self, state: ConnectionState, path: int, *, silent: bool) -> None:
+        """A path does not answer, or does so again."""
+        if self.steering is not None:
+            self.steering.path_silent(state)
+
+    def path_marked(self, state: ConnectionState, path: int, status: PathStatus) -> None:
+        """The peer says how it wants a path to be used."""
+        if self.steering is not None and status == "backup":
+            self.steering.path_doubted(state, path)
 
     def candidate(self, state: ConnectionState, address: tuple[str, int], *, added: bool) -> None:
         """The peer offers an address for hole punching, or takes it back."""

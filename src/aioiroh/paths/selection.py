@@ -26,7 +26,8 @@ class PathView:
 
     `remote` and `local` as in `Route`; `relay`: URL of the relay through which it goes, None if it is direct;
     `rtt`: smoothed round-trip time in seconds; `is_open`: whether it has been found to work; `is_available`:
-    whether data may use it now.
+    whether data may use it now; `unanswered`: for how many seconds something has been waiting for an answer, 0.0 if
+    nothing is; `patience`: for how long it may; `quiet`: seconds since anything was heard on it.
     """
 
     id: int
@@ -36,6 +37,14 @@ class PathView:
     rtt: float
     is_open: bool
     is_available: bool
+    unanswered: float = 0.0
+    patience: float = 1.0
+    quiet: float = 0.0
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the peer should have answered, and has not."""
+        return self.unanswered >= self.patience
 
     @property
     def route(self) -> Route:
@@ -51,11 +60,14 @@ PathSelector: TypeAlias = Callable[[Sequence[PathView], Route | None], Route | N
 
 
 def select_by_rtt(paths: Sequence[PathView], selected: Route | None) -> Route | None:
-    """Direct before relayed, then the shortest round trip; a change must be worth it."""
+    """What answers, direct before relayed, then the shortest round trip; a change must be worth it."""
+    heard = [path for path in paths if not path.is_silent]
+    current = [path for path in heard or paths if path.route == selected]
+    if not heard and current:
+        return selected  # nothing answers: the others would do no better
     if not paths:
         return None
-    best = min(paths, key=_rank)
-    current = [path for path in paths if path.route == selected]
+    best = min(heard or paths, key=_rank)
     if not current:
         return best.route
     have, found = _rank(min(current, key=_rank)), _rank(best)

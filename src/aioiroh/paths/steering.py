@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 from aioiroh import _native
@@ -24,7 +24,6 @@ from aioiroh.paths.selection import Address, PathSelector, PathView, Route
 
 if TYPE_CHECKING:
     from aioiroh.metrics import SocketMetrics
-    from aioiroh.paths.guessing import Guessing
     from aioiroh.quic.driver import Driver
     from aioiroh.quic.state import ConnectionState
 
@@ -106,13 +105,7 @@ class Steering:
         self._fresh: list[tuple[ConnectionState, float | None]] = []
         self._relays: dict[bytes, tuple[Address, ...]] = {}
         self._timers: dict[bytes, asyncio.TimerHandle] = {}
-        self._told: set[bytes] = set()
-        self._guessing: Guessing | None = None
         self._closed = False
-
-    def use_guessing(self, make: Callable[[Callable[[bytes], None]], Guessing]) -> None:
-        """Guess where hole punching alone does not help; `make` gets what to call when that has news."""
-        self._guessing = make(self._run)
 
     # --- what happens
 
@@ -122,6 +115,16 @@ class Steering:
             self._own = tuple(addresses)
             for peer in tuple(self._remotes):
                 self._run(peer)
+
+    def network_changed(self, live: Collection[str], *, major: bool) -> None:
+        """The machine has these addresses now, and the engine has looked after the paths."""
+        if major:
+            # Also those that had a good path from the start.
+            for state in self._driver.established():
+                self._take_on(state)
+        for peer, remote in tuple(self._remotes.items()):
+            remote.network_changed(live, major=major)
+            self._run(peer)
 
     def relays_of(self, state: ConnectionState, addresses: Sequence[Address]) -> None:
         """Where the peer of a connection is behind relays: paths in reserve."""
@@ -157,16 +160,26 @@ class Steering:
             steered.rtts.pop(path, None)
             self._run(state.peer)
 
+    def path_silent(self, state: ConnectionState) -> None:
+        """A path does not answer, or does so again."""
+        if state.native.id in self._connections and state.peer is not None:
+            self._run(state.peer)
+
+    def path_doubted(self, state: ConnectionState, path: int) -> None:
+        """The peer wants no data on a path. If it does not answer us either, that will soon be known."""
+        try:
+            state.native.ping_path(path)
+        except (ValueError, _native.NativeError):
+            return  # it is gone
+        self._driver.touched()
+
     def candidate(self, state: ConnectionState, address: Address, *, added: bool) -> None:
         """The peer has told of an address, or taken it back."""
         self._take_on(state)
         steered = self._connections.get(state.native.id)
         if steered is not None and state.peer is not None:
             steered.remote.offers(state.native.id, address, added=added)
-            # Several come in one datagram: one attempt for all of them.
-            if not self._told:
-                self._driver.loop.call_soon(self._look_at_told)
-            self._told.add(state.peer)
+            self._run(state.peer)
 
     def lost(self, state: ConnectionState) -> None:
         """A connection is over."""
@@ -178,8 +191,6 @@ class Steering:
             if not steered.remote:
                 del self._remotes[state.peer]
                 self._disarm(state.peer)
-                if self._guessing is not None:
-                    self._guessing.forget(state.peer)
         if state.peer not in self._remotes:
             self._relays.pop(state.peer, None)
 
@@ -190,8 +201,6 @@ class Steering:
         self._connections.clear()
         for peer in tuple(self._remotes):
             self._disarm(peer)
-            if self._guessing is not None:
-                self._guessing.forget(peer)
         self._remotes.clear()
 
     # --- what is done about it
@@ -202,11 +211,6 @@ class Steering:
             # A short direct path is as good as it gets, unless a relay is wanted in reserve.
             if rtt is None or rtt > GOOD_RTT or state.peer in self._relays:
                 self._take_on(state, rtt)
-
-    def _look_at_told(self) -> None:
-        told, self._told = self._told, set()
-        for peer in told & self._remotes.keys():
-            self._run(peer)
 
     def _take_on(self, state: ConnectionState, rtt: float | None = None) -> None:
         number = state.native.id
@@ -225,10 +229,9 @@ class Steering:
 
     def _run(self, peer: bytes) -> None:
         remote = self._remotes[peer]
+        remote.own(self._own, self._relays.get(peer, ()))
         for number in remote:
             remote.see(number, self._paths(self._connections[number]))
-        more = () if self._guessing is None else self._guessing.see(peer, remote.sight)
-        remote.own((*self._own, *more), self._relays.get(peer, ()))
         now = self._clock()
         for action in remote.decide(now):
             state = self._connections[action.connection].state
@@ -267,6 +270,9 @@ class Steering:
                 rtt=steered.shortest(path["id"], path["rtt"]),
                 is_open=path["id"] in steered.open,
                 is_available=path["status"] == "available",
+                unanswered=path["unanswered"],
+                patience=path["patience"],
+                quiet=path["quiet"],
             )
             for path in found
         ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from aioiroh import _native
 from aioiroh.quic.causes import loss_copy
+from aioiroh.quic.observer import ConnectionObserver
 
 if TYPE_CHECKING:
     from aioiroh.quic.driver import Driver
@@ -36,7 +37,7 @@ _TRANSPORT = _native.Transport(
 )
 
 
-class AddressQuery:
+class AddressQuery(ConnectionObserver):
     """A connection from the sockets of `driver` to an address discovery server at `address`.
 
     `name` is what its certificate must show, as `tls` judges it. `on_observed(address)`: the server sees
@@ -95,18 +96,6 @@ class AddressQuery:
             assert state.lost is not None
             self._first.set_exception(loss_copy(state.lost))
             self._first.exception()  # nobody has to ask for it
-
-    def connected(self, state: ConnectionState) -> None:
-        """The server has proved its name."""
-
-    def path_opened(self, state: ConnectionState, path: int, remote: tuple[str, int]) -> None:
-        """There is only one path."""
-
-    def path_closed(self, state: ConnectionState, path: int, reason: str) -> None:
-        """There is only one path."""
-
-    def candidate(self, state: ConnectionState, address: tuple[str, int], *, added: bool) -> None:
-        """Holes are not punched here."""
 
     def relay_at(self, ip: str) -> str | None:
         """Servers are asked directly."""

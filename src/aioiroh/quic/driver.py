@@ -80,10 +80,6 @@ class Driver:
         self.failed: EndpointFailedError | None = None
         self.closing = False
         self.observer: Observer | None = None
-        self.on_knock: Callable[[int, tuple[str, int], int | None], None] | None = None
-        """Called as `(slot, source, port)` when something comes to a slot that is set aside, from an address
-        that is not pinned to it. If it is a probe, the peer had sent it to `port`. Must not raise.
-        """
         self._pid = os.getpid()
         self._shut = False
         self._connections: dict[int, ConnectionState] = {}
@@ -170,9 +166,6 @@ class Driver:
                 output = self._outputs.get(a)
                 if output is not None:
                     output(a)
-            case _native.EV_KNOCK:
-                if self.on_knock is not None:
-                    self.on_knock(a, *b)
             case _native.EV_SOCKET_ERROR:
                 errno, destination = b
                 logger.debug("UDP socket %d, to %s: %s", a, destination, os.strerror(errno))
@@ -238,6 +231,10 @@ class Driver:
     def connection_count(self) -> int:
         """Connections that are not drained, handshakes included."""
         return len(self._connections)
+
+    def established(self) -> list[ConnectionState]:
+        """Connections whose handshake is complete and that are not over."""
+        return [s for s in self._connections.values() if s.alpn is not None and s.lost is None]
 
     # --- incoming connections
 
@@ -326,7 +323,7 @@ class Driver:
             on_removed(slot)
 
     def rebind(self, slot: int) -> tuple[str, int]:
-        """Open the socket anew, after the network changed. Raises OSError."""
+        """Close the socket and open it anew. Raises OSError: it is gone."""
         self.check()
         bound = self.engine.rebind(slot)
         self._alarm.rearm()

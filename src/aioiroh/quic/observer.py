@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from aioiroh.quic.paths import PathStatus
     from aioiroh.quic.state import ConnectionState
 
 __all__ = ["ConnectionObserver", "Observer"]
@@ -25,10 +26,14 @@ class ConnectionObserver(Protocol):
     def path_closed(self, state: ConnectionState, path: int, reason: str) -> None:
         """A path was given up; not called for those that a connection has when it ends."""
 
+    def path_silent(self, state: ConnectionState, path: int, *, silent: bool) -> None:
+        """What was sent on a path has not been answered for too long; or now it has."""
+
+    def path_marked(self, state: ConnectionState, path: int, status: PathStatus) -> None:
+        """The peer says how it wants a path to be used."""
+
     def candidate(self, state: ConnectionState, address: tuple[str, int], *, added: bool) -> None:
-        """The peer offers an address for hole punching, or takes it back. Of what a peer that has dialled
-        offers it is only known where we send, and never that it was taken back.
-        """
+        """The peer offers an address for hole punching, or takes it back."""
 
     def observed_at(self, state: ConnectionState, path: int, address: tuple[str, int]) -> None:
         """The peer says where it sees us; only if the connection's transport asks for that."""

@@ -342,7 +342,13 @@ class ConnectionState:
         if self.paths is not None:
             self.paths.on_discarded(path, stats)
 
+    def on_path_silent(self, path: int, silent: bool) -> None:
+        if self.driver.observer is not None and self.lost is None:
+            self.driver.observer.path_silent(self, path, silent=silent)
+
     def on_path_remote_status(self, path: int, status: Any) -> None:
+        if self.driver.observer is not None and self.lost is None:
+            self.driver.observer.path_marked(self, path, status)
         if self.paths is not None:
             self.paths.on_remote_status(path, status)
 
@@ -357,10 +363,6 @@ class ConnectionState:
             self.observer.candidate(self, address, added=bool(added))
         if self.paths is not None:
             self.paths.on_candidate(bool(added), address)
-
-    def on_nat_probe(self, _a: int, address: Any) -> None:
-        if self.observer is not None and self.lost is None:
-            self.observer.candidate(self, address, added=True)
 
 
 HANDLERS: dict[int, Callable[[ConnectionState, int, Any], None]] = {
@@ -384,7 +386,7 @@ HANDLERS: dict[int, Callable[[ConnectionState, int, Any], None]] = {
     _native.EV_PATH_ABANDONED: ConnectionState.on_path_abandoned,
     _native.EV_PATH_DISCARDED: ConnectionState.on_path_discarded,
     _native.EV_PATH_REMOTE_STATUS: ConnectionState.on_path_remote_status,
+    _native.EV_PATH_SILENT: ConnectionState.on_path_silent,
     _native.EV_PATH_OBSERVED: ConnectionState.on_path_observed,
     _native.EV_NAT_ADDRESS: ConnectionState.on_nat_address,
-    _native.EV_NAT_PROBE: ConnectionState.on_nat_probe,
 }

@@ -18,8 +18,7 @@ use crate::{
     engine::{CallError, Engine, Pending},
     event::{Close, ConnId},
     outcome::close_of,
-    probe::probe,
-    route::{Outgoing, Output, SlotId, Target, to_inner},
+    route::{Output, SlotId, Target, to_inner},
     tls::server_name,
 };
 
@@ -264,24 +263,6 @@ impl Engine {
         self.router.set_route(ip, targets)
     }
 
-    /// Sends a small datagram that is not QUIC from each of these slots to each of these ports.
-    pub fn probe(&mut self, slots: &[SlotId], ip: IpAddr, ports: &[u16], output: &mut dyn Output) {
-        for &slot in slots {
-            for &port in ports {
-                let contents = probe(port);
-                let outgoing = Outgoing {
-                    destination: SocketAddr::new(ip, port),
-                    source_ip: None,
-                    ecn: None,
-                    segment_size: None,
-                    contents: &contents,
-                };
-                self.router.send_from(slot, &outgoing, output);
-                self.router.stats.sent_probes += 1;
-            }
-        }
-    }
-
     /// Sockets have changed: connections that waited for room look again.
     pub fn unpark(&mut self) {
         self.dirty.extend(self.parked.drain(..));
@@ -301,7 +282,8 @@ impl noq_proto::NetworkChangeHint for LiveAddresses {
     fn is_path_recoverable(&self, _path: noq_proto::PathId, network_path: FourTuple) -> bool {
         match network_path.remote().ip() {
             IpAddr::V6(ip) if crate::route::is_mapped(&ip) => true,
-            _ => network_path.local_ip().is_some_and(|ip| self.0.contains(&ip)),
+            // A path whose address the system has not told yet may well be one of those left.
+            _ => network_path.local_ip().is_none_or(|ip| self.0.contains(&ip)),
         }
     }
 }

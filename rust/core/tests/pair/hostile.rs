@@ -67,7 +67,6 @@ fn mutated_datagrams() {
         };
         let size = datagram.len();
         let received = Received {
-            slot: None,
             source,
             local_ip: None,
             ecn: None,

@@ -269,28 +269,31 @@ impl Conn {
     }
 
     fn paths<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let now = self.shared.now(py, None)?;
         let paths = self.inspect(|slot| {
-            slot.conn
-                .paths()
-                .into_iter()
+            slot.paths()
                 .filter_map(|id| {
                     let network = slot.conn.network_path(id).ok()?;
                     let status = slot.conn.path_status(id).ok()?;
                     let remote_status = slot.conn.remote_path_status(id);
                     let stats = slot.conn.path_stats(id)?;
-                    Some((path_number(id), network, status, remote_status, stats))
+                    let answers = slot.answers(id, now);
+                    Some((path_number(id), network, status, remote_status, stats, answers))
                 })
                 .collect::<Vec<_>>()
         })?;
         paths
             .into_iter()
-            .map(|(id, network, status, remote_status, stats)| {
+            .map(|(id, network, status, remote_status, stats, answers)| {
                 let dict = convert::path_stats(py, &stats)?;
                 dict.set_item("id", id)?;
                 dict.set_item("remote", convert::address(to_outer(network.remote())))?;
                 dict.set_item("local", convert::ip(network.local_ip()))?;
                 dict.set_item("status", events::status(status))?;
                 dict.set_item("remote_status", remote_status.map(events::status))?;
+                dict.set_item("unanswered", answers.map_or(0.0, |answers| answers.unanswered.as_secs_f64()))?;
+                dict.set_item("patience", answers.map_or(0.0, |answers| answers.patience.as_secs_f64()))?;
+                dict.set_item("quiet", answers.map_or(0.0, |answers| answers.quiet.as_secs_f64()))?;
                 Ok(dict)
             })
             .collect()
@@ -299,7 +302,7 @@ impl Conn {
     /// The peer's address on the lowest open path, or where it was on the first.
     fn remote(&self) -> PyResult<Option<(String, u16)>> {
         self.inspect(|slot| {
-            let path = slot.conn.paths().into_iter().next().unwrap_or(PathId::ZERO);
+            let path = slot.paths().next().unwrap_or(PathId::ZERO);
             let network = slot.conn.network_path(path).ok()?;
             Some(convert::address(to_outer(network.remote())))
         })
@@ -308,7 +311,7 @@ impl Conn {
     /// Smoothed round-trip time of the lowest open path, in seconds.
     fn rtt(&self) -> PyResult<Option<f64>> {
         self.inspect(|slot| {
-            let path = slot.conn.paths().into_iter().next()?;
+            let path = slot.paths().next()?;
             slot.conn.rtt(path).map(|rtt| rtt.as_secs_f64())
         })
     }
@@ -354,6 +357,12 @@ impl Conn {
         let code = convert::code(code)?;
         let now = self.shared.now(py, None)?;
         self.call(|slot, _| slot.close_path(now, path, code))?.map_err(PyValueError::new_err)
+    }
+
+    /// Asks for an answer on a path.
+    fn ping_path(&self, path: u32) -> PyResult<()> {
+        self.call(|slot, _| slot.conn.ping_path(PathId::from(path)))?
+            .map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
     fn set_path_status(&self, path: u32, status: &str) -> PyResult<()> {

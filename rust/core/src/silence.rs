@@ -1,0 +1,111 @@
+//! The paths of one connection that are open, and which of them do not answer.
+
+use std::time::Duration;
+
+use noq_proto::{Connection, PathId, PathStatus};
+
+use crate::{
+    Instant,
+    connection::path_number,
+    event::{ConnId, Event},
+    witness::seen,
+};
+
+/// How often a path that ought to answer is looked at.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// Shorter silences mean nothing, unless the peer itself thinks little of the path.
+const MIN_PATIENCE: Duration = Duration::from_secs(1);
+/// What a peer may take to acknowledge.
+const ACK_DELAY: Duration = Duration::from_millis(25);
+
+#[derive(Debug)]
+struct Open {
+    path: PathId,
+    silent: bool,
+    received: u64,
+    heard: Instant,
+}
+
+/// How a path answers.
+#[derive(Debug, Clone, Copy)]
+pub struct Answers {
+    /// How long something has been waiting for an answer; zero if nothing is.
+    pub unanswered: Duration,
+    /// How long it may.
+    pub patience: Duration,
+    /// Since when nothing has come from the peer, neither answers nor anything else.
+    pub quiet: Duration,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct PathWatch {
+    open: Vec<Open>,
+    /// When to look.
+    pub due: Option<Instant>,
+}
+
+impl PathWatch {
+    pub fn opened(&mut self, path: PathId, now: Instant) {
+        if !self.is_open(path) {
+            self.open.push(Open { path, silent: false, received: 0, heard: now });
+        }
+    }
+
+    pub fn abandoned(&mut self, path: PathId) {
+        self.open.retain(|open| open.path != path);
+    }
+
+    /// Whether data could use it, or could as soon as it is validated.
+    pub fn is_open(&self, path: PathId) -> bool {
+        self.open.iter().any(|open| open.path == path)
+    }
+
+    /// The connection has had a turn. Where there is one path only, nobody needs to know how it does.
+    pub fn after_turn(&mut self, now: Instant) {
+        if self.open.len() > 1 && self.due.is_none() {
+            self.due = Some(now + INTERVAL);
+        }
+    }
+
+    /// Looks at all paths and tells of those that have fallen silent, or are heard again.
+    pub fn look(&mut self, conn: &mut Connection, id: ConnId, now: Instant, events: &mut Vec<Event>) {
+        self.due = None;
+        for open in &mut self.open {
+            let received = conn.path_stats(open.path).map_or(0, |stats| stats.udp_rx.datagrams);
+            if received != std::mem::replace(&mut open.received, received) {
+                open.heard = now;
+                if open.silent {
+                    // The state machine asks more and more seldom; an answer would come now.
+                    let _ = conn.ping_path(open.path);
+                }
+            }
+            let answers = answers(conn, open.path, open.heard, now);
+            let silent = answers.unanswered >= answers.patience;
+            if silent != std::mem::replace(&mut open.silent, silent) {
+                events.push(Event::PathSilent { conn: id, path: path_number(open.path), silent });
+            }
+            if !silent && !answers.unanswered.is_zero() {
+                self.due = Some(now + INTERVAL);
+            }
+        }
+    }
+
+    /// None: no such path.
+    pub fn answers(&self, conn: &Connection, path: PathId, now: Instant) -> Option<Answers> {
+        let open = self.open.iter().find(|open| open.path == path)?;
+        Some(answers(conn, path, open.heard, now))
+    }
+}
+
+fn answers(conn: &Connection, path: PathId, heard: Instant, now: Instant) -> Answers {
+    let seen = seen(conn, path);
+    let rtt = conn.rtt(path).unwrap_or_default();
+    // Three times what the state machine waits before it asks again; it keeps the variance to itself.
+    let asked_thrice = 3 * (2 * rtt + ACK_DELAY);
+    let doubted = conn.remote_path_status(path) == Some(PathStatus::Backup);
+    Answers {
+        unanswered: seen.waiting.map_or(Duration::ZERO, |since| now.saturating_duration_since(since)),
+        patience: if doubted { asked_thrice } else { asked_thrice.max(MIN_PATIENCE) },
+        quiet: now.saturating_duration_since(seen.answered.map_or(heard, |answered| answered.max(heard))),
+    }
+}

@@ -1,0 +1,142 @@
+//! Remembers of a path when something was sent that ought to be answered, and when an answer came.
+//!
+//! The state machine has a congestion controller for each path and tells it just that; so the witness is
+//! a controller around the real one.
+
+use std::{any::Any, sync::Arc};
+
+use noq_proto::{
+    Connection, PathId, RttEstimator,
+    congestion::{Controller, ControllerFactory, ControllerMetrics},
+};
+
+use crate::Instant;
+
+/// Makes the controllers of paths: those of `F`, with a witness.
+#[derive(Debug)]
+pub(crate) struct Witnessed<F>(pub Arc<F>);
+
+impl<F: ControllerFactory + Send + Sync + 'static> ControllerFactory for Witnessed<F> {
+    fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
+        Box::new(Witness { inner: self.0.clone().build(now, current_mtu), seen: Seen::default() })
+    }
+}
+
+/// What the witness of a path has seen.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Seen {
+    /// The first packet since the last answer that asks for one.
+    pub waiting: Option<Instant>,
+    /// The last answer.
+    pub answered: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Witness {
+    inner: Box<dyn Controller>,
+    seen: Seen,
+}
+
+/// What is known of a path; nothing of one that is gone.
+pub(crate) fn seen(conn: &Connection, path: PathId) -> Seen {
+    conn.congestion_state(path)
+        .and_then(|controller| controller.clone_box().into_any().downcast::<Witness>().ok())
+        .map_or_else(Seen::default, |witness| witness.seen)
+}
+
+impl Controller for Witness {
+    fn on_sent(&mut self, now: Instant, bytes: u64, largest_pn: u64) {
+        self.inner.on_sent(now, bytes, largest_pn);
+    }
+
+    fn on_packet_sent(&mut self, now: Instant, bytes: u16, pn: u64) {
+        self.seen.waiting.get_or_insert(now);
+        self.inner.on_packet_sent(now, bytes, pn);
+    }
+
+    fn on_cwnd_limited(&mut self) {
+        self.inner.on_cwnd_limited();
+    }
+
+    fn on_ack(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        bytes: u64,
+        pn: u64,
+        app_limited: bool,
+        rtt: &RttEstimator,
+    ) {
+        self.seen = Seen { waiting: None, answered: Some(now) };
+        self.inner.on_ack(now, sent, bytes, pn, app_limited, rtt);
+    }
+
+    fn on_end_acks(
+        &mut self,
+        now: Instant,
+        in_flight: u64,
+        app_limited: bool,
+        largest_packet_num_acked: Option<u64>,
+    ) {
+        self.inner.on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
+    }
+
+    fn on_congestion_event(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        is_persistent_congestion: bool,
+        is_ecn: bool,
+        lost_bytes: u64,
+        largest_lost_pn: u64,
+    ) {
+        self.inner.on_congestion_event(
+            now,
+            sent,
+            is_persistent_congestion,
+            is_ecn,
+            lost_bytes,
+            largest_lost_pn,
+        );
+    }
+
+    fn on_packet_lost(&mut self, lost_bytes: u16, pn: u64, now: Instant) {
+        self.inner.on_packet_lost(lost_bytes, pn, now);
+    }
+
+    fn on_spurious_congestion_event(&mut self) {
+        self.inner.on_spurious_congestion_event();
+    }
+
+    fn on_mtu_update(&mut self, new_mtu: u16) {
+        self.inner.on_mtu_update(new_mtu);
+    }
+
+    fn on_ack_frequency_update(
+        &mut self,
+        ack_eliciting_threshold: u64,
+        requested_max_ack_delay: std::time::Duration,
+    ) {
+        self.inner.on_ack_frequency_update(ack_eliciting_threshold, requested_max_ack_delay);
+    }
+
+    fn window(&self) -> u64 {
+        self.inner.window()
+    }
+
+    fn metrics(&self) -> ControllerMetrics {
+        self.inner.metrics()
+    }
+
+    fn clone_box(&self) -> Box<dyn Controller> {
+        Box::new(Self { inner: self.inner.clone_box(), seen: self.seen })
+    }
+
+    fn initial_window(&self) -> u64 {
+        self.inner.initial_window()
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
