@@ -32,7 +32,7 @@ from aioiroh.incoming import Incoming
 from aioiroh.keys import EndpointId, SecretKey
 from aioiroh.lookup import EndpointData, LookupContext, LookupRegistry, LookupService
 from aioiroh.metrics import Metrics
-from aioiroh.net import Network, SystemNetwork, UdpSlot
+from aioiroh.net import Network, NetworkMonitor, SystemNetwork, UdpSlot
 from aioiroh.paths import (
     Dial,
     PathSelector,
@@ -95,6 +95,7 @@ class Endpoint:
         self._roster.steering = self._steering
         self._tasks = Tasks(f"endpoint {self._id.short()}")
         self._where = Whereabouts(secret_key, driver, network, self._metrics.socket, self._moved)
+        self._monitor = NetworkMonitor(network, self._network_changed)
         self._closing = False
         self._closed = asyncio.Event()
         self._claimed = False
@@ -302,6 +303,23 @@ class Endpoint:
         """Wait until the home relay is connected. Without relays there is nothing to wait for."""
         await self._where.online()
 
+    def network_change(self) -> None:
+        """The network of this machine may have changed: look soon.
+
+        Only for systems that tell nothing of it, such as Android; elsewhere it is noticed anyway.
+        """
+        self._driver.check()
+        self._monitor.look_soon()
+
+    def _network_changed(self, major: bool) -> None:
+        state = self._monitor.state
+        events.link_change(is_major=major)
+        self._where.network_changed(state, major=major)
+        # Without any network nothing can be done; there will be another change when there is one.
+        if state.is_connected:
+            self._driver.network_changed(state.ips)
+            self._steering.network_changed(state.ips, major=major)
+
     def _moved(self, data: EndpointData) -> None:
         self._steering.own_addresses([a.pair for a in data.addrs if isinstance(a, IpAddr)])
         self._lookup.publish(data)
@@ -504,6 +522,7 @@ class Endpoint:
             await self._closed.wait()
             return
         self._closing = True
+        self._monitor.close()
         # Last in, first out; each runs even if one before it was cancelled.
         async with AsyncExitStack() as stack:
             stack.callback(self._closed.set)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 from aioiroh import _native, events
@@ -20,13 +22,15 @@ from aioiroh.errors import BindError, EndpointClosedError
 from aioiroh.keys import EndpointId, SecretKey
 from aioiroh.lookup import EndpointData
 from aioiroh.metrics import SocketMetrics
-from aioiroh.net import Network, UdpOptions, UdpSlot
+from aioiroh.net import Network, NetworkState, UdpOptions, UdpSlot
 from aioiroh.paths import OwnAddresses
 from aioiroh.presets import BindAddress, bind_address
 from aioiroh.quic import Driver
 from aioiroh.relay import Relays, RelayStatus
 
 __all__ = ["Whereabouts"]
+
+logger = logging.getLogger("aioiroh.endpoint")
 
 DEFAULT_BIND = (("0.0.0.0", 0), ("::", 0))
 """Where an endpoint is bound by default; the second only if the machine has IPv6."""
@@ -109,6 +113,29 @@ class Whereabouts:
             self.addr.set(addr)
             self._on_change(EndpointData(found))
             events.direct_addrs(addrs=direct)
+
+    def network_changed(self, state: NetworkState, *, major: bool) -> None:
+        """The machine's network is another one: sockets, relays and addresses follow."""
+        if major:
+            self._rebind(state)
+            if self._relays is not None:
+                self._relays.network_changed(state.ips)
+        self.refresh()
+
+    def _rebind(self, state: NetworkState) -> None:
+        slots = []
+        for slot in self.slots:
+            # What is bound to an address that is gone could not be bound again.
+            if ip_address(slot.host).is_unspecified or slot.host in state.ips:
+                try:
+                    slot = self._network.rebind_udp(self._driver, slot)
+                except OSError as error:
+                    logger.warning("the socket at %s is lost: %s", slot.host, error)
+                    continue
+            slots.append(slot)
+        if tuple(slots) != self.slots:
+            self.slots = tuple(slots)
+            self._own = OwnAddresses(self.slots)
 
     # --- the ways to peers
 

@@ -1,4 +1,4 @@
-"""The outside world behind one port: clock, chance, UDP and TCP, local addresses.
+"""The outside world behind one port: clock, chance, UDP sockets, local addresses.
 
 Everything above asks a `Network` and never the operating system, so that the same code runs on a
 virtual network under a virtual clock.
@@ -6,15 +6,17 @@ virtual network under a virtual clock.
 
 from aioiroh.net.boot import boot_id
 from aioiroh.net.interfaces import LocalAddress
-from aioiroh.net.port import Network, SlotHost, TcpListener, UdpOptions, UdpSlot
+from aioiroh.net.monitor import NetworkMonitor, NetworkState
+from aioiroh.net.port import Network, SlotHost, UdpOptions, UdpSlot
 from aioiroh.net.system import SystemNetwork
 
 __all__ = [
     "LocalAddress",
     "Network",
+    "NetworkMonitor",
+    "NetworkState",
     "SlotHost",
     "SystemNetwork",
-    "TcpListener",
     "UdpOptions",
     "UdpSlot",
     "boot_id",

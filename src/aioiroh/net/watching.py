@@ -1,4 +1,4 @@
-"""Hears from the system that something about its network has changed: netlink on Linux, else by looking."""
+"""Hears from the system that something about its network has changed: by netlink on Linux, else by the clock."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from aioiroh.net.interfaces import LocalAddress, interface_addresses
-
 __all__ = ["watch_system"]
 
+LOOK_INTERVAL: Final = 15.0
+"""Seconds after which a look is due although the system has told nothing: after a sleep it may tell nothing."""
 POLL_INTERVAL: Final = 10.0
-"""Seconds between looks where the system tells nothing."""
+"""The same where the system never tells anything."""
 MAX_MESSAGE: Final = 65_536
 MAX_READS: Final = 16
 """Messages taken at once; what they say does not matter, only that there are some."""
@@ -28,10 +28,17 @@ def watch_system(on_change: Callable[[], None]) -> Callable[[], None]:
     """Call `on_change` in the running loop when the machine's network may have changed; gives what ends it."""
     loop = asyncio.get_running_loop()
     try:
-        return _watch_netlink(loop, on_change)
-    except (OSError, NotImplementedError, AttributeError):
+        forget = _watch_netlink(loop, on_change)
+    except (OSError, NotImplementedError):
         # No such sockets here, they are forbidden, or the loop watches no descriptors.
-        return _Looking(loop, on_change).end
+        return _Ticking(loop, POLL_INTERVAL, on_change).end
+    ticking = _Ticking(loop, LOOK_INTERVAL, on_change)
+
+    def end() -> None:
+        ticking.end()
+        forget()
+
+    return end
 
 
 def _watch_netlink(
@@ -66,27 +73,20 @@ def _watch_netlink(
     return end
 
 
-class _Looking:
-    """Looks at the addresses from time to time."""
+class _Ticking:
+    """Calls again and again."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, interval: float, on_tick: Callable[[], None]
+    ) -> None:
         self._loop = loop
-        self._on_change = on_change
-        self._seen = _addresses()
-        self._timer = loop.call_later(POLL_INTERVAL, self._look)
+        self._interval = interval
+        self._on_tick = on_tick
+        self._timer = loop.call_later(interval, self._tick)
 
-    def _look(self) -> None:
-        self._timer = self._loop.call_later(POLL_INTERVAL, self._look)
-        before, self._seen = self._seen, _addresses()
-        if self._seen != before:
-            self._on_change()
+    def _tick(self) -> None:
+        self._timer = self._loop.call_later(self._interval, self._tick)
+        self._on_tick()
 
     def end(self) -> None:
         self._timer.cancel()
-
-
-def _addresses() -> tuple[LocalAddress, ...]:
-    try:
-        return interface_addresses()
-    except OSError:
-        return ()

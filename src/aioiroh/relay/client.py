@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Final
 
 from aioiroh import _native, events
@@ -71,6 +72,8 @@ class RelayClient:
         self._liveness = Liveness(network.monotonic())
         self._limited = False
         self._discarding: asyncio.TimerHandle | None = None
+        self._attempt: asyncio.Timeout | None = None
+        self._nudge: asyncio.Future[None] = driver.loop.create_future()
         self.status: Watch[RelayStatus] = Watch(RelayStatus(config.url, RelayState.CONNECTING))
         """How it stands."""
         self.last_sent = network.monotonic()
@@ -102,11 +105,26 @@ class RelayClient:
             lasted, error = await self._connect_and_serve()
             self._tell(RelayState.DISCONNECTED, str(error))
             logger.debug("relay %s: %s", self.config.url, error)
-            if lasted:
+            if not lasted:
+                await asyncio.wait((self._nudge,), timeout=backoff.next())
+            if lasted or self._nudge.done():
                 backoff.reset()
-            else:
-                await asyncio.sleep(backoff.next())
+                self._nudge = self._driver.loop.create_future()
             self._tell(RelayState.CONNECTING, str(error))
+
+    def network_changed(self, ips: Collection[str]) -> None:
+        """The machine has these addresses now. A connection from one of them is asked at once whether it lives; any
+        other, and an attempt to make one, begins anew.
+        """
+        if self._connection is None:
+            if self._attempt is not None:
+                self._attempt.reschedule(self._driver.loop.time())
+        elif self._connection.local_ip in (*ips, None):
+            self._liveness.ask_now()
+        else:
+            self._connection.abort(RelayError("lost", "the network changed"))
+        if not self._nudge.done():
+            self._nudge.set_result(None)
 
     def close(self) -> None:
         """Says goodbye. `run` must have ended."""
@@ -119,7 +137,7 @@ class RelayClient:
     async def _connect_and_serve(self) -> tuple[bool, RelayError]:
         """One connection: whether it was of use, and why it ended."""
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
+            async with asyncio.timeout(CONNECT_TIMEOUT) as self._attempt:
                 connection = await self._connect()
         except TimeoutError:
             self._metrics.relay_conns_failed += 1
@@ -127,6 +145,8 @@ class RelayClient:
         except RelayError as error:
             self._metrics.relay_conns_failed += 1
             return False, error
+        finally:
+            self._attempt = None
         self._stop_discarding()
         self._metrics.relay_conns_success += 1
         self._liveness = Liveness(self._network.monotonic())
@@ -204,7 +224,13 @@ class RelayClient:
                 self._native.ping(data)
                 connection.write()
             wait = min(max(self._liveness.deadline - now, 0.0), STUCK_TIMEOUT)
-            await asyncio.wait((connection.ended,), timeout=wait)
+            await asyncio.wait(
+                (connection.ended, self._nudge),
+                timeout=wait,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if self._nudge.done():
+                self._nudge = self._driver.loop.create_future()
 
     # --- what comes and goes
 

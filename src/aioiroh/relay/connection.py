@@ -38,20 +38,26 @@ class RelayConnection(asyncio.Protocol):
         self._on_frames = on_frames
         self._transport: asyncio.Transport | None = None
         self._writable = True
+        self._frames = 0
+        self.local_ip: str | None = None
+        """The address of this machine that the connection has; None: it is not known."""
         self.ended: asyncio.Future[RelayError] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        name = transport.get_extra_info("sockname")
+        self.local_ip = name[0] if name else None
         transport.set_write_buffer_limits(MAX_BUFFERED)
         self.write()
 
     def data_received(self, data: bytes) -> None:
-        frames, _ = self._relay.counters
         arrived, events = self._relay.feed(data)
         if arrived:
             self._on_datagrams()
-        if self._relay.counters[0] != frames:
+        frames, _ = self._relay.counters
+        if frames != self._frames:
+            self._frames = frames
             self._on_frames()
         for event in events:
             if event[0] == "over":

@@ -5,6 +5,7 @@ No clock and no chance of its own: times are seconds of any monotonic clock, `da
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 __all__ = ["Liveness"]
@@ -54,6 +55,11 @@ class Liveness:
         """A ping with these bytes is sent. Only the latest one counts."""
         self._pending = data
         self._asked = now
+
+    def ask_now(self) -> None:
+        """Something has happened: a ping is due, even while another one is under way."""
+        self._pending = None
+        self._last_frame = -math.inf
 
     def is_dead(self, now: float) -> bool:
         """Whether the answer is overdue."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
 from aioiroh import _native, events
@@ -87,6 +88,11 @@ class Relays:
             if client.knows(ip):
                 return url
         return None
+
+    def network_changed(self, ips: Collection[str]) -> None:
+        """The machine has these addresses now: see which connections still live."""
+        for client, _ in self._clients.values():
+            client.network_changed(ips)
 
     async def aclose(self) -> None:
         """Leave all relays."""

@@ -16,19 +16,17 @@ PacketEvent = Literal["sent", "received", "interface down", "unreachable", "port
 
 
 class PacketRecord(NamedTuple):
-    """One event of one packet. `time` in virtual seconds, `size` in bytes of UDP or TCP payload."""
+    """One event of one datagram. `time` in virtual seconds, `size` in bytes of UDP payload."""
 
     time: float
     source: tuple[str, int]
     destination: tuple[str, int]
     size: int
     event: PacketEvent
-    protocol: Literal["udp", "tcp"] = "udp"
 
     def __str__(self) -> str:
         source, destination = _join(self.source), _join(self.destination)
-        tcp = " tcp" if self.protocol == "tcp" else ""
-        return f"{self.time:.9f} {source} > {destination} {self.size}{tcp} {self.event}"
+        return f"{self.time:.9f} {source} > {destination} {self.size} {self.event}"
 
 
 class PacketLog:

@@ -1,1 +1,0 @@
-"""Commands that tell how machines reach each other."""

@@ -1,1 +1,0 @@
-"""TCP on the virtual network: what relays and HTTP need of it."""

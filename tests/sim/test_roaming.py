@@ -1,0 +1,130 @@
+"""The network of a machine changes while a connection lasts."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from aioiroh import Endpoint
+from aioiroh.testing import Link, simulated
+
+ALPN = b"roaming"
+
+
+@asynccontextmanager
+async def meeting(network, *, roamer_dials=True):
+    """A laptop on two networks, a server, and the two ends of a connection: the laptop's first."""
+    async with AsyncExitStack() as stack:
+        server = network.host("server")
+        laptop = network.host("laptop")
+        laptop.add_interface("wlan0", link=Link(latency=0.02))
+        still = await stack.enter_async_context(Endpoint.bind(network=server, alpns=[ALPN]))
+        roamer = await stack.enter_async_context(Endpoint.bind(network=laptop, alpns=[ALPN]))
+        dialler, dialled = (roamer, still) if roamer_dials else (still, roamer)
+        accepting = asyncio.ensure_future(accept_one(dialled))
+        ours, theirs = await dialler.connect(dialled.addr, alpn=ALPN), await accepting
+        yield (laptop, roamer, *((ours, theirs) if roamer_dials else (theirs, ours)))
+
+
+async def accept_one(endpoint):
+    return await (await endpoint.accept()).accept()
+
+
+class Beat:
+    """Sends a byte each 20 ms from one end to the other, and measures the longest silence there."""
+
+    def __init__(self, network, source, target):
+        self._loop = network.loop
+        self.longest = 0.0
+        self.count = 0
+        self._tasks = [
+            asyncio.ensure_future(self._send(source)),
+            asyncio.ensure_future(self._receive(target)),
+        ]
+
+    async def _send(self, connection):
+        stream = await connection.open_uni()
+        while True:
+            await stream.write(b"x")
+            await asyncio.sleep(0.02)
+
+    async def _receive(self, connection):
+        stream = await connection.accept_uni()
+        last = self._loop.time()
+        while await stream.read(1):
+            now = self._loop.time()
+            self.longest = max(self.longest, now - last)
+            last = now
+            self.count += 1
+
+    def begin(self):
+        self.longest, self.count = 0.0, 0
+
+    def stop(self):
+        for task in self._tasks:
+            assert not task.done()
+            task.cancel()
+
+
+@simulated(seeds=3)
+@pytest.mark.parametrize("upload", [True, False])
+async def test_a_dialler_moves_to_the_interface_that_is_left(network, upload):
+    async with meeting(network) as (laptop, _, ours, theirs):
+        beat = Beat(network, *((ours, theirs) if upload else (theirs, ours)))
+        await asyncio.sleep(1)
+        for name, other in (("eth0", "wlan0"), ("wlan0", "eth0")):
+            beat.begin()
+            laptop.interfaces[name].up = False
+            laptop.changed()
+            await asyncio.sleep(5)
+            assert beat.longest < 0.7
+            assert beat.count > 150
+            left = set(laptop.interfaces[other].addresses)
+            assert {path.local for path in ours.paths.value if path.status == "available"} <= left
+            laptop.interfaces[name].up = True
+            laptop.changed()
+            await asyncio.sleep(5)
+        beat.stop()
+
+
+@simulated(seeds=3)
+async def test_a_path_that_does_not_answer_is_noticed_and_so_is_its_return(network):
+    """By a policy that looks on: paths stay as they are."""
+    told: list[tuple[float, bool]] = []
+
+    def look(paths, _selected):
+        silent = any(path.is_silent for path in paths)
+        if len(paths) > 1 and (not told or told[-1][1] != silent):
+            told.append((network.loop.time(), silent))
+
+    async with AsyncExitStack() as stack:
+        server = network.host("server", link=Link(latency=0.01))
+        still = await stack.enter_async_context(Endpoint.bind(network=server, alpns=[ALPN]))
+        laptop = network.host("laptop")
+        wlan = laptop.add_interface("wlan0", link=Link(latency=0.01))
+        roamer = await stack.enter_async_context(
+            Endpoint.bind(network=laptop, alpns=[ALPN], path_selector=look)
+        )
+        accepting = asyncio.ensure_future(accept_one(still))
+        connection = await roamer.connect(still.addr, alpn=ALPN)
+        await accepting
+        await asyncio.sleep(0.5)
+        connection.state.native.open_path(
+            (server.addresses[0], still.bound_sockets[0].port),
+            wlan.addresses[0],
+            "available",
+        )
+        await asyncio.sleep(0.5)
+        assert [silent for _, silent in told] == [False]
+        # Quiet as the connection is, its keep-alives ought to be answered.
+        begun = network.loop.time()
+        for link in (Link(loss=1), Link(latency=0.01)):
+            wlan.uplink = wlan.downlink = link
+            await asyncio.sleep(8)
+        assert [silent for _, silent in told] == [False, True, False]
+        (_, (lost, _), (back, _)) = told
+        # A keep-alive within 5 s, then a second of patience at most.
+        assert lost - begun < 6.2
+        assert 8 < back - begun < 13.2
