@@ -5,7 +5,7 @@
 //! bytes; `E`: the server sends back what follows. Unidirectional streams are read and forgotten.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use iroh::endpoint::{Connection, RecvStream, SendStream};
@@ -50,7 +50,7 @@ async fn serve_stream(mut send: SendStream, mut recv: RecvStream) -> Result<(), 
     recv.read_exact(&mut kind).await?;
     match kind[0] {
         b'S' => {
-            let total = drain(&mut recv).await?;
+            let (total, _) = drain(&mut recv).await?;
             send.write_all(&total.to_le_bytes()).await?;
         }
         b'P' => {
@@ -67,12 +67,15 @@ async fn serve_stream(mut send: SendStream, mut recv: RecvStream) -> Result<(), 
     Ok(())
 }
 
-async fn drain(recv: &mut RecvStream) -> Result<u64, Failure> {
-    let mut total = 0;
+/// How many bytes came, and the longest time without any.
+async fn drain(recv: &mut RecvStream) -> Result<(u64, Duration), Failure> {
+    let (mut total, mut longest, mut last) = (0, Duration::ZERO, Instant::now());
     while let Some(chunk) = recv.read_chunk(CHUNK).await? {
         total += chunk.len() as u64;
+        longest = longest.max(last.elapsed());
+        last = Instant::now();
     }
-    Ok(total)
+    Ok((total, longest))
 }
 
 async fn pump(send: &mut SendStream, length: u64) -> Result<(), Failure> {
@@ -86,13 +89,13 @@ async fn pump(send: &mut SendStream, length: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `bytes` on one stream, to the server or, with `down`, from it.
+/// `bytes` on one stream, to the server or, with `down`, from it; then `stall` is the longest time without any.
 async fn bulk(peer: &Peer, request: &Request) -> Result<Value, Failure> {
     let connection = peer.connection(request)?;
     let length = request.number("bytes")?;
     let started = Instant::now();
     let (mut send, mut recv) = connection.open_bi().await?;
-    let moved = if request.flag("down") {
+    let (moved, stall) = if request.flag("down") {
         send.write_all(b"P").await?;
         send.write_all(&length.to_le_bytes()).await?;
         send.finish()?;
@@ -103,10 +106,10 @@ async fn bulk(peer: &Peer, request: &Request) -> Result<Value, Failure> {
         send.finish()?;
         let mut answer = [0; 8];
         recv.read_exact(&mut answer).await?;
-        u64::from_le_bytes(answer)
+        (u64::from_le_bytes(answer), Duration::ZERO)
     };
-    let seconds = started.elapsed().as_secs_f64();
-    Ok(json!({"seconds": seconds, "bytes": moved}))
+    let (seconds, stall) = (started.elapsed().as_secs_f64(), stall.as_secs_f64());
+    Ok(json!({"seconds": seconds, "bytes": moved, "stall": stall}))
 }
 
 async fn one_request(connection: &Connection, data: &Bytes) -> Result<f64, Failure> {

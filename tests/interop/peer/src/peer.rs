@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
+use futures_lite::StreamExt;
 use iroh::endpoint::{
     ConnectOptions, Connection, IncomingZeroRtt, OutgoingZeroRtt, QuicTransportConfig, RecvStream,
     SendStream, VarInt, ZeroRttStatus, presets,
 };
-use iroh::{Endpoint, RelayMap, RelayMode, RelayUrl, SecretKey};
+use iroh::tls::CaTlsConfig;
+use iroh::{Endpoint, RelayMode, RelayUrl, SecretKey};
 use serde_json::{Value, json};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::sync::mpsc;
@@ -172,7 +174,7 @@ impl Peer {
                 Ok(json!({}))
             }
             "close" | "closed" | "open" | "accept_stream" | "send_datagram" | "read_datagram"
-            | "info" | "export_key" => self.on_connection(action, request).await,
+            | "info" | "paths" | "export_key" => self.on_connection(action, request).await,
             "write" | "finish" | "reset" | "stopped" | "priority" => {
                 self.on_send(action, request).await
             }
@@ -182,11 +184,11 @@ impl Peer {
     }
 
     async fn bind(self: &Arc<Self>, request: &Request) -> Result<Value, Failure> {
-        let relay = match request.get("relay") {
-            Some(_) => {
-                RelayMode::Custom(RelayMap::from(request.text("relay")?.parse::<RelayUrl>()?))
-            }
-            None => RelayMode::Disabled,
+        let relays = relays(request)?;
+        let relay = if relays.is_empty() {
+            RelayMode::Disabled
+        } else {
+            RelayMode::custom(relays.clone())
         };
         let mut builder = Endpoint::builder(presets::Minimal)
             .relay_mode(relay)
@@ -199,6 +201,10 @@ impl Peer {
         }
         for addr in request.list("addrs")? {
             builder = builder.bind_addr(addr.as_str().unwrap_or_default())?;
+        }
+        if request.get("ca").is_some() {
+            builder =
+                builder.ca_tls_config(CaTlsConfig::custom_roots([request.bytes("ca")?.into()]));
         }
         if request.flag("keylog") {
             builder = builder.keylog(true);
@@ -225,10 +231,11 @@ impl Peer {
             .iter()
             .map(|addr| addr.to_string())
             .collect();
-        if request.get("relay").is_some() {
+        if !relays.is_empty() {
             endpoint.online().await;
         }
-        let known = json!({"peer": endpoint.id().to_string(), "addrs": addrs});
+        let home = endpoint.addr().relay_urls().next().map(RelayUrl::to_string);
+        let known = json!({"peer": endpoint.id().to_string(), "addrs": addrs, "relay": home});
         *self.endpoint.lock().unwrap() = Some(endpoint);
         tokio::spawn(crate::serve::accept_all(self.clone()));
         Ok(known)
@@ -324,6 +331,10 @@ impl Peer {
                 let (send, recv) = each!(&conn, c => c.accept_bi().await)?;
                 Ok(self.keep_stream(Some(send), Some(recv)))
             }
+            "paths" => match &conn {
+                Conn::Ready(connection) => paths(connection, request).await,
+                _ => Err(Failure::text("request", "the handshake is not complete")),
+            },
             "send_datagram" => {
                 let data = Bytes::from(request.data()?);
                 if request.flag("wait") {
@@ -423,6 +434,38 @@ impl Peer {
             }
         }
     }
+}
+
+/// The relays that may be used: `relay`, one URL, or `relays`, several.
+fn relays(request: &Request) -> Result<Vec<RelayUrl>, Failure> {
+    let urls = match request.get("relays") {
+        Some(_) => request.list("relays")?,
+        None => request.get("relay").map_or(&[][..], std::slice::from_ref),
+    };
+    let urls = urls.iter().map(|url| url.as_str().unwrap_or_default());
+    Ok(urls.map(str::parse).collect::<Result<_, _>>()?)
+}
+
+/// The open paths of the connection. With `until`, "direct" or "relay", once data go that way.
+async fn paths(connection: &Connection, request: &Request) -> Result<Value, Failure> {
+    let until = request.text("until").ok();
+    let mut lists = connection.paths_stream();
+    while let Some(list) = lists.next().await {
+        let way = list.iter().find(|path| path.is_selected());
+        let way = way.map(|path| if path.is_ip() { "direct" } else { "relay" });
+        if until.is_none() || until == way {
+            let paths = list.iter().map(|path| {
+                json!({
+                    "remote": path.remote_addr().to_string(),
+                    "direct": path.is_ip(),
+                    "selected": path.is_selected(),
+                    "rtt": path.rtt().as_secs_f64(),
+                })
+            });
+            return Ok(json!({"paths": paths.collect::<Vec<_>>()}));
+        }
+    }
+    Err(Failure::text("closed", "the connection has ended"))
 }
 
 /// `transport`: an object of limits; what it leaves out keeps upstream's default. Times are in seconds.
