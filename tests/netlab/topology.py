@@ -1,0 +1,175 @@
+"""An internet with hosts in it: a bridge, and on it routers with hosts behind them.
+
+    internet = Internet()
+    host = internet.host("alice")
+    uplink = host.plug(Nat.STRICT)          # a router of its own
+    uplink.rate(20); host.lose(5); uplink.forget(); ...
+    internet.close()
+
+Public addresses are from 198.18.0.0/15, and each has IPv6 from 2001:db8::/64 with it where it is asked for.
+Who sends to a private address of somebody else hears nothing, as in the real internet.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+from namespaces import Namespace
+from nat import Nat, loss_rules, router_rules
+
+
+class Internet:
+    """The bridge, and all that was built on it. Closing it closes everything."""
+
+    def __init__(self) -> None:
+        """Raises LabError, OSError."""
+        self._built: list[Namespace] = []
+        self._numbers = itertools.count(1)
+        self._bridge = self.namespace("internet")
+        self._bridge.ip("link add name net type bridge", "link set dev net up")
+
+    def namespace(self, name: str) -> Namespace:
+        made = Namespace(name)
+        self._built.append(made)
+        return made
+
+    def number(self) -> int:
+        """A number that nobody else has: the last part of addresses."""
+        return next(self._numbers)
+
+    def host(self, name: str) -> Host:
+        return Host(self, name)
+
+    def cable(self, to: Namespace, name: str, number: int) -> None:
+        """Connects the namespace to the bridge; there the interface is called `name`."""
+        self._bridge.ip(
+            f"link add name port{number} type veth peer name {name} netns {to.path}",
+            f"link set dev port{number} master net up",
+        )
+
+    def slow(self, number: int, megabits: float) -> None:
+        """What the bridge sends down this cable goes at no more than this."""
+        self._bridge.tc(_shape(f"port{number}", megabits))
+
+    def close(self) -> None:
+        for namespace in reversed(self._built):
+            namespace.close()
+
+    def __enter__(self) -> Internet:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Host:
+    """A machine with one uplink, or several of which one is in use."""
+
+    def __init__(self, internet: Internet, name: str) -> None:
+        self.name = name
+        self.namespace = internet.namespace(name)
+        self._internet = internet
+        self.uplinks: list[Uplink] = []
+
+    def plug(self, nat: Nat, *, ipv6: bool = False) -> Uplink:
+        """One more way to the internet. The first is in use, the others are down."""
+        uplink = Uplink(self._internet, self, nat, f"eth{len(self.uplinks)}", ipv6)
+        self.uplinks.append(uplink)
+        if len(self.uplinks) == 1:
+            uplink.up()
+        return uplink
+
+    def switch(self, to: Uplink) -> None:
+        """From one moment to the next, this uplink and no other."""
+        for uplink in self.uplinks:
+            if uplink is not to:
+                uplink.down()
+        to.up()
+
+    def lose(self, percent: float) -> None:
+        """Of the UDP datagrams that arrive."""
+        self.namespace.nft(loss_rules(percent))
+
+
+class Uplink:
+    """An interface of a host, and maybe a router between it and the internet."""
+
+    def __init__(
+        self, internet: Internet, host: Host, nat: Nat, interface: str, ipv6: bool
+    ) -> None:
+        self.nat = nat
+        self.interface = interface
+        self._internet = internet
+        self._host = host.namespace
+        self._number = number = internet.number()
+        high, low = divmod(number, 256)
+        self.public = f"198.18.{high}.{low}"
+        """The address that others see."""
+        self.router: Namespace | None = None
+        if nat is Nat.NONE:
+            self.address, self._prefix, self._gateway = self.public, 15, None
+            internet.cable(self._host, interface, number)
+        else:
+            self.router = internet.namespace(f"router of {host.name}")
+            self.address, self._prefix, self._gateway = f"10.{high}.{low}.2", 24, f"10.{high}.{low}.1"
+            self._build_router(self.router, ipv6)
+        self.address6 = f"2001:db8::{number:x}" if ipv6 else None
+
+    def _build_router(self, router: Namespace, ipv6: bool) -> None:
+        if ipv6:
+            raise ValueError("the lab has IPv6 only where there is no NAT")
+        self._internet.cable(router, "wan", self._number)
+        router.ip(
+            f"link add name lan type veth peer name {self.interface} netns {self._host.path}",
+            f"address add {self._gateway}/24 dev lan",
+            f"address add {self.public}/15 dev wan",
+            "link set dev lan up",
+            "link set dev wan up",
+            "route add blackhole default",
+        )
+        router.sysctl("ipv4/ip_forward", 1)
+        router.nft(router_rules(self.nat, self.public))
+
+    def up(self) -> None:
+        lines = [
+            f"address replace {self.address}/{self._prefix} dev {self.interface}",
+            f"link set dev {self.interface} up",
+        ]
+        if self.address6:
+            lines.append(f"address replace {self.address6}/64 dev {self.interface} nodad")
+        if self._gateway:
+            lines.append(f"route replace default via {self._gateway}")
+        else:
+            lines.append(f"route replace default dev {self.interface}")
+        self._host.ip(*lines)
+
+    def down(self) -> None:
+        self._host.ip(f"link set dev {self.interface} down")
+
+    def readdress(self) -> None:
+        """The host gets another address, as from a DHCP server that has forgotten it."""
+        old = self.address
+        if self._gateway:
+            self.address = f"{old.rpartition('.')[0]}.{int(old.rpartition('.')[2]) + 1}"
+        else:
+            high, low = divmod(self._internet.number(), 256)
+            self.address = self.public = f"198.18.{high}.{low}"
+        self._host.ip(f"address delete {old}/{self._prefix} dev {self.interface}")
+        self.up()
+
+    def rate(self, megabits: float) -> None:
+        """The line gives no more than this, in each direction."""
+        self._internet.slow(self._number, megabits)
+        if self.router is None:
+            self._host.tc(_shape(self.interface, megabits))
+        else:
+            self.router.tc(_shape("wan", megabits))
+
+    def forget(self) -> None:
+        """The router starts again: all mappings are gone."""
+        if self.router is not None:
+            self.router.forget_connections()
+
+
+def _shape(interface: str, megabits: float) -> str:
+    return f"qdisc replace dev {interface} root tbf rate {megabits}mbit burst 64k latency 50ms"
