@@ -17,8 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from benchmarks.our_blobs import spread
-from benchmarks.ours import CHUNK
+from benchmarks.our_streams import CHUNK, spread
 
 Request = dict[str, Any]
 

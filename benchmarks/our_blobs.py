@@ -1,14 +1,12 @@
-"""Our end of the measurements with blobs; see `ours.py`."""
+"""Our end of the measurements with blobs."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from aioiroh import Connection, Endpoint, EndpointAddr, IpAddr
+from aioiroh import EndpointAddr, IpAddr
 from aioiroh.blobs import (
     BlobFormat,
     BlobTicket,
@@ -20,33 +18,25 @@ from aioiroh.blobs import (
     HashAndFormat,
     HashSeq,
     MemoryStore,
+    Provider,
     get,
     get_bytes,
 )
-
-Request = dict[str, Any]
-
-
-async def spread(count: int, in_flight: int, one: Callable[[], Awaitable[None]]) -> float:
-    """Runs `one` `count` times, `in_flight` at a time; gives the seconds it took."""
-
-    async def work(share: int) -> None:
-        for _ in range(share):
-            await one()
-
-    started = time.perf_counter()
-    shares = [count // in_flight + (worker < count % in_flight) for worker in range(in_flight)]
-    await asyncio.gather(*map(work, shares))
-    return time.perf_counter() - started
+from benchmarks.our_streams import OurStreams, Request, spread
 
 
-class OurBlobs:
+class OurBlobs(OurStreams):
     """One store and what is asked of it."""
 
     def __init__(self) -> None:
-        self.endpoint: Endpoint | None = None
-        self.conns: dict[int, Connection] = {}
+        super().__init__()
         self.store: FileStore | MemoryStore | None = None
+
+    def handler(self, role: str) -> Any:
+        if role != "blobs":
+            return super().handler(role)
+        assert self.store is not None
+        return Provider(self.store)
 
     async def do_store(self, request: Request) -> dict[str, Any]:
         """A store at `path`, else in memory."""

@@ -45,6 +45,15 @@ if ! cargo_is_new_enough; then
         die "Rust 1.88 or later is needed: install it with rustup (see rust-lang.org), or run 'rustup update'"
 fi
 
+# For the tests of tests/netlab only, which say so themselves where it cannot be had.
+if [ "$(uname -s)" = Linux ] && can_apt; then
+    lab=()
+    command -v ip >/dev/null || lab+=(iproute2)
+    command -v nft >/dev/null || lab+=(nftables)
+    command -v openssl >/dev/null || lab+=(openssl)
+    [ ${#lab[@]} = 0 ] || apt_install "${lab[@]}"
+fi
+
 if ! python=$(find_python); then
     can_apt && apt_install python3 python3-venv
     python=$(find_python) || die "Python 3.11 or later with the venv module is needed (Debian: python3 python3-venv)"

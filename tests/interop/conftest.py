@@ -61,7 +61,7 @@ def relay_server(
 ) -> Callable[..., RelayServer]:
     """Makes a relay over upstream's program: `relay_server(tls=…, access=…)`."""
     path = _program("iroh-relay", require)
-    return lambda **options: RelayServer(path, tmp_path, **options)
+    return lambda **options: RelayServer([path], tmp_path, **options)
 
 
 def _over_crates(name: str, require: Callable[[object, str], None]) -> Callable[..., RemotePeer]:

@@ -1,16 +1,20 @@
-"""Upstream's relay server in a process of its own."""
+"""A relay server, upstream's or ours, in a process of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import socket
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 CERTIFICATE = Path(__file__).parents[2] / "rust" / "relay" / "tests" / "relay.test.pem"
 """Certificate and key for 127.0.0.1."""
 START_SECONDS = 20
+LISTENING = "0A"
+"""The state of a socket, as `/proc/net/tcp` writes it."""
 
 
 def free_port() -> int:
@@ -20,28 +24,46 @@ def free_port() -> int:
 
 
 class RelayServer:
-    """A relay on 127.0.0.1, as an async context manager. `stop` and `start` while it lasts are a restart."""
+    """A relay, as an async context manager. `stop` and `start` while it lasts are a restart.
+
+    `command` takes upstream's option `--config-path`. `tls`: with HTTPS, by the certificate and key in
+    `pem`; then QUIC address discovery can be had at `quic_port`. The ports are free ones if not given.
+    """
 
     def __init__(
-        self, program: Path, folder: Path, *, tls: bool = False, access: Any = "everyone"
+        self,
+        command: Sequence[str | Path],
+        folder: Path,
+        *,
+        host: str = "127.0.0.1",
+        tls: bool = False,
+        port: int | None = None,
+        quic_port: int | None = None,
+        pem: Path = CERTIFICATE,
+        access: Any = "everyone",
     ) -> None:
-        self._program = program
+        self._command = [str(part) for part in command]
         self._folder = folder
-        self._port = free_port()
-        self._tls_port = free_port() if tls else None
+        self._host = host
+        self._tls = tls
+        self._port = port or free_port()
+        self._plain_port = free_port() if tls else self._port
+        self._quic_port = quic_port
+        self._pem = pem
         self._access = access
         self._process: asyncio.subprocess.Process | None = None
 
     @property
     def url(self) -> str:
-        if self._tls_port is None:
-            return f"http://127.0.0.1:{self._port}/"
-        return f"https://127.0.0.1:{self._tls_port}/"
+        scheme, usual = ("https", 443) if self._tls else ("http", 80)
+        port = "" if self._port == usual else f":{self._port}"
+        return f"{scheme}://{self._host}{port}/"
 
     def _config(self) -> str:
         lines = [
-            f'http_bind_addr = "127.0.0.1:{self._port}"',
+            f'http_bind_addr = "{self._host}:{self._plain_port}"',
             "enable_metrics = false",
+            f"enable_quic_addr_discovery = {json.dumps(self._quic_port is not None)}",
             # TOML has JSON's strings and lists.
             *(
                 [f"access.{kind} = {json.dumps(value)}" for kind, value in self._access.items()]
@@ -49,26 +71,29 @@ class RelayServer:
                 else [f"access = {json.dumps(self._access)}"]
             ),
         ]
-        if self._tls_port is not None:
+        if self._tls:
             lines += [
                 "[tls]",
-                f'https_bind_addr = "127.0.0.1:{self._tls_port}"',
+                f'https_bind_addr = "{self._host}:{self._port}"',
                 'cert_mode = "Manual"',
-                f"manual_cert_path = {json.dumps(str(CERTIFICATE))}",
-                f"manual_key_path = {json.dumps(str(CERTIFICATE))}",
+                f"manual_cert_path = {json.dumps(str(self._pem))}",
+                f"manual_key_path = {json.dumps(str(self._pem))}",
             ]
+            if self._quic_port is not None:
+                lines.append(f'quic_bind_addr = "{self._host}:{self._quic_port}"')
         return "\n".join(lines) + "\n"
 
     async def start(self) -> None:
-        config = self._folder / f"relay-{self._port}.toml"
+        name = f"relay-{self._host}-{self._port}"
+        config = self._folder / f"{name}.toml"
         config.write_text(self._config())
-        log = (self._folder / f"relay-{self._port}.log").open("ab")
+        log = (self._folder / f"{name}.log").open("ab")
         with log:
             self._process = await asyncio.create_subprocess_exec(
-                str(self._program), "--config-path", str(config), stdout=log, stderr=log
+                *self._command, "--config-path", str(config), stdout=log, stderr=log
             )
         async with asyncio.timeout(START_SECONDS):
-            while not await self._answers():
+            while not self._listens():
                 assert self._process.returncode is None, Path(log.name).read_text()
                 await asyncio.sleep(0.02)
 
@@ -78,13 +103,16 @@ class RelayServer:
             self._process.kill()
         await self._process.wait()
 
-    async def _answers(self) -> bool:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", self._tls_port or self._port)
-        except ConnectionError:
-            return False
-        writer.close()
-        return True
+    def _listens(self) -> bool:
+        """Whether the port is open where the process is, which may be another network than ours."""
+        assert self._process is not None
+        tables = Path(f"/proc/{self._process.pid}/net")
+        with suppress(OSError):  # It has just ended.
+            text = (tables / "tcp").read_text() + (tables / "tcp6").read_text()
+            sockets = [line.split() for line in text.splitlines()]
+            port = f":{self._port:04X}"
+            return any(row[1].endswith(port) and row[3] == LISTENING for row in sockets)
+        return False
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -39,6 +39,8 @@ class RemotePeer:
         self._reader: asyncio.Task[None] | None = None
         self.id = ""
         self.addrs: list[str] = []
+        self.relay: str | None = None
+        """URL of its home relay, if it was bound with relays."""
         self.alpns: dict[str, str] = bind["alpns"]
         self.patience = REQUEST_SECONDS
         """Seconds that an answer may take."""
@@ -66,7 +68,7 @@ class RemotePeer:
         except BaseException:
             await self.__aexit__()
             raise
-        self.id, self.addrs = known["peer"], known["addrs"]
+        self.id, self.addrs, self.relay = known["peer"], known["addrs"], known.get("relay")
         return self
 
     async def __aexit__(self, *_: object) -> None:

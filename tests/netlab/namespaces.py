@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 CLONE_NEWNET = 0x40000000
 NETLINK_NETFILTER = 12
@@ -103,7 +104,7 @@ class Namespace:
 
     def _run(self, command: list[str], text: str) -> None:
         with self.inside():
-            done = subprocess.run(command, input=text, text=True, capture_output=True)
+            done = subprocess.run(command, check=False, input=text, text=True, capture_output=True)
         if done.returncode != 0:
             raise LabError(f"{self.name}: {' '.join(command)}: {done.stderr}\n{text}")
 
@@ -141,7 +142,7 @@ class Namespace:
             os.close(self._fd)
             self._fd = -1
 
-    def __enter__(self) -> Namespace:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

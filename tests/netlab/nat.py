@@ -64,6 +64,11 @@ table ip nat {{{_CONE if cone else ""}
 {_FIREWALL}"""
 
 
+def forget_rules(kind: Nat) -> str:
+    """What a router of this kind keeps beside the kernel's table of connections is forgotten."""
+    return "flush map ip nat cone\n" if kind is Nat.OPEN else "\n"
+
+
 def loss_rules(percent: float) -> str:
     """A host that loses this share of the UDP datagrams that arrive; 0 ends it.
 

@@ -13,9 +13,10 @@ Who sends to a private address of somebody else hears nothing, as in the real in
 from __future__ import annotations
 
 import itertools
+from typing import Self
 
 from namespaces import Namespace
-from nat import Nat, loss_rules, router_rules
+from nat import Nat, forget_rules, loss_rules, router_rules
 
 
 class Internet:
@@ -55,7 +56,7 @@ class Internet:
         for namespace in reversed(self._built):
             namespace.close()
 
-    def __enter__(self) -> Internet:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -111,7 +112,11 @@ class Uplink:
             internet.cable(self._host, interface, number)
         else:
             self.router = internet.namespace(f"router of {host.name}")
-            self.address, self._prefix, self._gateway = f"10.{high}.{low}.2", 24, f"10.{high}.{low}.1"
+            self.address, self._prefix, self._gateway = (
+                f"10.{high}.{low}.2",
+                24,
+                f"10.{high}.{low}.1",
+            )
             self._build_router(self.router, ipv6)
         self.address6 = f"2001:db8::{number:x}" if ipv6 else None
 
@@ -168,6 +173,7 @@ class Uplink:
     def forget(self) -> None:
         """The router starts again: all mappings are gone."""
         if self.router is not None:
+            self.router.nft(forget_rules(self.nat))
             self.router.forget_connections()
 
 
