@@ -116,6 +116,8 @@ EV_NAT_ADDRESS: Final[int]
 EV_OUTPUT: Final[int]
 EV_SOCKET_ERROR: Final[int]
 EV_ENGINE_FAILED: Final[int]
+EV_NAT_PROBE: Final[int]
+EV_KNOCK: Final[int]
 EV_PATH_SILENT: Final[int]
 
 CLOSE_APPLICATION: Final[int]
@@ -211,6 +213,16 @@ class Engine:
     ) -> tuple[int, _Address, dict[str, int]]: ...
     def add_virtual(self, host: str, port: int) -> int: ...
     def remove_slot(self, slot: int) -> bool: ...
+    def set_aside(self, slot: int) -> None:
+        """The slot sends only what is pinned to it, and tells of probes that come through (EV_KNOCK)."""
+
+    def pin(self, address: _Address, slot: int) -> None:
+        """What goes to this address leaves through this slot only, as long as it exists."""
+
+    def unpin(self, address: _Address) -> bool: ...
+    def probe(self, slots: Sequence[int], ip: str, ports: Sequence[int]) -> None:
+        """A small datagram that is not QUIC, from each slot to each port."""
+
     def rebind(self, slot: int) -> _Address: ...
     def inject(
         self,

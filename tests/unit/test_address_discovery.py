@@ -3,87 +3,162 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from aioiroh import _native
-from aioiroh.errors import ConnectionLostError
+from aioiroh.errors import ApplicationClosedError, ConnectionLostError
 from aioiroh.net import SystemNetwork, UdpOptions, UdpSlot
 from aioiroh.quic import Driver
-from aioiroh.quic.discovery import ALPN, AddressQuery
+from aioiroh.quic.discovery import CLOSE_CODE, AddressQuery
+from aioiroh.relayserver.discovery import DiscoveryServer
 
 PEM = (Path(__file__).parents[2] / "rust" / "relay" / "tests" / "relay.test.pem").read_bytes()
 TRUSTING = _native.RelayTls(roots=PEM)
+NAME = "relay.test"
 
 
-def bound(host: str = "127.0.0.1", **options: object) -> tuple[Driver, UdpSlot]:
+@dataclass
+class Counts:
+    qad_incoming: int = 0
+    qad_incoming_error: int = 0
+    qad_connections: int = 0
+    qad_connections_closed: int = 0
+    qad_connections_errored: int = 0
+
+
+@asynccontextmanager
+async def serving(
+    host: str = "127.0.0.1", metrics: Counts | None = None, **options: int
+) -> AsyncIterator[DiscoveryServer]:
+    server = DiscoveryServer(
+        SystemNetwork(), (host, 0), chain=PEM, key=PEM, metrics=metrics or Counts(), **options
+    )
+    try:
+        yield server
+    finally:
+        await server.aclose()
+
+
+@asynccontextmanager
+async def client(host: str = "127.0.0.1") -> AsyncIterator[tuple[Driver, UdpSlot]]:
     network = SystemNetwork()
-    driver = Driver(_native.Engine(network.secret(32), **options))  # type: ignore[arg-type]
-    return driver, network.bind_udp(driver, (host, 0), UdpOptions())
+    driver = Driver(_native.Engine(network.secret(32)))
+    try:
+        yield driver, network.bind_udp(driver, (host, 0), UdpOptions())
+    finally:
+        await driver.aclose()
 
 
-class Server:
-    """Accepts whoever knocks, and says what it sees if `reports`."""
-
-    def __init__(self, host: str = "127.0.0.1", *, reports: bool = True) -> None:
-        transport = _native.Transport(send_observed_addresses=reports, max_paths=0)
-        self.driver, slot = bound(host, alpns=[ALPN], transport=transport)
-        self.driver.engine.use_certificate(PEM, PEM)
-        self.address = (host, slot.port)
-        self._serving = asyncio.create_task(self._serve())
-
-    async def _serve(self) -> None:
-        connections = []
-        while True:
-            connections.append((await self.driver.accept()).accept())
-
-    async def close(self) -> None:
-        self._serving.cancel()
-        await self.driver.aclose()
+async def until(happened: object) -> None:
+    async with asyncio.timeout(10):
+        while not happened():  # type: ignore[operator]
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 async def test_a_server_tells_the_client_its_address(host: str) -> None:
-    server = Server(host)
-    driver, slot = bound(host)
     heard: list[tuple[str, int]] = []
-    query = AddressQuery(driver, server.address, "relay.test", TRUSTING, heard.append)
-    assert await query.observed() == (host, slot.port)
-    assert heard == [(host, slot.port)]
-    assert query.rtt > 0
-    query.close()
-    assert query.is_over
-    await driver.aclose()
-    await server.close()
+    counts = Counts()
+    async with serving(host, counts) as server, client(host) as (driver, slot):
+        query = AddressQuery(driver, server.address, NAME, TRUSTING, heard.append)
+        assert await query.observed() == (host, slot.port)
+        assert heard == [(host, slot.port)]
+        assert query.rtt > 0
+        assert server.connection_count == 1
+        query.close()
+        assert query.is_over
+        await until(lambda: counts.qad_connections_closed)
+    assert counts == Counts(1, 0, 1, 1, 0)
+
+
+async def test_a_server_on_all_addresses_hears_both_ip_versions() -> None:
+    async with serving("::") as server, client() as (old, slot), client("::1") as (new, other):
+        for driver, host, port in [(old, "127.0.0.1", slot.port), (new, "::1", other.port)]:
+            address = (host, server.address[1])
+            query = AddressQuery(driver, address, NAME, TRUSTING)
+            assert await query.observed() == (host, port)
+            query.close()
 
 
 async def test_a_server_of_another_name_is_no_answer() -> None:
-    server = Server()
-    driver, _ = bound()
-    query = AddressQuery(driver, server.address, "other.test", TRUSTING)
-    with pytest.raises(ConnectionLostError, match="not valid for name"):
+    counts = Counts()
+    async with serving(metrics=counts) as server, client() as (driver, _):
+        query = AddressQuery(driver, server.address, "other.test", TRUSTING)
+        with pytest.raises(ConnectionLostError, match="not valid for name"):
+            await query.observed()
+        assert query.is_over
+        query.close()
+        await until(lambda: counts.qad_incoming_error)
+    assert counts == Counts(1, 1, 0, 0, 0)
+
+
+async def test_peers_that_are_no_clients_come_to_nothing() -> None:
+    counts = Counts()
+    async with serving(metrics=counts) as server, client() as (driver, _):
+        connection = driver.connect(server.address, bytes(32), [b"/iroh-qad/0"])
+        with pytest.raises(ConnectionLostError):
+            await connection.handshake_completed()
+        await until(lambda: counts.qad_incoming_error)
+        assert server.connection_count == 0
+
+
+async def test_what_is_no_certificate_is_refused_and_the_old_one_stays() -> None:
+    async with serving() as server, client() as (driver, _):
+        with pytest.raises(ValueError):
+            server.replace_certificate(b"", PEM)
+        with pytest.raises(ValueError):
+            server.replace_certificate(PEM, b"")
+        server.replace_certificate(PEM, PEM)
+        query = AddressQuery(driver, server.address, NAME, TRUSTING)
         await query.observed()
-    assert query.is_over
-    query.close()
-    await driver.aclose()
-    await server.close()
+        query.close()
 
 
-async def test_a_certificate_that_is_none_is_refused() -> None:
-    driver, _ = bound()
-    with pytest.raises(ValueError):
-        driver.engine.use_certificate(b"", PEM)
-    with pytest.raises(ValueError):
-        driver.engine.use_certificate(PEM, b"")
-    await driver.aclose()
+async def test_a_full_server_refuses_and_has_room_again() -> None:
+    counts = Counts()
+    # One address may hold a sixteenth of them, so one.
+    async with serving(metrics=counts, max_connections=16) as server, client() as (driver, _):
+        first = AddressQuery(driver, server.address, NAME, TRUSTING)
+        await first.observed()
+        with pytest.raises(ConnectionLostError):
+            await AddressQuery(driver, server.address, NAME, TRUSTING).observed()
+        assert counts.qad_incoming_error == 1
+        first.close()
+        await until(lambda: not server.connection_count)
+        third = AddressQuery(driver, server.address, NAME, TRUSTING)
+        await third.observed()
+        third.close()
+
+
+async def test_a_server_that_goes_tells_its_clients() -> None:
+    async with client() as (driver, _):
+        async with serving() as server:
+            query = AddressQuery(driver, server.address, NAME, TRUSTING)
+            await query.observed()
+        await until(lambda: query.is_over)
+        loss = query._state.lost
+        assert isinstance(loss, ApplicationClosedError) and loss.code == CLOSE_CODE
+
+
+async def test_many_strangers_have_to_prove_their_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aioiroh.relayserver.discovery.MAX_UNPROVED", 0)
+    counts = Counts()
+    async with serving(metrics=counts) as server, client() as (driver, slot):
+        query = AddressQuery(driver, server.address, NAME, TRUSTING)
+        assert await query.observed() == ("127.0.0.1", slot.port)
+        query.close()
+    # The first attempt got a Retry, the second one came with its token.
+    assert (counts.qad_incoming, counts.qad_incoming_error, counts.qad_connections) == (2, 1, 1)
 
 
 async def test_closing_an_endpoint_fails_the_query_at_once() -> None:
-    server = Server()
-    driver, _ = bound()
-    query = AddressQuery(driver, server.address, "relay.test", TRUSTING)
-    await driver.aclose()
-    with pytest.raises(ConnectionLostError):
-        await query.observed()
-    await server.close()
+    async with serving() as server, client() as (driver, _):
+        query = AddressQuery(driver, server.address, NAME, TRUSTING)
+        await driver.aclose()
+        with pytest.raises(ConnectionLostError):
+            await query.observed()

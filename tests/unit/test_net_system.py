@@ -90,3 +90,29 @@ async def test_elsewhere_it_is_time_to_look(monkeypatch: pytest.MonkeyPatch):
     end = SystemNetwork().watch(looked.set)
     await asyncio.wait_for(looked.wait(), 10)
     end()
+
+
+@pytest.mark.loops
+async def test_listening_and_names():
+    network = SystemNetwork()
+    assert "127.0.0.1" in await network.resolve("localhost")
+    assert list(await network.resolve("192.0.2.7")) == ["192.0.2.7"]
+    accepted = asyncio.get_running_loop().create_future()
+
+    class Taking(asyncio.Protocol):
+        def connection_made(self, transport):
+            accepted.set_result(transport)
+
+    listener = await network.listen_tcp(Taking, "127.0.0.1", 0)
+    ip, port = listener.address
+    assert ip == "127.0.0.1"
+    await network.connect_tcp(asyncio.Protocol, "localhost", port)
+    (await accepted).abort()
+    listener.close()
+    await listener.wait_closed()
+    with pytest.raises(ConnectionRefusedError):
+        await network.connect_tcp(asyncio.Protocol, ip, port)
+    again = await network.listen_tcp(Taking, ip, port)
+    assert again.address == listener.address
+    again.close()
+    await again.wait_closed()

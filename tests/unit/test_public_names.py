@@ -23,7 +23,14 @@ import pytest
 import aioiroh
 
 PINNED = Path(__file__).with_name("public_names.txt")
-MODULES = ["aioiroh", "aioiroh.blobs", "aioiroh.lookup", "aioiroh.presets", "aioiroh.testing"]
+MODULES = [
+    "aioiroh",
+    "aioiroh.blobs",
+    "aioiroh.lookup",
+    "aioiroh.ping",
+    "aioiroh.presets",
+    "aioiroh.testing",
+]
 
 
 def surface() -> str:

@@ -6,7 +6,7 @@ use noq_proto::{
     coding::{Decodable, Encodable},
     n0_nat_traversal,
 };
-use std::collections::VecDeque;
+use std::{collections::VecDeque, net::SocketAddr};
 
 use crate::{
     Instant,
@@ -24,6 +24,9 @@ pub fn path_number(path: PathId) -> u32 {
     VarInt::decode(&mut &encoded[..]).map_or(0, |number| number.into_inner() as u32)
 }
 
+/// Addresses that a peer may name in one round of hole punching (endpoint reference, section 3.6).
+const MAX_PROBED: usize = 32;
+
 pub struct Slot {
     pub id: ConnId,
     pub conn: Connection,
@@ -37,6 +40,8 @@ pub struct Slot {
     early: bool,
     /// An ordinary TLS connection: where one side shows a certificate, none has a key.
     keyless: bool,
+    /// Where the peer had us punch holes last, the latest at the end.
+    probed: VecDeque<SocketAddr>,
     pub(crate) watch: PathWatch,
     /// Given up, and not yet forgotten by the library.
     abandoned: Vec<PathId>,
@@ -59,6 +64,7 @@ impl Slot {
             armed: None,
             early,
             keyless,
+            probed: VecDeque::new(),
             watch: PathWatch::default(),
             abandoned: Vec::new(),
             opened: Default::default(),
@@ -127,6 +133,18 @@ impl Slot {
                 events.push(Event::NatAddress { conn, added, address: to_outer(address) });
             }
         }
+    }
+
+    /// We send to this address because the peer has named it; tells of addresses that are new.
+    pub(crate) fn probes(&mut self, address: SocketAddr, events: &mut Vec<Event>) {
+        if self.probed.contains(&address) {
+            return;
+        }
+        if self.probed.len() == MAX_PROBED {
+            self.probed.pop_front();
+        }
+        self.probed.push_back(address);
+        events.push(Event::NatProbe { conn: self.id, address });
     }
 
     fn on_stream_event(&mut self, event: StreamEvent, events: &mut Vec<Event>) {

@@ -177,6 +177,18 @@ pub enum Event {
         added: bool,
         address: SocketAddr,
     },
+    /// A connection that we accepted sends to an address that the peer has named for hole punching.
+    NatProbe {
+        conn: ConnId,
+        address: SocketAddr,
+    },
+    /// Something came to a slot that is set aside, from an address that is not pinned to it; if it was
+    /// a probe, it had been sent to `port`.
+    Knock {
+        slot: SlotId,
+        source: SocketAddr,
+        port: Option<u16>,
+    },
     /// The outbox of a virtual slot is no longer empty.
     Output {
         slot: SlotId,

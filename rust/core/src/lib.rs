@@ -10,6 +10,7 @@ pub mod connection;
 pub mod engine;
 pub mod event;
 mod outcome;
+mod probe;
 mod reset;
 pub mod route;
 pub mod silence;

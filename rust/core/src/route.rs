@@ -23,6 +23,8 @@ const MAX_OUTBOX_BYTES: usize = 4 << 20;
 pub const MAX_ROUTES: usize = 65_536;
 /// Targets of one route.
 pub const MAX_TARGETS: usize = 64;
+/// Addresses that are pinned to a slot.
+pub const MAX_PINS: usize = 1024;
 /// Transmits kept of a route that spreads a handshake: a first flight and its repetition.
 const MAX_LATEST: usize = 4;
 
@@ -91,6 +93,8 @@ struct Slot {
     id: SlotId,
     local: SocketAddr,
     is_virtual: bool,
+    /// Sends only what is pinned to it.
+    is_aside: bool,
     queue: VecDeque<Held>,
     queued_bytes: usize,
     blocked: bool,
@@ -124,6 +128,8 @@ pub struct RouteStats {
     pub dropped_full: u64,
     pub dropped_unroutable: u64,
     pub send_errors: u64,
+    /// Of the sent datagrams, those that are not QUIC.
+    pub sent_probes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -131,6 +137,8 @@ pub struct Router {
     slots: Vec<Slot>,
     next_slot: SlotId,
     routes: FxHashMap<Ipv6Addr, Route>,
+    /// Peers' addresses that are reached through one slot only: the NAT before it knows them by its port.
+    pins: FxHashMap<SocketAddr, SlotId>,
     /// Routes with targets that have missed the latest datagrams.
     behind: Vec<Ipv6Addr>,
     /// Virtual slots whose outbox has become non-empty, and sockets that could not send where,
@@ -179,6 +187,7 @@ impl Router {
             id,
             local,
             is_virtual,
+            is_aside: false,
             queue: VecDeque::new(),
             queued_bytes: 0,
             blocked: false,
@@ -187,21 +196,60 @@ impl Router {
     }
 
     pub fn remove_slot(&mut self, id: SlotId) -> bool {
-        let before = self.slots.len();
-        self.slots.retain(|slot| slot.id != id);
-        before != self.slots.len()
+        let Some(index) = self.index(id) else { return false };
+        self.slots.remove(index);
+        self.pins.retain(|_, slot| *slot != id);
+        true
+    }
+
+    /// Slots have increasing ids, and there may be hundreds of them while holes are guessed.
+    fn index(&self, id: SlotId) -> Option<usize> {
+        self.slots.binary_search_by_key(&id, |slot| slot.id).ok()
     }
 
     /// A socket of the slot was bound anew.
     pub fn rebound(&mut self, id: SlotId, local: SocketAddr) {
-        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == id) {
-            slot.local = local;
-            slot.blocked = false;
+        if let Some(index) = self.index(id) {
+            self.slots[index].local = local;
+            self.slots[index].blocked = false;
         }
     }
 
     pub fn is_virtual(&self, id: SlotId) -> Option<bool> {
-        self.slots.iter().find(|slot| slot.id == id).map(|slot| slot.is_virtual)
+        self.index(id).map(|index| self.slots[index].is_virtual)
+    }
+
+    /// The slot sends only to addresses that are pinned to it. False if there is no such slot.
+    pub fn set_aside(&mut self, id: SlotId) -> bool {
+        let Some(index) = self.index(id) else { return false };
+        self.slots[index].is_aside = true;
+        true
+    }
+
+    pub fn is_aside(&self, id: SlotId) -> bool {
+        self.index(id).is_some_and(|index| self.slots[index].is_aside)
+    }
+
+    /// What goes to this address goes through this slot. False if there is no such slot, or too many pins.
+    pub fn pin(&mut self, address: SocketAddr, id: SlotId) -> bool {
+        if self.index(id).is_none() || self.pins.len() >= MAX_PINS {
+            return false;
+        }
+        self.pins.insert(to_inner(address), id);
+        true
+    }
+
+    pub(crate) fn is_pinned(&self, address: SocketAddr, id: SlotId) -> bool {
+        self.pins.get(&to_inner(address)) == Some(&id)
+    }
+
+    pub fn unpin(&mut self, address: SocketAddr) -> bool {
+        self.pins.remove(&to_inner(address)).is_some()
+    }
+
+    /// Sends a datagram from one slot, whatever else holds for its destination.
+    pub(crate) fn send_from(&mut self, id: SlotId, outgoing: &Outgoing<'_>, output: &mut dyn Output) {
+        self.send_to(self.index(id), outgoing, output);
     }
 
     /// False when there is no room for another route.
@@ -247,7 +295,7 @@ impl Router {
 
     /// Sockets that wait for room.
     pub fn wants_write(&self, id: SlotId) -> bool {
-        self.slots.iter().any(|slot| slot.id == id && slot.blocked)
+        self.index(id).is_some_and(|index| self.slots[index].blocked)
     }
 
     pub fn send(&mut self, outgoing: &Outgoing<'_>, output: &mut dyn Output) {
@@ -279,7 +327,11 @@ impl Router {
         }
         let mut copy = *outgoing;
         copy.destination = to_outer(copy.destination);
-        let index = self.default_slot(&copy);
+        let pinned = if self.pins.is_empty() { None } else { self.pins.get(&to_inner(copy.destination)) };
+        let index = match pinned {
+            Some(&id) => self.index(id),
+            None => self.default_slot(&copy),
+        };
         self.send_to(index, &copy, output);
     }
 
@@ -291,7 +343,7 @@ impl Router {
         }
         copy.destination = to_outer(copy.destination);
         let index = match target.slot {
-            Some(id) => self.slots.iter().position(|slot| slot.id == id),
+            Some(id) => self.index(id),
             None => self.default_slot(&copy),
         };
         self.send_to(index, &copy, output);
@@ -304,7 +356,7 @@ impl Router {
         for (index, slot) in self.slots.iter().enumerate() {
             // What carries datagrams to a relay is for routes only.
             let is_relay = matches!(slot.local.ip(), IpAddr::V6(ip) if is_mapped(&ip));
-            if slot.local.is_ipv4() != v4 || is_relay {
+            if slot.local.is_ipv4() != v4 || is_relay || slot.is_aside {
                 continue;
             }
             match outgoing.source_ip {
@@ -371,9 +423,8 @@ impl Router {
 
     /// A socket has room again: sends what was held back.
     pub fn writable(&mut self, id: SlotId, output: &mut dyn Output) {
-        let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == id) else {
-            return;
-        };
+        let Some(index) = self.index(id) else { return };
+        let slot = &mut self.slots[index];
         slot.blocked = false;
         while let Some(held) = slot.queue.pop_front() {
             match output.send(id, &held.outgoing()) {
@@ -395,9 +446,11 @@ impl Router {
 
     /// Takes datagrams out of the outbox of a virtual slot.
     pub fn take(&mut self, id: SlotId, max: usize) -> Vec<Held> {
-        let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == id && slot.is_virtual) else {
+        let Some(index) = self.index(id) else { return Vec::new() };
+        let slot = &mut self.slots[index];
+        if !slot.is_virtual {
             return Vec::new();
-        };
+        }
         let count = max.min(slot.queue.len());
         let taken: Vec<Held> = slot.queue.drain(..count).collect();
         slot.queued_bytes -= taken.iter().map(|held| held.contents.len()).sum::<usize>();

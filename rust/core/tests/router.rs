@@ -122,6 +122,29 @@ fn a_route_pins_a_slot_or_spreads_over_several() {
 }
 
 #[test]
+fn a_slot_that_is_set_aside_carries_only_what_is_pinned_to_it() {
+    let mut router = Router::default();
+    let aside = router.add_slot(address("0.0.0.0:1"), false);
+    assert!(router.set_aside(aside) && router.is_aside(aside) && !router.set_aside(aside + 1));
+    let ordinary = router.add_slot(address("0.0.0.0:2"), false);
+    let (peer, other) = (address("10.0.0.1:5"), address("10.0.0.1:6"));
+    assert!(router.pin(peer, aside) && !router.pin(other, ordinary + 1));
+    let mut socket = Socket { room: 10, ..Socket::default() };
+    let mut sent_through = |router: &mut Router, to: SocketAddr| {
+        router.send(&datagram(to_inner(to), b"a"), &mut socket);
+        socket.sent.pop().map(|(slot, ..)| slot)
+    };
+    assert_eq!(sent_through(&mut router, peer), Some(aside));
+    assert_eq!(sent_through(&mut router, other), Some(ordinary));
+    assert!(router.unpin(peer) && !router.unpin(peer));
+    assert_eq!(sent_through(&mut router, peer), Some(ordinary));
+    // A pin does not outlive its slot.
+    router.pin(peer, aside);
+    router.remove_slot(aside);
+    assert_eq!(sent_through(&mut router, peer), Some(ordinary));
+}
+
+#[test]
 fn addresses_inside_are_ipv6() {
     let v4 = address("192.0.2.1:9");
     assert_eq!(to_inner(v4), address("[::ffff:192.0.2.1]:9"));

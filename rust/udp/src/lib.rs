@@ -207,6 +207,7 @@ impl Sockets {
                 let start = message * SLOT_BYTES;
                 let data = BytesMut::from(&self.buffer[start..start + meta.len]);
                 let received = Received {
+                    slot: Some(self.slots[index].id),
                     source: meta.addr,
                     local_ip: meta.dst_ip.map(|ip| ip.to_canonical()),
                     ecn: meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8)),
@@ -224,9 +225,10 @@ impl Sockets {
 
 impl Output for Sockets {
     fn send(&mut self, slot: SlotId, outgoing: &Outgoing<'_>) -> Sent {
-        let Some(socket) = self.slots.iter().find(|socket| socket.id == slot) else {
+        let Ok(index) = self.slots.binary_search_by_key(&slot, |socket| socket.id) else {
             return Sent::Lost(libc::ENOTSOCK);
         };
+        let socket = &self.slots[index];
         self.stats.send_calls += 1;
         socket.send(outgoing, &mut self.stats)
     }

@@ -9,6 +9,7 @@ import click
 
 from . import options
 from .blob.commands import blob
+from .reach.commands import ping
 
 if TYPE_CHECKING:
     from aioiroh.blobs import BlobTicket
@@ -43,6 +44,7 @@ def app() -> None:
     \b
     On the machine that has the files:      aioiroh send photos
     On the other one, with its ticket:      aioiroh receive blob…
+    Does a machine answer, and how:         aioiroh ping …
 
     sendme, iroh's own program, can be at either end.
     """
@@ -309,3 +311,4 @@ def completion(shell: str) -> None:
 
 
 app.add_command(blob)
+app.add_command(ping)

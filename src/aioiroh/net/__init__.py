@@ -1,4 +1,4 @@
-"""The outside world behind one port: clock, chance, UDP sockets, local addresses.
+"""The outside world behind one port: clock, chance, UDP and TCP, local addresses.
 
 Everything above asks a `Network` and never the operating system, so that the same code runs on a
 virtual network under a virtual clock.
@@ -7,7 +7,7 @@ virtual network under a virtual clock.
 from aioiroh.net.boot import boot_id
 from aioiroh.net.interfaces import LocalAddress
 from aioiroh.net.monitor import NetworkMonitor, NetworkState
-from aioiroh.net.port import Network, SlotHost, UdpOptions, UdpSlot
+from aioiroh.net.port import Network, SlotHost, TcpListener, UdpOptions, UdpSlot
 from aioiroh.net.system import SystemNetwork
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "NetworkState",
     "SlotHost",
     "SystemNetwork",
+    "TcpListener",
     "UdpOptions",
     "UdpSlot",
     "boot_id",

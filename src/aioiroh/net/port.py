@@ -12,7 +12,7 @@ from aioiroh.net.interfaces import LocalAddress
 
 P = TypeVar("P", bound=BaseProtocol)
 
-__all__ = ["Network", "SlotHost", "UdpOptions", "UdpSlot"]
+__all__ = ["Network", "SlotHost", "TcpListener", "UdpOptions", "UdpSlot"]
 
 SOCKET_BUFFER = 7 << 20
 """Bytes asked for in each direction: a loop that is blocked for some milliseconds loses nothing."""
@@ -87,8 +87,22 @@ class SlotHost(Protocol):
         """Datagrams that arrived at a virtual slot, at the local ip `destination`."""
 
 
+class TcpListener(Protocol):
+    """A TCP port that takes connections, until it is closed."""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """IP address and port."""
+
+    def close(self) -> None:
+        """Take no more connections. Those that are open stay."""
+
+    async def wait_closed(self) -> None:
+        """Until the port is free."""
+
+
 class Network(Protocol):
-    """Clock, chance and datagrams. All times are seconds."""
+    """Clock, chance, datagrams and byte streams. All times are seconds."""
 
     @property
     def random(self) -> Random:
@@ -110,6 +124,9 @@ class Network(Protocol):
     def bind_udp(self, host: SlotHost, address: tuple[str, int], options: UdpOptions) -> UdpSlot:
         """Give `host` a slot that is bound to `address` (port 0: any). Raises OSError."""
 
+    async def resolve(self, host: str) -> Sequence[str]:
+        """The IP addresses of a host name, best first; an IP address is its own. Raises OSError."""
+
     def rebind_udp(self, host: SlotHost, slot: UdpSlot) -> UdpSlot:
         """After a change of the network, open the socket anew if sockets here do not survive that. Raises OSError:
         it is gone.
@@ -119,6 +136,14 @@ class Network(Protocol):
         """A TCP connection to a host name or IP address, as asyncio makes it: gives the protocol.
 
         Addresses of both families are tried (RFC 8305). Raises OSError.
+        """
+
+    async def listen_tcp(
+        self, protocol_factory: Callable[[], BaseProtocol], host: str, port: int
+    ) -> TcpListener:
+        """Take TCP connections at an IP address and port (0: any); each gets a protocol of its own.
+
+        Raises OSError.
         """
 
     def local_addresses(self) -> Sequence[LocalAddress]:

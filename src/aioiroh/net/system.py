@@ -9,19 +9,22 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from ipaddress import ip_address
 from random import Random
 from typing import Final, TypeVar
 
+from aioiroh.net.dialling import race
 from aioiroh.net.interfaces import LocalAddress, interface_addresses
-from aioiroh.net.port import SlotHost, UdpOptions, UdpSlot
+from aioiroh.net.port import SlotHost, TcpListener, UdpOptions, UdpSlot
 from aioiroh.net.watching import watch_system
 
 __all__ = ["SystemNetwork"]
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
-HAPPY_EYEBALLS_DELAY: Final = 0.25
-"""Seconds that one address of a host has before the next one is tried as well (RFC 8305)."""
+BACKLOG: Final = 1024
+"""Connections that the system may hold for a listener which has not come to them yet."""
 
 
 class SystemNetwork:
@@ -50,6 +53,14 @@ class SystemNetwork:
     def bind_udp(self, host: SlotHost, address: tuple[str, int], options: UdpOptions) -> UdpSlot:
         return host.add_udp(*address, options)
 
+    async def resolve(self, host: str) -> Sequence[str]:
+        try:
+            return (str(ip_address(host)),)
+        except ValueError:
+            pass  # a name, which takes a thread of the system's resolver
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+        return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
+
     def rebind_udp(self, host: SlotHost, slot: UdpSlot) -> UdpSlot:
         # Linux looks for the way of each datagram anew. Elsewhere, on phones above all, a socket may stay on a
         # network that is gone.
@@ -60,10 +71,19 @@ class SystemNetwork:
         return replace(slot, host=address, port=port)
 
     async def connect_tcp(self, protocol_factory: Callable[[], P], host: str, port: int) -> P:
-        _, protocol = await asyncio.get_running_loop().create_connection(
-            protocol_factory, host, port, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY
-        )
+        loop = asyncio.get_running_loop()
+        # Not create_connection's own way to do it, which uvloop does not have.
+        connected = await race(host, await self.resolve(host), partial(_connect, loop, port))
+        _, protocol = await loop.create_connection(protocol_factory, sock=connected)
         return protocol
+
+    async def listen_tcp(
+        self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: str, port: int
+    ) -> TcpListener:
+        server = await asyncio.get_running_loop().create_server(
+            protocol_factory, host, port, backlog=BACKLOG
+        )
+        return _Listener(server)
 
     def local_addresses(self) -> Sequence[LocalAddress]:
         return interface_addresses()
@@ -89,3 +109,35 @@ def _source_towards(family: socket.AddressFamily, address: tuple[str, int]) -> s
             return str(probe.getsockname()[0])
     except OSError:
         return None
+
+
+async def _connect(loop: asyncio.AbstractEventLoop, port: int, ip: str) -> socket.socket:
+    connecting = socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET)
+    try:
+        connecting.setblocking(False)
+        await loop.sock_connect(connecting, (ip, port))
+    except BaseException:
+        connecting.close()
+        raise
+    return connecting
+
+
+class _Listener:
+    """A server of asyncio with one socket."""
+
+    def __init__(self, server: asyncio.Server) -> None:
+        self._server = server
+        ip, port = server.sockets[0].getsockname()[:2]
+        self._address: tuple[str, int] = (ip, port)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self._address
+
+    def close(self) -> None:
+        self._server.close()
+
+    async def wait_closed(self) -> None:
+        # asyncio's own also waits for connections, from Python 3.12 on. The sockets are closed already,
+        # or (uvloop) in the next turn.
+        await asyncio.sleep(0)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from aioiroh.aio import TokenBucket
+from aioiroh.paths.guessing.rules import Sight
 from aioiroh.paths.selection import Address, PathSelector, PathView, Route
 
 __all__ = [
@@ -109,7 +110,8 @@ class _Connection:
     is_client: bool
     paths: tuple[PathView, ...] = ()
     offered: set[Address] = field(default_factory=set)
-    theirs: set[Address] = field(default_factory=set)
+    # In the order in which the peer has named them.
+    theirs: dict[Address, None] = field(default_factory=dict)
 
     @property
     def direct(self) -> list[PathView]:
@@ -125,7 +127,7 @@ class _Connection:
         direct = self.direct
         if not direct:
             return True
-        return not self.has_good_path and not self.theirs <= {path.remote for path in direct}
+        return not self.has_good_path and not self.theirs.keys() <= {path.remote for path in direct}
 
 
 class Remote:
@@ -181,12 +183,13 @@ class Remote:
             self._something_new()
 
     def offers(self, connection: int, address: Address, *, added: bool) -> None:
-        """The peer has told of an address of its own, or taken it back."""
+        """The peer has told of an address of its own, or taken it back; of too many, the latest count."""
         theirs = self._connections[connection].theirs
-        if added and len(theirs) < MAX_CANDIDATES:
-            theirs.add(address)
-        elif not added:
-            theirs.discard(address)
+        theirs.pop(address, None)
+        if added:
+            theirs[address] = None
+            if len(theirs) > MAX_CANDIDATES:
+                del theirs[next(iter(theirs))]
         self._something_new()
 
     def own(self, addresses: Iterable[Address], relays: Iterable[Address]) -> None:
@@ -196,6 +199,15 @@ class Remote:
             self._own = own
             self._something_new()
         self._relays = tuple(relays)
+
+    @property
+    def sight(self) -> Sight:
+        """What is the case, for those who guess."""
+        connections = self._connections.values()
+        return Sight(
+            tuple(dict.fromkeys(address for each in connections for address in each.theirs)),
+            frozenset(path.remote for each in connections for path in each.direct),
+        )
 
     def network_changed(self, live: Collection[str], *, major: bool) -> None:
         """Our machine has these addresses now. `major`: nothing that was found out before needs to hold."""

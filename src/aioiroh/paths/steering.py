@@ -24,6 +24,7 @@ from aioiroh.paths.selection import Address, PathSelector, PathView, Route
 
 if TYPE_CHECKING:
     from aioiroh.metrics import SocketMetrics
+    from aioiroh.paths.guessing import Guessing
     from aioiroh.quic.driver import Driver
     from aioiroh.quic.state import ConnectionState
 
@@ -105,7 +106,13 @@ class Steering:
         self._fresh: list[tuple[ConnectionState, float | None]] = []
         self._relays: dict[bytes, tuple[Address, ...]] = {}
         self._timers: dict[bytes, asyncio.TimerHandle] = {}
+        self._told: set[bytes] = set()
+        self._guessing: Guessing | None = None
         self._closed = False
+
+    def use_guessing(self, make: Callable[[Callable[[bytes], None]], Guessing]) -> None:
+        """Guess where hole punching alone does not help; `make` gets what to call when that has news."""
+        self._guessing = make(self._run)
 
     # --- what happens
 
@@ -179,7 +186,10 @@ class Steering:
         steered = self._connections.get(state.native.id)
         if steered is not None and state.peer is not None:
             steered.remote.offers(state.native.id, address, added=added)
-            self._run(state.peer)
+            # Several come in one datagram: one attempt for all of them.
+            if not self._told:
+                self._driver.loop.call_soon(self._look_at_told)
+            self._told.add(state.peer)
 
     def lost(self, state: ConnectionState) -> None:
         """A connection is over."""
@@ -191,6 +201,8 @@ class Steering:
             if not steered.remote:
                 del self._remotes[state.peer]
                 self._disarm(state.peer)
+                if self._guessing is not None:
+                    self._guessing.forget(state.peer)
         if state.peer not in self._remotes:
             self._relays.pop(state.peer, None)
 
@@ -201,6 +213,8 @@ class Steering:
         self._connections.clear()
         for peer in tuple(self._remotes):
             self._disarm(peer)
+            if self._guessing is not None:
+                self._guessing.forget(peer)
         self._remotes.clear()
 
     # --- what is done about it
@@ -211,6 +225,11 @@ class Steering:
             # A short direct path is as good as it gets, unless a relay is wanted in reserve.
             if rtt is None or rtt > GOOD_RTT or state.peer in self._relays:
                 self._take_on(state, rtt)
+
+    def _look_at_told(self) -> None:
+        told, self._told = self._told, set()
+        for peer in told & self._remotes.keys():
+            self._run(peer)
 
     def _take_on(self, state: ConnectionState, rtt: float | None = None) -> None:
         number = state.native.id
@@ -229,9 +248,10 @@ class Steering:
 
     def _run(self, peer: bytes) -> None:
         remote = self._remotes[peer]
-        remote.own(self._own, self._relays.get(peer, ()))
         for number in remote:
             remote.see(number, self._paths(self._connections[number]))
+        more = () if self._guessing is None else self._guessing.see(peer, remote.sight)
+        remote.own((*self._own, *more), self._relays.get(peer, ()))
         now = self._clock()
         for action in remote.decide(now):
             state = self._connections[action.connection].state

@@ -80,6 +80,10 @@ class Driver:
         self.failed: EndpointFailedError | None = None
         self.closing = False
         self.observer: Observer | None = None
+        self.on_knock: Callable[[int, tuple[str, int], int | None], None] | None = None
+        """Called as `(slot, source, port)` when something comes to a slot that is set aside, from an address
+        that is not pinned to it. If it is a probe, the peer had sent it to `port`. Must not raise.
+        """
         self._pid = os.getpid()
         self._shut = False
         self._connections: dict[int, ConnectionState] = {}
@@ -166,6 +170,9 @@ class Driver:
                 output = self._outputs.get(a)
                 if output is not None:
                     output(a)
+            case _native.EV_KNOCK:
+                if self.on_knock is not None:
+                    self.on_knock(a, *b)
             case _native.EV_SOCKET_ERROR:
                 errno, destination = b
                 logger.debug("UDP socket %d, to %s: %s", a, destination, os.strerror(errno))

@@ -33,7 +33,9 @@ class ConnectionObserver(Protocol):
         """The peer says how it wants a path to be used."""
 
     def candidate(self, state: ConnectionState, address: tuple[str, int], *, added: bool) -> None:
-        """The peer offers an address for hole punching, or takes it back."""
+        """The peer offers an address for hole punching, or takes it back. Of what a peer that has dialled
+        offers it is only known where we send, and never that it was taken back.
+        """
 
     def observed_at(self, state: ConnectionState, path: int, address: tuple[str, int]) -> None:
         """The peer says where it sees us; only if the connection's transport asks for that."""

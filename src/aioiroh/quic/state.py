@@ -364,6 +364,10 @@ class ConnectionState:
         if self.paths is not None:
             self.paths.on_candidate(bool(added), address)
 
+    def on_nat_probe(self, _a: int, address: Any) -> None:
+        if self.observer is not None and self.lost is None:
+            self.observer.candidate(self, address, added=True)
+
 
 HANDLERS: dict[int, Callable[[ConnectionState, int, Any], None]] = {
     _native.EV_CONNECTED: ConnectionState.on_connected,
@@ -389,4 +393,5 @@ HANDLERS: dict[int, Callable[[ConnectionState, int, Any], None]] = {
     _native.EV_PATH_SILENT: ConnectionState.on_path_silent,
     _native.EV_PATH_OBSERVED: ConnectionState.on_path_observed,
     _native.EV_NAT_ADDRESS: ConnectionState.on_nat_address,
+    _native.EV_NAT_PROBE: ConnectionState.on_nat_probe,
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from aioiroh.address import IpAddr, RelayUrl
 
-__all__ = ["ObservedAddress", "RelayLatencies", "Report"]
+__all__ = ["NetReport", "ObservedAddress", "RelayLatencies"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def _lowest(
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class NetReport:
     """What was found out. None is: not known."""
 
     udp_v4: bool = False

@@ -16,17 +16,19 @@ PacketEvent = Literal["sent", "received", "interface down", "unreachable", "port
 
 
 class PacketRecord(NamedTuple):
-    """One event of one datagram. `time` in virtual seconds, `size` in bytes of UDP payload."""
+    """One event of one packet. `time` in virtual seconds, `size` in bytes of UDP or TCP payload."""
 
     time: float
     source: tuple[str, int]
     destination: tuple[str, int]
     size: int
     event: PacketEvent
+    protocol: Literal["udp", "tcp"] = "udp"
 
     def __str__(self) -> str:
         source, destination = _join(self.source), _join(self.destination)
-        return f"{self.time:.9f} {source} > {destination} {self.size} {self.event}"
+        tcp = " tcp" if self.protocol == "tcp" else ""
+        return f"{self.time:.9f} {source} > {destination} {self.size}{tcp} {self.event}"
 
 
 class PacketLog:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Sequence
+from ipaddress import ip_address
 from random import Random
 
 from aioiroh.testing.host import Host
@@ -64,6 +66,22 @@ class VirtualNetwork:
         host.add_interface("eth0", addresses=addresses, ipv4=ipv4, ipv6=ipv6, link=link)
         self.hosts[name] = host
         return host
+
+    def resolve(self, name: str) -> tuple[str, ...]:
+        """The IP addresses of a host by its name (also with the dot of the root, in any case), or the
+        address that it is already. Raises OSError (`socket.gaierror`): there is no such host.
+        """
+        try:
+            return (str(ip_address(name)),)
+        except ValueError:
+            pass
+        plain = name.lower().removesuffix(".")
+        if plain == "localhost":
+            return ("::1", "127.0.0.1")
+        for host in self.hosts.values():
+            if host.name.lower() == plain:
+                return tuple(sorted(host.addresses, key=lambda ip: ":" not in ip))
+        raise socket.gaierror(socket.EAI_NONAME, f"there is no host {name}")
 
     def segment(self, name: str) -> Segment:
         """A network of its own, which reaches the internet only through hosts that are on both."""

@@ -8,6 +8,7 @@ from random import Random
 from typing import Protocol
 
 from aioiroh.testing.link import Link, Pipe
+from aioiroh.testing.tcp.header import TcpHeader
 from aioiroh.testing.wire import Packet, Wire
 
 __all__ = ["Interface", "Node", "Segment"]
@@ -17,7 +18,10 @@ class Node(Protocol):
     """Something with interfaces: a host, or a box between segments."""
 
     def receive(self, packet: Packet, interface: Interface) -> None:
-        """A datagram arrived at one of the node's interfaces."""
+        """A packet arrived at one of the node's interfaces."""
+
+    def changed(self) -> None:
+        """One of its interfaces went up or down, or has other addresses."""
 
 
 class Interface:
@@ -42,10 +46,21 @@ class Interface:
         self.node = node
         self.segment = segment
         self.addresses = tuple(str(ip_address(ip)) for ip in addresses)
-        self.up = True
+        self._is_up = True
         self._up = Pipe(link, random)
         self._down = Pipe(link, random)
         segment.attach(self)
+
+    @property
+    def up(self) -> bool:
+        """Whether it carries anything."""
+        return self._is_up
+
+    @up.setter
+    def up(self, value: bool) -> None:
+        if value != self._is_up:
+            self._is_up = value
+            self.node.changed()
 
     @property
     def uplink(self) -> Link:
@@ -111,8 +126,17 @@ class Segment:
         interface = self._table.get(packet.destination[0])
         if interface is None:
             self.wire.record(packet, "unreachable")
+            self._answer(packet)
         else:
             interface.deliver(packet)
+
+    def _answer(self, packet: Packet) -> None:
+        """Tell the sender of a TCP packet that there is no way, which ends a dial at once."""
+        sender = self._table.get(packet.source[0])
+        if sender is None or packet.tcp is None or packet.tcp.unreachable:
+            return
+        header = TcpHeader(0, unreachable=True)
+        sender.deliver(Packet(packet.destination, packet.source, b"", tcp=header))
 
     def __repr__(self) -> str:
         return f"<Segment {self.name}>"

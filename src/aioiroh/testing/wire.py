@@ -9,28 +9,30 @@ from dataclasses import dataclass
 
 from aioiroh.testing.link import Pipe
 from aioiroh.testing.log import PacketEvent, PacketLog, PacketRecord
+from aioiroh.testing.tcp.header import TcpHeader
 
 __all__ = ["Packet", "Wire"]
 
-HEADERS_V4, HEADERS_V6 = 28, 48
-"""Bytes of the IP and UDP headers."""
+IPV4_HEADER, IPV6_HEADER, UDP_HEADER, TCP_HEADER = 20, 40, 8, 20
 EARLY = 1e-9
 """Loops run timers early by up to their clock's resolution."""
 
 
 @dataclass(slots=True)
 class Packet:
-    """One UDP datagram."""
+    """One UDP datagram, or with `tcp` one packet of a TCP connection."""
 
     source: tuple[str, int]
     destination: tuple[str, int]
     data: bytes
     ecn: int = 0
+    tcp: TcpHeader | None = None
 
     @property
     def wire_size(self) -> int:
-        """Bytes including the IP and UDP headers."""
-        return len(self.data) + (HEADERS_V6 if ":" in self.source[0] else HEADERS_V4)
+        """Bytes including the headers."""
+        size = len(self.data) + (UDP_HEADER if self.tcp is None else TCP_HEADER)
+        return size + (IPV6_HEADER if ":" in self.source[0] else IPV4_HEADER)
 
 
 class Wire:
@@ -51,7 +53,12 @@ class Wire:
         """Note an event of a datagram."""
         self.log.add(
             PacketRecord(
-                self.loop.time(), packet.source, packet.destination, len(packet.data), event
+                self.loop.time(),
+                packet.source,
+                packet.destination,
+                len(packet.data),
+                event,
+                "udp" if packet.tcp is None else "tcp",
             )
         )
 

@@ -18,7 +18,8 @@ use crate::{
     engine::{CallError, Engine, Pending},
     event::{Close, ConnId},
     outcome::close_of,
-    route::{Output, SlotId, Target, to_inner},
+    probe::probe,
+    route::{Outgoing, Output, SlotId, Target, to_inner},
     tls::server_name,
 };
 
@@ -261,6 +262,24 @@ impl Engine {
 
     pub fn set_route(&mut self, ip: Ipv6Addr, targets: Vec<Target>) -> bool {
         self.router.set_route(ip, targets)
+    }
+
+    /// Sends a small datagram that is not QUIC from each of these slots to each of these ports.
+    pub fn probe(&mut self, slots: &[SlotId], ip: IpAddr, ports: &[u16], output: &mut dyn Output) {
+        for &slot in slots {
+            for &port in ports {
+                let contents = probe(port);
+                let outgoing = Outgoing {
+                    destination: SocketAddr::new(ip, port),
+                    source_ip: None,
+                    ecn: None,
+                    segment_size: None,
+                    contents: &contents,
+                };
+                self.router.send_from(slot, &outgoing, output);
+                self.router.stats.sent_probes += 1;
+            }
+        }
     }
 
     /// Sockets have changed: connections that waited for room look again.

@@ -13,15 +13,21 @@ use super::{Engine, Pending, panic_text};
 use crate::{
     Instant,
     event::Event,
-    route::{Output, is_mapped, to_inner, to_outer},
+    probe,
+    route::{Output, SlotId, is_mapped, to_inner, to_outer},
 };
 
 /// A connection attempt that nobody answered for so long is ignored.
 const INCOMING_AGE: Duration = Duration::from_secs(20);
 
+/// Events that may wait when a probe adds one.
+const MAX_KNOCKS: usize = 4096;
+
 /// One datagram, or several of equal size (the last may be shorter) from one source.
 #[derive(Debug)]
 pub struct Received {
+    /// Where it arrived; none for what did not come through a slot.
+    pub slot: Option<SlotId>,
     pub source: SocketAddr,
     pub local_ip: Option<IpAddr>,
     pub ecn: Option<EcnCodepoint>,
@@ -42,13 +48,29 @@ impl Engine {
         }
         self.stats.received_joined += u64::from(received.data.len() > received.segment_size);
         let path = FourTuple::new(to_inner(received.source), received.local_ip);
+        let aside = received.slot.filter(|slot| self.router.is_aside(*slot));
         while !received.data.is_empty() {
             let datagram = received.data.split_to(received.segment_size.clamp(1, received.data.len()));
             self.stats.received_datagrams += 1;
+            if let Some(slot) = aside {
+                let port = probe::port_of(&datagram);
+                self.knocked(slot, received.source, port);
+                if port.is_some() {
+                    continue;
+                }
+            }
             let result = self.guarded(|engine| engine.receive_one(now, path, received.ecn, datagram, output));
             if result.is_err() {
                 return;
             }
+        }
+    }
+
+    /// Something came through to a slot that was opened for it.
+    fn knocked(&mut self, slot: SlotId, source: SocketAddr, port: Option<u16>) {
+        // What is used already says nothing new; and whoever floods a slot must not fill our memory.
+        if !self.router.is_pinned(source, slot) && self.events.len() < MAX_KNOCKS {
+            self.events.push(Event::Knock { slot, source: to_outer(source), port });
         }
     }
 

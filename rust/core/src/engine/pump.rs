@@ -1,6 +1,7 @@
 //! Turns: each connection that has something to do tells its events and sends.
 
 use std::{
+    net::IpAddr,
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
 };
@@ -12,13 +13,16 @@ use crate::{
     Instant,
     connection::Slot,
     event::{Close, Event},
-    route::{Outgoing, Output},
+    route::{Outgoing, Output, is_mapped, to_outer},
 };
 
 /// Datagrams that one connection may send before the next one has its turn.
 const TRANSMIT_QUOTA: usize = 40;
 /// A batch must stay below 64 KiB.
 pub(super) const MAX_BATCH_BYTES: usize = 65_000;
+
+/// Bytes of a packet with nothing but a PATH_CHALLENGE, at most.
+const MAX_NAT_PROBE: usize = 64;
 
 impl Engine {
     /// Gives each connection that has something to do its turn.
@@ -123,6 +127,9 @@ impl Engine {
                 ) else {
                     break;
                 };
+                if is_nat_probe(&transmit, slot) {
+                    slot.probes(to_outer(transmit.destination), &mut self.events);
+                }
                 quota -= transmit.segment_size.map_or(1, |size| transmit.size.div_ceil(size)).min(quota);
                 self.respond(&transmit, output);
                 if self.router.take_held() {
@@ -201,6 +208,20 @@ impl Engine {
         self.router.send(&outgoing(transmit, &buffer), output);
         self.buffer = buffer;
     }
+}
+
+/// Whether it goes to an address that the peer has named for hole punching. The library tells a server
+/// nothing of such addresses; but its probes are short, and go where there is no path.
+fn is_nat_probe(transmit: &noq_proto::Transmit, slot: &Slot) -> bool {
+    transmit.size <= MAX_NAT_PROBE
+        && transmit.src_ip.is_none()
+        && transmit.segment_size.is_none()
+        && matches!(transmit.destination.ip(), IpAddr::V6(ip) if !is_mapped(&ip))
+        && slot.established
+        && slot.conn.side().is_server()
+        && !slot.conn.paths().into_iter().any(|path| {
+            slot.conn.network_path(path).is_ok_and(|network| network.remote() == transmit.destination)
+        })
 }
 
 fn outgoing<'a>(transmit: &noq_proto::Transmit, buffer: &'a [u8]) -> Outgoing<'a> {

@@ -67,6 +67,7 @@ fn mutated_datagrams() {
         };
         let size = datagram.len();
         let received = Received {
+            slot: None,
             source,
             local_ip: None,
             ecn: None,

@@ -194,6 +194,7 @@ impl World {
                             serial: self.serial,
                             to: 1 - from,
                             received: Received {
+                                slot: None,
                                 source,
                                 local_ip: None,
                                 ecn: held.ecn,

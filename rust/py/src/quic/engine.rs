@@ -176,6 +176,35 @@ impl Engine {
         Ok(state.core.router.remove_slot(slot))
     }
 
+    /// The slot sends only what is pinned to it, and tells of probes that come through to it.
+    fn set_aside(&self, slot: SlotId) -> PyResult<()> {
+        if self.0.lock()?.core.router.set_aside(slot) {
+            Ok(())
+        } else {
+            Err(PyValueError::new_err("no such slot"))
+        }
+    }
+
+    /// What goes to this address leaves through this slot only.
+    fn pin(&self, address: Address, slot: SlotId) -> PyResult<()> {
+        if self.0.lock()?.core.router.pin(address.parse()?, slot) {
+            Ok(())
+        } else {
+            Err(PyValueError::new_err("no such slot, or too many pinned addresses"))
+        }
+    }
+
+    fn unpin(&self, address: Address) -> PyResult<bool> {
+        Ok(self.0.lock()?.core.router.unpin(address.parse()?))
+    }
+
+    /// A small datagram that is not QUIC, from each of these slots to each of these ports.
+    fn probe(&self, slots: Vec<SlotId>, ip: &str, ports: Vec<u16>) -> PyResult<()> {
+        let ip = convert::parse_ip(ip)?;
+        self.0.lock()?.with_output(|core, output| core.probe(&slots, ip, &ports, output));
+        Ok(())
+    }
+
     fn rebind(&self, slot: SlotId) -> PyResult<(String, u16)> {
         let mut state = self.0.lock()?;
         let (core, sockets) = state.sockets()?;
@@ -208,6 +237,7 @@ impl Engine {
         }
         let data = BytesMut::from(data.as_slice());
         let received = Received {
+            slot: Some(slot),
             source,
             local_ip: local,
             ecn: EcnCodepoint::from_bits(ecn),
@@ -423,6 +453,7 @@ impl Engine {
         dict.set_item("dropped_full", routed.dropped_full)?;
         dict.set_item("dropped_unroutable", routed.dropped_unroutable)?;
         dict.set_item("send_errors", routed.send_errors)?;
+        dict.set_item("sent_probes", routed.sent_probes)?;
         if let Some(sockets) = sockets {
             dict.set_item("receive_calls", sockets.receive_calls)?;
             dict.set_item("send_calls", sockets.send_calls)?;

@@ -49,7 +49,9 @@ constants! {
     EV_OUTPUT = 24;
     EV_SOCKET_ERROR = 25;
     EV_ENGINE_FAILED = 26;
-    EV_PATH_SILENT = 27;
+    EV_NAT_PROBE = 27;
+    EV_KNOCK = 28;
+    EV_PATH_SILENT = 29;
     CLOSE_APPLICATION = 1;
     CLOSE_PEER_TRANSPORT = 2;
     CLOSE_TRANSPORT = 3;
@@ -180,6 +182,10 @@ fn tuple<'py>(py: Python<'py>, event: Event) -> PyResult<Bound<'py, PyTuple>> {
         }
         Event::NatAddress { conn, added, address } => {
             make(py, EV_NAT_ADDRESS, conn, added.into(), convert::address(address))
+        }
+        Event::NatProbe { conn, address } => make(py, EV_NAT_PROBE, conn, 0, convert::address(address)),
+        Event::Knock { slot, source, port } => {
+            make(py, EV_KNOCK, 0, slot.into(), (convert::address(source), port))
         }
         Event::Output { slot } => make(py, EV_OUTPUT, 0, slot.into(), py.None()),
         Event::SocketError { slot, errno, destination } => {

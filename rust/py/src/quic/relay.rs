@@ -374,6 +374,7 @@ impl Relay {
 fn received(source: Ipv6Addr, datagrams: Datagrams) -> Received {
     let data = BytesMut::from(datagrams.contents);
     Received {
+        slot: None,
         source: (source, PORT).into(),
         local_ip: None,
         // As upstream: who sent it marked the way to the relay, not this one.

@@ -1,0 +1,1 @@
+"""Commands that tell how machines reach each other."""

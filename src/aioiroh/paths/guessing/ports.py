@@ -1,0 +1,43 @@
+"""Which ports are tried, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from itertools import chain, pairwise
+from random import Random
+
+from aioiroh.paths.guessing.rules import ANNOUNCED, PORTS, SWEEP, Mapping
+
+__all__ = ["announced_ports", "sweep_order"]
+
+WINDOW = 512
+"""Ports above a known one in which a NAT that counts has those of sockets that were opened later."""
+STRIDE = 5
+"""Every so manieth port of a window is tried: odd, for NATs that count in twos."""
+NEAR = 64
+"""Two ports not further apart than this are of a NAT that counts."""
+
+
+def sweep_order(near: Collection[int], random: Random) -> tuple[int, ...]:
+    """Different ports for one sweep: some above those in `near`, where a NAT that counts has what we look
+    for, then any. For a NAT that draws ports at random one order is as good as another.
+    """
+    windows = (range(port + 1, port + 1 + WINDOW, STRIDE) for port in sorted(near))
+    first = [port for port in chain.from_iterable(windows) if port in PORTS]
+    order = dict.fromkeys(first[:SWEEP])
+    for port in random.sample(PORTS, SWEEP):
+        if len(order) == SWEEP:
+            break
+        order.setdefault(port)
+    return tuple(order)
+
+
+def announced_ports(mapping: Mapping, random: Random) -> tuple[int, ...]:
+    """Ports to name: where a NAT that counts has given one to a socket of ours, otherwise any."""
+    ports = [port for _, port in mapping.seen]
+    if len(ports) > 1 and all(0 < abs(b - a) <= NEAR for a, b in pairwise(ports)):
+        first = max(ports) + 1
+        predicted = tuple(port for port in range(first, first + 8 * ANNOUNCED, 8) if port in PORTS)
+        if len(predicted) == ANNOUNCED:
+            return predicted
+    return tuple(random.sample(PORTS, ANNOUNCED))

@@ -1,0 +1,157 @@
+"""What guessing may cost, and from what it concludes who has to do what.
+
+Where a NAT gives a socket another port for each destination, nobody can name the port at which it lets a
+certain peer in; so ordinary hole punching fails if the peer's NAT is particular, too, about whom it lets
+in. Then the side with such a NAT *spreads*: it sends to the peer's address from many sockets, so that
+many ports of its NAT let the peer in. And it *announces* that, by naming several ports of one address. The
+other side *sweeps*: it sends to many ports of that address. Among 64,512 ports 256 are hit by one of
+1,000 probes with a probability of 98 %, by one of 2,000 with 99.97 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from typing import Final
+
+from aioiroh.paths.selection import Address
+
+__all__ = [
+    "ANNOUNCED",
+    "ATTEMPTS",
+    "KEEP",
+    "LISTEN",
+    "PATIENCE",
+    "PORTS",
+    "RESTS",
+    "SOCKETS",
+    "STEP",
+    "STEP_PORTS",
+    "STEP_SOCKETS",
+    "SWEEP",
+    "SWEEPS",
+    "TARGETS",
+    "TRY",
+    "Mapping",
+    "Sight",
+    "announced_ip",
+    "targets",
+]
+
+PATIENCE: Final = 2.0
+"""Seconds that ordinary hole punching has: by then eight of its nine probes have been sent."""
+SOCKETS: Final = 256
+"""Sockets that are opened for one peer, and for one peer at a time."""
+STEP: Final = 0.02
+"""Seconds between steps."""
+STEP_SOCKETS: Final = 16
+"""Sockets that are opened in one step: less than a millisecond of work."""
+STEP_PORTS: Final = 10
+"""Probes in one step: 500 in a second, or 180 kbit/s."""
+SWEEP: Final = 2_000
+"""Probes of one sweep."""
+PORTS: Final = range(1024, 65_536)
+"""The ports that NATs give away."""
+TARGETS: Final = 2
+"""Addresses of the peer that are spread to: a port mapping's and that of its NAT, say."""
+ANNOUNCED: Final = 6
+"""Ports that are named in an announcement. The peer's ordinary hole punching tries them as well."""
+TOLD_APART: Final = 4
+"""Ports of one address by which the peer knows an announcement: sockets and port mappings make fewer."""
+LISTEN: Final = 6.0
+"""Seconds from the announcement on in which the peer's sweep must get through."""
+TRY: Final = 2.0
+"""Seconds that a path has to come about once a probe got through."""
+PAUSE: Final = 1.5
+"""Seconds that a sweep pauses when the peer names the port where a probe got through."""
+KEEP: Final = 10.0
+"""Seconds that a socket is kept without a path over it."""
+RESTS: Final = (60.0, 300.0, 1800.0)
+"""Seconds without another attempt after the first, the second, and all later failures."""
+ATTEMPTS: Final = 3
+"""Spreads of one endpoint in a row; then one in `RESTS[0]`."""
+SWEEPS: Final = 3
+"""Sweeps of one endpoint in a row; then one in `RESTS[1]`. A peer must not have us sweep whom it likes."""
+
+_LOCAL: Final = tuple(
+    IPv4Network(network)
+    for network in (
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """What NATs make of our IPv4 socket, as far as relays have told.
+
+    `seen`: addresses at which they see it, the latest at the end. `port`: its own. `varies`: whether it
+    depends on the destination, None if that is not known.
+    """
+
+    seen: tuple[Address, ...] = ()
+    port: int = 0
+    varies: bool | None = None
+
+    @property
+    def ip(self) -> str | None:
+        return self.seen[-1][0] if self.seen else None
+
+    @property
+    def is_scattered(self) -> bool:
+        """Whether the peer cannot know our ports. NATs that give all destinations the same one mostly
+        leave it as it is, so that a single relay has to do.
+        """
+        if self.varies is None:
+            return bool(self.seen) and self.seen[-1][1] != self.port
+        return self.varies and bool(self.seen)
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What is the case between us and a peer: the addresses that it has named, the latest at the end, and
+    the remote ends of direct paths that work.
+    """
+
+    theirs: tuple[Address, ...] = ()
+    direct: frozenset[Address] = frozenset()
+
+
+def _ports(theirs: Iterable[Address]) -> dict[str, set[int]]:
+    ports: dict[str, set[int]] = {}
+    for ip, port in theirs:
+        if ":" not in ip:
+            ports.setdefault(ip, set()).add(port)
+    return ports
+
+
+def _is_local(ip: str) -> bool:
+    return any(IPv4Address(ip) in network for network in _LOCAL)
+
+
+def targets(sight: Sight, mapping: Mapping) -> tuple[Address, ...]:
+    """The addresses to spread to. None if the peer spreads itself: then there is nothing to be hit."""
+    own = mapping.ip
+    if own is None or announced_ip(sight.theirs, own) is not None:
+        return ()
+    found = [
+        (ip, port)
+        for ip, port in sight.theirs
+        # Peers name addresses behind their NAT, too; in a lab all addresses may be such.
+        if ":" not in ip and ip != own and (_is_local(own) or not _is_local(ip))
+    ]
+    return tuple(found[-TARGETS:])
+
+
+def announced_ip(theirs: Iterable[Address], own: str | None) -> str | None:
+    """The address of which the peer names so many ports that it must be spreading, unless it is `own`."""
+    for ip, ports in _ports(theirs).items():
+        if ip != own and len(ports) >= TOLD_APART:
+            return ip
+    return None

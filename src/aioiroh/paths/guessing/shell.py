@@ -1,0 +1,176 @@
+"""The shell around both cores: opens sockets, sends probes, keeps the time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from aioiroh.aio import TokenBucket
+from aioiroh.net import Network, UdpOptions, UdpSlot
+from aioiroh.paths.guessing.rules import ATTEMPTS, RESTS, SWEEPS, Mapping, Sight
+from aioiroh.paths.guessing.spread import (
+    CloseSockets,
+    OpenSockets,
+    Pin,
+    Spread,
+    SpreadAction,
+    Unpin,
+)
+from aioiroh.paths.guessing.sweep import Sweep
+from aioiroh.paths.selection import Address
+
+if TYPE_CHECKING:
+    from aioiroh.quic.driver import Driver
+
+__all__ = ["Guessing"]
+
+logger = logging.getLogger("aioiroh.paths")
+
+TICK: Final = 0.001
+SPARED: Final = 32
+"""Sockets that are closed again when the system has no more: the application may need some."""
+
+
+class _Peer:
+    def __init__(self, spread: Spread, sweep: Sweep) -> None:
+        self.spread = spread
+        self.sweep = sweep
+        self.sight = Sight()
+        self.slots: list[int] = []
+        self.timer: asyncio.TimerHandle | None = None
+
+    @property
+    def deadline(self) -> float:
+        return min(self.spread.deadline, self.sweep.deadline)
+
+
+class Guessing:
+    """Guesses for one endpoint.
+
+    `sockets()` gives its UDP sockets, `mapping()` what NATs make of them; `on_announce(peer)` is called
+    when there are other addresses to be named to a peer.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        network: Network,
+        sockets: Callable[[], Sequence[UdpSlot]],
+        mapping: Callable[[], Mapping],
+        on_announce: Callable[[bytes], None],
+    ) -> None:
+        self._driver = driver
+        self._network = network
+        self._sockets = sockets
+        self._mapping = mapping
+        self._on_announce = on_announce
+        now = network.monotonic()
+        self._spreads = TokenBucket(1 / RESTS[0], ATTEMPTS, now=now)
+        self._sweeps = TokenBucket(1 / RESTS[1], SWEEPS, now=now)
+        self._peers: dict[bytes, _Peer] = {}
+        self._owners: dict[int, bytes] = {}
+        driver.on_knock = self._knock
+
+    def see(self, peer: bytes, sight: Sight) -> tuple[Address, ...]:
+        """This is the case between us and a peer; gives what to name to it besides our own addresses."""
+        entry = self._peers.get(peer)
+        if entry is None:
+            random = self._network.random
+            entry = _Peer(Spread(self._spreads, random), Sweep(self._sweeps, random))
+            self._peers[peer] = entry
+        entry.sight = sight
+        self._decide(peer, entry)
+        return entry.spread.announced
+
+    def forget(self, peer: bytes) -> None:
+        """There is no connection to it any more."""
+        entry = self._peers.pop(peer, None)
+        if entry is not None:
+            if entry.timer is not None:
+                entry.timer.cancel()
+            self._carry_out(peer, entry, entry.spread.stop())
+
+    # --- what the cores decide
+
+    def _knock(self, slot: int, source: Address, port: int | None) -> None:
+        """Something came through to one of the sockets that were opened here."""
+        peer = self._owners.get(slot)
+        if peer is not None:
+            self._peers[peer].spread.knock(slot, source, port)
+            self._run(peer)
+
+    def _run(self, peer: bytes) -> None:
+        entry = self._peers[peer]
+        announced = entry.spread.announced
+        self._decide(peer, entry)
+        if entry.spread.announced != announced:
+            self._on_announce(peer)
+
+    def _decide(self, peer: bytes, entry: _Peer) -> None:
+        now = self._network.monotonic()
+        mapping = self._mapping()
+        others = (other.spread for other in self._peers.values() if other is not entry)
+        may_begin = not any(spread.is_busy for spread in others)
+        spread = entry.spread
+        self._carry_out(peer, entry, spread.decide(now, entry.sight, mapping, may_begin=may_begin))
+        if not spread.is_busy:
+            for probe in entry.sweep.decide(now, entry.sight, mapping):
+                self._probe(
+                    [slot.index for slot in self._ipv4_sockets()[:1]], probe.ip, probe.ports
+                )
+        if entry.timer is not None:
+            entry.timer.cancel()
+            entry.timer = None
+        if entry.deadline != float("inf"):
+            delay = max(entry.deadline - now, TICK)
+            entry.timer = self._driver.loop.call_later(delay, self._run, peer)
+
+    def _carry_out(self, peer: bytes, entry: _Peer, actions: Sequence[SpreadAction]) -> None:
+        for action in actions:
+            match action:
+                case OpenSockets(count, targets):
+                    slots = [
+                        slot for _ in range(count) if (slot := self._open(peer, entry)) is not None
+                    ]
+                    for ip, port in targets:
+                        self._probe(slots, ip, [port])
+                case Pin(address, slot):
+                    self._driver.engine.pin(address, slot)
+                case Unpin(address):
+                    self._driver.engine.unpin(address)
+                case CloseSockets(but):
+                    for slot in entry.slots:
+                        if slot != but:
+                            self._close(slot)
+                    entry.slots = [slot for slot in entry.slots if slot == but]
+
+    def _ipv4_sockets(self) -> list[UdpSlot]:
+        return [slot for slot in self._sockets() if ":" not in slot.host]
+
+    def _open(self, peer: bytes, entry: _Peer) -> int | None:
+        host = self._ipv4_sockets()[0].host
+        try:
+            slot = self._network.bind_udp(self._driver, (host, 0), UdpOptions()).index
+        except OSError as error:
+            logger.debug("no more sockets to guess a path with: %s", error)
+            entry.spread.no_more()
+            for slot in entry.slots[-SPARED:]:
+                self._close(slot)
+            del entry.slots[-SPARED:]
+            return None
+        self._driver.engine.set_aside(slot)
+        entry.slots.append(slot)
+        self._owners[slot] = peer
+        return slot
+
+    def _close(self, slot: int) -> None:
+        del self._owners[slot]
+        # With the engine its sockets go, too.
+        if not self._driver.closing and self._driver.failed is None:
+            self._driver.remove_slot(slot)
+
+    def _probe(self, slots: Sequence[int], ip: str, ports: Sequence[int]) -> None:
+        self._driver.engine.probe(slots, ip, ports)
+        self._driver.touched()

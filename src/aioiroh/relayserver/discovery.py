@@ -1,0 +1,189 @@
+"""QUIC address discovery: tells clients from which UDP address their datagrams come (relay reference, 4.13)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Final, Protocol
+
+from aioiroh import _native
+from aioiroh.net import Network, UdpOptions
+from aioiroh.quic import Driver
+from aioiroh.quic.discovery import ALPN, CLOSE_CODE, CLOSE_REASON
+
+if TYPE_CHECKING:
+    from aioiroh.quic import Connection, Incoming
+    from aioiroh.quic.paths import PathStatus
+    from aioiroh.quic.state import ConnectionState
+
+__all__ = ["DiscoveryMetrics", "DiscoveryServer"]
+
+MAX_CONNECTIONS: Final = 65_536
+"""Clients at once; a client holds one connection for each IP version. More are refused."""
+MAX_SHARE: Final = 16
+"""One IPv4 address or IPv6 /64 has at most one in so many of the connections."""
+MAX_UNPROVED: Final = 256
+"""Handshakes under way above which a client has to prove its address first (RFC 9000, section 8.1.2)."""
+
+# Times are those of upstream's server. A client has nothing to say: no streams, no datagrams.
+_TRANSPORT = _native.Transport(
+    idle_timeout=30.0,
+    keep_alive=None,
+    path_keep_alive=None,
+    path_idle_timeout=None,
+    max_paths=0,
+    nat_addresses=0,
+    max_bidi_streams=0,
+    max_uni_streams=0,
+    datagram_receive_buffer=None,
+    send_observed_addresses=True,
+)
+
+
+class DiscoveryMetrics(Protocol):
+    """What is counted, under upstream's names."""
+
+    qad_incoming: int
+    qad_incoming_error: int
+    qad_connections: int
+    qad_connections_closed: int
+    qad_connections_errored: int
+
+
+class DiscoveryServer:
+    """Answers clients at `address` until it is closed. `[::]` takes IPv4, too.
+
+    `chain` and `key` are PEM, and may be replaced while it runs.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        address: tuple[str, int],
+        *,
+        chain: bytes,
+        key: bytes,
+        metrics: DiscoveryMetrics,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
+        """Raises OSError: the address cannot be bound. ValueError: `chain` and `key` are no certificate."""
+        clock = network.engine_clock
+        engine = _native.Engine(
+            network.secret(32),  # nobody gets to see what belongs to it
+            alpns=[ALPN],
+            transport=_TRANSPORT,
+            clock=clock,
+            seed=None if clock is None else network.secret(32),
+        )
+        engine.use_certificate(chain, key)
+        self._metrics = metrics
+        self._max_connections = max_connections
+        self._connections: dict[ConnectionState, tuple[Connection, str]] = {}
+        self._hosts: Counter[str] = Counter()
+        self._unproved = 0
+        self._driver = Driver(engine, virtual=clock is not None)
+        self._driver.observer = self
+        host = address[0]
+        try:
+            slot = network.bind_udp(self._driver, address, UdpOptions())
+            if host == "::":
+                network.bind_udp(self._driver, ("0.0.0.0", slot.port), UdpOptions())
+        except BaseException:
+            engine.shutdown()
+            raise
+        self.address = (host, slot.port)
+        """IP address and UDP port."""
+        self._driver.divert(self._take)
+
+    def replace_certificate(self, chain: bytes, key: bytes) -> None:
+        """Clients that come from now on see this one. Raises ValueError."""
+        self._driver.engine.use_certificate(chain, key)
+
+    @property
+    def connection_count(self) -> int:
+        """Connections of clients, handshakes included."""
+        return len(self._connections)
+
+    async def aclose(self) -> None:
+        """Let clients know and go."""
+        await self._driver.aclose(CLOSE_CODE, CLOSE_REASON)
+
+    def _take(self, knock: Incoming) -> bool:
+        self._metrics.qad_incoming += 1
+        host = _share_of(knock.remote_address[0])
+        full = len(self._connections) >= self._max_connections
+        if full or self._hosts[host] >= max(self._max_connections // MAX_SHARE, 1):
+            self._metrics.qad_incoming_error += 1
+            knock.refuse()
+        elif self._unproved >= MAX_UNPROVED and knock.may_retry and not knock.validated:
+            # The one that comes again is counted anew; this one has come to nothing.
+            self._metrics.qad_incoming_error += 1
+            knock.retry()
+        else:
+            try:
+                connection = knock.accept()
+            except ConnectionError:
+                self._metrics.qad_incoming_error += 1
+                return True
+            self._connections[connection.state] = connection, host
+            self._hosts[host] += 1
+            self._unproved += 1
+        return True
+
+    # --- as the observer of the engine
+
+    def connected(self, state: ConnectionState) -> None:
+        """The client knows its address, or will soon."""
+        self._metrics.qad_connections += 1
+        self._unproved -= 1
+
+    def lost(self, state: ConnectionState) -> None:
+        """A connection is over."""
+        found = self._connections.pop(state, None)
+        if found is None:
+            return
+        host = found[1]
+        self._hosts[host] -= 1
+        if not self._hosts[host]:
+            del self._hosts[host]
+        if state.alpn is None:
+            self._unproved -= 1
+            self._metrics.qad_incoming_error += 1
+            return
+        self._metrics.qad_connections_closed += 1
+        if getattr(state.lost, "code", None) != CLOSE_CODE:
+            self._metrics.qad_connections_errored += 1
+
+    def path_opened(self, state: ConnectionState, path: int, remote: tuple[str, int]) -> None:
+        """There is only one path."""
+
+    def path_closed(self, state: ConnectionState, path: int, reason: str) -> None:
+        """There is only one path."""
+
+    def path_silent(self, state: ConnectionState, path: int, *, silent: bool) -> None:
+        """There is only one path."""
+
+    def path_marked(self, state: ConnectionState, path: int, status: PathStatus) -> None:
+        """There is only one path."""
+
+    def candidate(self, state: ConnectionState, address: tuple[str, int], *, added: bool) -> None:
+        """Holes are not punched here."""
+
+    def observed_at(self, state: ConnectionState, path: int, address: tuple[str, int]) -> None:
+        """Clients tell nothing."""
+
+    def relay_at(self, ip: str) -> str | None:
+        """Clients come directly."""
+        return None
+
+    def socket_error(self, slot: int, errno: int, destination: tuple[str, int]) -> None:
+        """The client will try again."""
+
+    def failed(self) -> None:
+        """The driver has told the log."""
+
+
+def _share_of(host: str) -> str:
+    """What counts as one client: an IPv4 address, the network of an IPv6 address."""
+    ip = ip_address(host)
+    return host if ip.version == 4 else ip.packed[:8].hex()

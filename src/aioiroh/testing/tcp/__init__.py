@@ -1,0 +1,1 @@
+"""TCP on the virtual network: what relays and HTTP need of it."""
