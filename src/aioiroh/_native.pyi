@@ -343,6 +343,82 @@ class Relay:
         """Frames that came on this connection, batches of datagrams that could not go."""
 
 @final
+class RelayServerTls:
+    """What a relay shows its clients: a certificate with the ones above it, and its key, both PEM.
+
+    ValueError: they cannot be used."""
+
+    def __new__(cls, certificates: bytes, key: bytes) -> RelayServerTls: ...
+
+@final
+class RelayHub:
+    """Forwards datagrams between the clients of a relay. `seed`: 8 bytes. Times are seconds, `now` is
+    any clock that never goes back.
+
+    A list of numbers names connections whose output has begun to wait: each is to be taken, until `take` gives
+    None. Events are ("request", method, target, [(name, value)], has_body), ("proved", version, id), ("limited",
+    seconds without reading), and at last ("over", kind, text)."""
+
+    def __new__(
+        cls,
+        *,
+        seed: bytes,
+        connections: int,
+        pending: int,
+        queue_frames: int,
+        queue_bytes: int,
+        establish_timeout: float,
+        handshake_timeout: float,
+    ) -> RelayHub: ...
+    def enter(self, tls: RelayServerTls | None, now: float) -> int | None:
+        """A TCP connection has come; None: there are too many."""
+
+    def leave(self, number: int) -> list[int]:
+        """A TCP connection is gone."""
+
+    def feed(
+        self, number: int, data: Buffer, now: float
+    ) -> tuple[list[tuple[Any, ...]], list[int]]:
+        """Bytes from a client."""
+
+    def take(self, number: int) -> bytes | memoryview | None:
+        """Some of the bytes for a client."""
+
+    def respond(
+        self, number: int, status: int, reason: str, headers: list[tuple[str, str]], body: bytes
+    ) -> list[tuple[Any, ...]]:
+        """Answers a request; gives events, as the next one may wait already."""
+
+    def upgrade(
+        self, number: int, headers: list[tuple[str, str]], challenge: bytes, now: float
+    ) -> tuple[str | None, list[tuple[Any, ...]]]:
+        """Answers a request by an upgrade: the words of a refusal, after which `respond` is due, or events.
+        `challenge`: 16 unpredictable bytes."""
+
+    def confirm(self, number: int, now: float) -> tuple[bool, list[int]]:
+        """Lets in a client that has proved its key; False: it has gone."""
+
+    def deny(self, number: int, reason: str) -> list[int]:
+        """Sends it away; the connection is to be closed."""
+
+    def tick(self, now: float) -> tuple[list[tuple[int, tuple[Any, ...]]], list[int]]:
+        """`deadline` has come: whose time is over, and output."""
+
+    def announce_restart(self, reconnect_in_ms: int, try_for_ms: int) -> list[int]:
+        """A frame for every client."""
+
+    def set_rate(self, bytes_per_second: int, burst: int) -> None:
+        """What each client may send; 0: anything."""
+
+    def connections_of(self, endpoint_id: bytes) -> list[int]:
+        """The active connection, and those that it has replaced, the latest first."""
+
+    def counters(self) -> dict[str, int]: ...
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` is due."""
+
+@final
 class Conn:
     """One connection. After it is closed only reading what has arrived is possible."""
 

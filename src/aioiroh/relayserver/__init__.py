@@ -1,5 +1,26 @@
-"""A relay: forwards datagrams between endpoints that cannot reach each other, or not yet."""
+"""A relay: forwards datagrams between endpoints that cannot reach each other, or not yet.
 
+    async with RelayServer.bind(http=("127.0.0.1", 3340)) as relay:
+        print(relay.url)
+        await relay.closed()
+
+It speaks to upstream's clients as upstream's own relay does (relay protocol, sections 1 to 4). Who may come in
+is decided by an `access` function; bytes are forwarded by native code.
+"""
+
+from aioiroh.relayserver.admission import Access, AccessRequest, Allow, Deny, everyone
 from aioiroh.relayserver.discovery import DiscoveryServer
+from aioiroh.relayserver.limits import Limits, RateLimit
+from aioiroh.relayserver.server import RelayServer
 
-__all__ = ["DiscoveryServer"]
+__all__ = [
+    "Access",
+    "AccessRequest",
+    "Allow",
+    "Deny",
+    "DiscoveryServer",
+    "Limits",
+    "RateLimit",
+    "RelayServer",
+    "everyone",
+]

@@ -1,0 +1,59 @@
+"""What a relay allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Limits", "RateLimit"]
+
+PERIODS_PER_SECOND = 10
+"""How often a client is given what its rate lets it send."""
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """What one client may send: bytes per second, and at most `max_burst_bytes` at once.
+
+    Without the second it is a tenth of the first. Who sends more is read from later, and told so once
+    (relay protocol, section 4.5). ValueError: less than 10 bytes per second, or a burst of 0.
+    """
+
+    bytes_per_second: int
+    max_burst_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.bytes_per_second < PERIODS_PER_SECOND:
+            raise ValueError(f"bytes_per_second must be at least {PERIODS_PER_SECOND}")
+        if self.max_burst_bytes is not None and self.max_burst_bytes < 1:
+            raise ValueError("max_burst_bytes must be at least 1")
+
+    @property
+    def burst(self) -> int:
+        """`max_burst_bytes`, or what stands in for it."""
+        return self.max_burst_bytes or self.bytes_per_second // PERIODS_PER_SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of a relay. Times are seconds."""
+
+    connections: int = 65_536
+    """TCP connections at once; more are closed as they come."""
+    pending: int = 4_096
+    """Of these, how many may not have been let in yet."""
+    establish_timeout: float = 30.0
+    """From the TCP connection to the end of the last HTTP answer, or to the upgrade."""
+    handshake_timeout: float = 10.0
+    """From the upgrade to the proof of the key."""
+    access_timeout: float = 10.0
+    """For the answer of `access`."""
+    stuck_timeout: float = 15.0
+    """For a client that takes no more bytes."""
+    close_timeout: float = 2.0
+    """For what waits to be written when the relay closes."""
+    queue_frames: int = 512
+    """Frames that wait for a client whose connection is busy; later ones are dropped, and counted."""
+    queue_bytes: int = 4 << 20
+    """The same in bytes."""
+    rate: RateLimit | None = None
+    """What each client may send; None: as much as it can."""
