@@ -395,8 +395,9 @@ class RelayHub:
         """Answers a request by an upgrade: the words of a refusal, after which `respond` is due, or events.
         `challenge`: 16 unpredictable bytes."""
 
-    def confirm(self, number: int, now: float) -> tuple[bool, list[int]]:
-        """Lets in a client that has proved its key; False: it has gone."""
+    def confirm(self, number: int, now: float) -> tuple[bool, int | None, list[int]]:
+        """Lets in a client that has proved its key; False: it has gone. Gives the number of a connection
+        that is to be closed for it."""
 
     def deny(self, number: int, reason: str) -> list[int]:
         """Sends it away; the connection is to be closed."""
@@ -407,7 +408,7 @@ class RelayHub:
     def announce_restart(self, reconnect_in_ms: int, try_for_ms: int) -> list[int]:
         """A frame for every client."""
 
-    def set_rate(self, bytes_per_second: int, burst: int) -> None:
+    def set_rate(self, bytes_per_second: int, burst: int, now: float) -> None:
         """What each client may send; 0: anything."""
 
     def connections_of(self, endpoint_id: bytes) -> list[int]:

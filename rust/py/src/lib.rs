@@ -3,6 +3,7 @@
 mod blob;
 mod identity;
 mod quic;
+mod relay;
 mod turn;
 
 use pyo3::prelude::*;
@@ -16,6 +17,7 @@ mod _native {
         quic::register(module)?;
         identity::register(module)?;
         blob::register(module)?;
+        relay::register(module)?;
         turn::register(module)
     }
 }

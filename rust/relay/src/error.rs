@@ -23,6 +23,10 @@ pub enum Error {
     Closed(Option<u16>),
     /// Bytes before they were due.
     TooEarly,
+    /// What was due has not come.
+    TooLate,
+    /// Newer connections of the same endpoint have replaced it.
+    Replaced,
 }
 
 impl Error {
@@ -39,6 +43,8 @@ impl Error {
             Self::Signature => "signature",
             Self::Closed(_) => "closed",
             Self::TooEarly => "too_early",
+            Self::TooLate => "timeout",
+            Self::Replaced => "replaced",
         }
     }
 }
@@ -66,6 +72,8 @@ impl std::fmt::Display for Error {
             Self::Closed(None) => write!(f, "closed by the peer"),
             Self::Closed(Some(code)) => write!(f, "closed by the peer with code {code}"),
             Self::TooEarly => write!(f, "the client sent before the upgrade was answered"),
+            Self::TooLate => write!(f, "the client has fallen silent"),
+            Self::Replaced => write!(f, "too many newer connections have the same key"),
         }
     }
 }

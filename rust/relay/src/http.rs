@@ -39,6 +39,15 @@ pub struct Request {
     pub headers: Headers,
 }
 
+impl Request {
+    /// Whether it announces a body, of whatever length.
+    pub fn has_body(&self) -> bool {
+        ["content-length", "transfer-encoding"]
+            .iter()
+            .any(|wanted| self.headers.0.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted)))
+    }
+}
+
 /// The head of a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {

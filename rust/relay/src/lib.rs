@@ -10,6 +10,7 @@ mod error;
 pub mod frame;
 pub mod handshake;
 pub mod http;
+pub mod hub;
 mod link;
 pub mod server;
 mod websocket;

@@ -92,6 +92,29 @@ impl Link {
         out
     }
 
+    /// The bytes for the network, with these at the end.
+    pub fn wrap(&mut self, data: Vec<u8>) -> Vec<u8> {
+        match self {
+            // As they are, if nothing is before them.
+            Self::Plain { outgoing } if outgoing.is_empty() => data,
+            _ => {
+                if !data.is_empty() {
+                    self.write(&data);
+                }
+                self.take()
+            }
+        }
+    }
+
+    /// Whether bytes for the network wait.
+    pub fn has_output(&self) -> bool {
+        match self {
+            Self::Plain { outgoing } => !outgoing.is_empty(),
+            Self::Client(tls) => tls.session.wants_write(),
+            Self::Server(tls) => tls.session.wants_write(),
+        }
+    }
+
     /// Says goodbye inside TLS.
     pub fn close(&mut self) {
         match self {

@@ -1,34 +1,57 @@
-//! The relay's end: TLS, HTTP requests, the upgrade of one of them, the proof of the key, then frames.
+//! The relay's end of one connection: TLS, HTTP requests, the upgrade of one of them, the proof of the key, then
+//! frames.
 //!
-//! It decides nothing: requests are answered, and clients let in, by whoever drives it.
-
-use std::collections::VecDeque;
+//! It decides nothing, and it holds nothing that is to be sent but TLS' own bytes and answers: see [`crate::hub`].
 
 use bytes::Bytes;
 
-use crate::channel::{Channel, Incoming};
 use crate::error::Error;
-use crate::frame::{Frame, Key, Side, Version};
+use crate::frame::{Frame, Key, MAX_PAYLOAD, Side, Version};
 use crate::handshake::{self, AUTH_HEADER, Claim, Message};
-use crate::http::{Request, Upgrade, encode_response, parse_request};
+use crate::http::{MAX_HEAD, Request, Upgrade, encode_response, parse_request};
 use crate::link::Link;
+use crate::websocket::{self, Kind, Masked, Messages, Piece};
+
+/// The largest message: a frame with the longest form of its type number.
+const MAX_MESSAGE: usize = MAX_PAYLOAD + 8;
+const SEND: u8 = 4;
+const SEND_BATCH: u8 = 5;
+
+/// Datagrams to be forwarded, where they lie.
+#[derive(Debug, Clone, Copy)]
+pub struct Parcel<'a> {
+    /// For whom.
+    pub peer: Key,
+    pub ecn: u8,
+    pub segment_size: Option<u16>,
+    pub contents: Masked<'a>,
+}
 
 /// What came of the bytes that were fed.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
+#[derive(Debug)]
+pub enum Event<'a> {
     /// To be answered by [`Server::respond`] or [`Server::upgrade`]; the next one comes after that.
-    Request(Request),
+    Request(&'a Request),
     /// The client has proved its key; to be answered by [`Server::confirm`] or [`Server::deny`].
     Proved(Key),
-    /// Anything but pings, which are answered.
-    Frame(Frame),
+    Parcel(Parcel<'a>),
+    /// To be answered by a pong with the same bytes.
+    Ping([u8; 8]),
+    Pong([u8; 8]),
+    /// A ping of WebSocket, to be answered by its pong with the same content.
+    Echo(Masked<'a>),
 }
 
 enum State {
     /// Between requests.
-    Idle,
+    Idle {
+        head: Vec<u8>,
+    },
     /// A request waits for its answer.
-    Asked(Box<Request>),
+    Asked {
+        request: Box<Request>,
+        head: Vec<u8>,
+    },
     Proving {
         challenge: [u8; 16],
     },
@@ -39,76 +62,78 @@ enum State {
 }
 
 pub struct Server {
-    channel: Channel,
+    link: Link,
+    messages: Messages,
     state: State,
     version: Version,
-    events: VecDeque<Event>,
-    /// Pings that were answered.
-    pub pings_received: u64,
-    pub frames_received: u64,
 }
 
 impl Server {
     pub fn new(link: Link) -> Self {
         Self {
-            channel: Channel::new(link, None),
-            state: State::Idle,
+            link,
+            messages: Messages::new(MAX_MESSAGE),
+            state: State::Idle { head: Vec::new() },
             version: Version::V2,
-            events: VecDeque::new(),
-            pings_received: 0,
-            frames_received: 0,
         }
     }
 
-    /// Takes what came from the client. After an error the connection is over.
-    pub fn feed(&mut self, data: &[u8]) -> Result<(), Error> {
-        let result = self.advance(data);
+    /// Takes what came from the client and calls `hear` with what it means. After an error the connection is over.
+    /// `scratch` is room for what was encrypted; any number of connections can share it.
+    pub fn feed(
+        &mut self,
+        data: &[u8],
+        scratch: &mut Vec<u8>,
+        hear: &mut dyn FnMut(Event<'_>),
+    ) -> Result<(), Error> {
+        let result = self.advance(data, scratch, hear);
         if result.is_err() {
             self.state = State::Over;
         }
         result
     }
 
-    /// What happened, in order.
-    pub fn poll(&mut self) -> Option<Event> {
-        self.events.pop_front()
-    }
-
-    /// The bytes for the client.
-    pub fn take(&mut self) -> Vec<u8> {
-        self.channel.take()
-    }
-
-    /// Bytes that wait to be taken.
-    pub fn queued(&self) -> usize {
-        self.channel.queued()
-    }
-
-    /// Whether TLS is done, or there is none.
-    pub fn is_linked(&self) -> bool {
-        self.channel.link.is_open()
-    }
-
     pub fn is_open(&self) -> bool {
         matches!(self.state, State::Open)
+    }
+
+    /// Whether the upgrade was answered.
+    pub fn is_upgraded(&self) -> bool {
+        matches!(self.state, State::Proving { .. } | State::Proved | State::Open)
     }
 
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// Answers a request that is no upgrade. The body of the request, if there is one, is taken for the next request:
-    /// close the connection after answering such.
-    pub fn respond(&mut self, status: u16, reason: &str, headers: &[(&str, &str)], body: &[u8]) {
-        if matches!(self.state, State::Asked(_)) {
-            self.channel.write_head(&encode_response(status, reason, headers, body));
-            self.state = State::Idle;
+    /// Answers a request that is no upgrade, and goes on with the next one if it has come. The body of a request is
+    /// taken for the next request: close the connection after answering one that has any.
+    pub fn respond(
+        &mut self,
+        status: u16,
+        reason: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+        hear: &mut dyn FnMut(Event<'_>),
+    ) -> Result<(), Error> {
+        if let State::Asked { head, .. } = &mut self.state {
+            let head = std::mem::take(head);
+            self.link.write(&encode_response(status, reason, headers, body));
+            self.state = State::Idle { head };
+            if let Err(error) = self.next_request(hear) {
+                self.state = State::Over;
+                return Err(error);
+            }
         }
+        Ok(())
     }
 
-    /// Goes on with the requests that came together with the one that was answered.
-    pub fn resume(&mut self) -> Result<(), Error> {
-        self.feed(&[])
+    /// The request that waits for an answer.
+    pub fn request(&self) -> Option<&Request> {
+        match &self.state {
+            State::Asked { request, .. } => Some(request),
+            _ => None,
+        }
     }
 
     /// Answers a request by an upgrade, and asks for the key unless the header has proved it. `challenge`: 16
@@ -118,11 +143,12 @@ impl Server {
         upgrade: &Upgrade,
         headers: &[(&str, &str)],
         challenge: [u8; 16],
+        hear: &mut dyn FnMut(Event<'_>),
     ) -> Result<(), Error> {
-        let State::Asked(request) = std::mem::replace(&mut self.state, State::Over) else {
+        let State::Asked { request, head } = std::mem::replace(&mut self.state, State::Over) else {
             return Err(Error::Handshake);
         };
-        if !self.channel.head.is_empty() {
+        if !head.is_empty() {
             return Err(Error::TooEarly);
         }
         let mut all = vec![
@@ -132,13 +158,15 @@ impl Server {
             ("sec-websocket-protocol", upgrade.version.name()),
         ];
         all.extend_from_slice(headers);
-        self.channel.write_head(&encode_response(101, "Switching Protocols", &all, b""));
-        self.channel.upgraded(0);
+        self.link.write(&encode_response(101, "Switching Protocols", &all, b""));
         self.version = upgrade.version;
         match self.proved_by_header(&request)? {
-            Some(key) => self.proved(key),
+            Some(key) => {
+                self.state = State::Proved;
+                hear(Event::Proved(key));
+            }
             None => {
-                self.send_message(&Message::Challenge(challenge));
+                send(&mut self.link, &Message::Challenge(challenge));
                 self.state = State::Proving { challenge };
             }
         }
@@ -146,70 +174,90 @@ impl Server {
     }
 
     /// Lets the client in.
-    pub fn confirm(&mut self) {
-        if matches!(self.state, State::Proved) {
-            self.send_message(&Message::Confirms);
+    pub fn confirm(&mut self) -> bool {
+        let proved = matches!(self.state, State::Proved);
+        if proved {
+            send(&mut self.link, &Message::Confirms);
             self.state = State::Open;
         }
+        proved
     }
 
     /// Sends the client away; the connection is over once the bytes are taken.
     pub fn deny(&mut self, reason: &str) {
         if matches!(self.state, State::Proved) {
-            self.send_message(&Message::Denies(reason.to_owned()));
+            send(&mut self.link, &Message::Denies(reason.to_owned()));
             self.state = State::Over;
         }
     }
 
-    /// Sends a frame; false if too much is waiting already, and for what the client's version does not know.
-    pub fn send(&mut self, frame: &Frame) -> bool {
-        let known = match frame {
-            Frame::Health(_) => self.version == Version::V1,
-            Frame::Status(_) => self.version == Version::V2,
-            _ => true,
-        };
-        let mut bytes = Vec::new();
-        frame.encode(&mut bytes);
-        known && self.is_open() && self.channel.send(&[&bytes])
+    /// Bytes for the client: what waits inside, then these messages.
+    pub fn take(&mut self, messages: Vec<u8>) -> Vec<u8> {
+        self.link.wrap(messages)
     }
 
-    fn send_message(&mut self, message: &Message) {
-        let mut bytes = Vec::new();
-        message.encode(&mut bytes);
-        self.channel.send(&[&bytes]);
+    pub fn is_tls(&self) -> bool {
+        self.link.is_tls()
     }
 
-    fn advance(&mut self, data: &[u8]) -> Result<(), Error> {
-        match self.state {
+    /// Whether something waits inside.
+    pub fn has_output(&self) -> bool {
+        self.link.has_output()
+    }
+
+    fn advance(
+        &mut self,
+        data: &[u8],
+        scratch: &mut Vec<u8>,
+        hear: &mut dyn FnMut(Event<'_>),
+    ) -> Result<(), Error> {
+        match &mut self.state {
             State::Over => return Ok(()),
-            State::Idle => {
-                self.channel.feed_head(data)?;
-                return self.next_request();
+            State::Idle { head } => {
+                self.link.feed(data, head)?;
+                return self.next_request(hear);
             }
-            State::Asked(_) => {
-                self.channel.feed_head(data)?;
+            State::Asked { head, .. } => {
+                self.link.feed(data, head)?;
                 // Who does not wait for answers gets no memory for questions.
-                let full = self.channel.head.len() > crate::http::MAX_HEAD;
-                return if full { Err(Error::Http) } else { Ok(()) };
+                return if head.len() > MAX_HEAD { Err(Error::Http) } else { Ok(()) };
             }
-            State::Proving { .. } | State::Proved | State::Open => self.channel.feed_messages(data)?,
+            State::Proving { .. } | State::Proved | State::Open => {}
         }
-        while let Some(incoming) = self.channel.next()? {
-            match incoming {
-                Incoming::Message(message) => self.message(&message)?,
-                Incoming::Close(code) => return Err(Error::Closed(code)),
+        let clear = if self.link.is_tls() {
+            scratch.clear();
+            self.link.feed(data, scratch)?;
+            &scratch[..]
+        } else {
+            data
+        };
+        let Self { link, messages, state, version } = self;
+        messages.feed(clear, |piece| match piece {
+            Piece::Binary(message) => match state {
+                State::Open => read(message, *version, hear),
+                State::Proving { challenge } => {
+                    let key = prove(&message.to_bytes(), challenge, link)?;
+                    *state = State::Proved;
+                    hear(Event::Proved(key));
+                    Ok(())
+                }
+                // Nothing may come before the answer.
+                _ => Err(Error::TooEarly),
+            },
+            Piece::Ping(content) => {
+                hear(Event::Echo(content));
+                Ok(())
             }
-        }
-        Ok(())
+            Piece::Close(code) => Err(Error::Closed(code)),
+        })
     }
 
-    fn next_request(&mut self) -> Result<(), Error> {
-        let Some((request, len)) = parse_request(&self.channel.head).map_err(|_| Error::Http)? else {
-            return Ok(());
-        };
-        self.channel.head.drain(..len);
-        self.events.push_back(Event::Request(request.clone()));
-        self.state = State::Asked(Box::new(request));
+    fn next_request(&mut self, hear: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
+        let State::Idle { head } = &mut self.state else { return Ok(()) };
+        let Some((request, len)) = parse_request(head).map_err(|_| Error::Http)? else { return Ok(()) };
+        let head = head.split_off(len);
+        hear(Event::Request(&request));
+        self.state = State::Asked { request: Box::new(request), head };
         Ok(())
     }
 
@@ -217,42 +265,65 @@ impl Server {
     fn proved_by_header(&self, request: &Request) -> Result<Option<Key>, Error> {
         let Some(header) = request.headers.text(AUTH_HEADER) else { return Ok(None) };
         let claim = Claim::parse(header).ok_or(Error::Handshake)?;
-        let material = self.channel.link.keying_material(&claim.key);
+        let material = self.link.keying_material(&claim.key);
         Ok(material.filter(|material| claim.holds(material)).map(|_| claim.key))
     }
+}
 
-    fn proved(&mut self, key: Key) {
-        self.state = State::Proved;
-        self.events.push_back(Event::Proved(key));
+/// A frame of a client. Those with datagrams are taken apart where they lie, all others by the decoder.
+fn read(message: Masked<'_>, version: Version, hear: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
+    if let Some(parcel) = parcel(&message) {
+        hear(Event::Parcel(parcel));
+        return Ok(());
     }
+    match Frame::decode(&message.to_bytes(), Side::Server, version)? {
+        Frame::Ping(data) => hear(Event::Ping(data)),
+        Frame::Pong(data) => hear(Event::Pong(data)),
+        Frame::Send(datagrams) => hear(Event::Parcel(Parcel {
+            peer: datagrams.peer,
+            ecn: datagrams.ecn,
+            segment_size: datagrams.segment_size,
+            contents: Masked::plain(&datagrams.contents),
+        })),
+        // The decoder lets no others pass to a relay.
+        _ => {}
+    }
+    Ok(())
+}
 
-    fn message(&mut self, message: &Bytes) -> Result<(), Error> {
-        match self.state {
-            State::Open => {}
-            State::Proving { challenge } => return self.prove(message, &challenge),
-            // Nothing may come before the answer.
-            _ => return Err(Error::TooEarly),
+/// Datagrams, if the message is a usual frame of them in which nothing is wrong.
+fn parcel<'a>(message: &Masked<'a>) -> Option<Parcel<'a>> {
+    let head: [u8; 34] = message.first()?;
+    let (segment_size, start) = match head[0] {
+        SEND => (None, 34),
+        SEND_BATCH => {
+            let size: [u8; 2] = message.skip(34).first()?;
+            (Some(u16::from_be_bytes(size)).filter(|size| *size > 0), 36)
         }
-        self.frames_received += 1;
-        match Frame::decode(message, Side::Server, self.version)? {
-            Frame::Ping(data) => {
-                self.pings_received += 1;
-                self.send(&Frame::Pong(data));
-            }
-            frame => self.events.push_back(Event::Frame(frame)),
-        }
-        Ok(())
+        _ => return None,
+    };
+    if message.len() <= start || message.len() > MAX_PAYLOAD + 1 {
+        return None;
     }
+    let mut peer = [0; 32];
+    peer.copy_from_slice(&head[1..33]);
+    Some(Parcel { peer, ecn: head[33] & 3, segment_size, contents: message.skip(start) })
+}
 
-    fn prove(&mut self, message: &Bytes, challenge: &[u8; 16]) -> Result<(), Error> {
-        let Message::ClientAuth { key, signature } = Message::decode(message)? else {
-            return Err(Error::Handshake);
-        };
-        if !handshake::answers(&key, &signature, challenge) {
-            self.send_message(&Message::Denies("signature invalid".to_owned()));
-            return Err(Error::Signature);
-        }
-        self.proved(key);
-        Ok(())
+fn prove(message: &Bytes, challenge: &[u8; 16], link: &mut Link) -> Result<Key, Error> {
+    let Message::ClientAuth { key, signature } = Message::decode(message)? else {
+        return Err(Error::Handshake);
+    };
+    if !handshake::answers(&key, &signature, challenge) {
+        send(link, &Message::Denies("signature invalid".to_owned()));
+        return Err(Error::Signature);
     }
+    Ok(key)
+}
+
+fn send(link: &mut Link, message: &Message) {
+    let (mut bytes, mut out) = (Vec::new(), Vec::new());
+    message.encode(&mut bytes);
+    websocket::write(Kind::Binary, &[&bytes], None, &mut out);
+    link.write(&out);
 }

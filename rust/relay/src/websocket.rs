@@ -7,6 +7,9 @@ pub const MAX_MESSAGE: usize = 1 << 20;
 /// Content of a control frame at most (RFC 6455, section 5.5).
 const MAX_CONTROL: usize = 125;
 
+/// Bytes of a head at most.
+const MAX_HEAD: usize = 14;
+
 const CONTINUATION: u8 = 0;
 const TEXT: u8 = 1;
 const BINARY: u8 = 2;
@@ -72,6 +75,57 @@ struct Head {
     size: usize,
 }
 
+/// The head of a frame at the start of `bytes`, if all of it has come. `most`: content that is taken.
+fn head(bytes: &[u8], from_client: bool, most: usize) -> Result<Option<Head>, Broken> {
+    let [first, second] = match bytes.get(..2) {
+        Some(bytes) => [bytes[0], bytes[1]],
+        None => return Ok(None),
+    };
+    if first & 0x70 != 0 {
+        return Err(Broken::ReservedBits);
+    }
+    let (fin, opcode) = (first & 0x80 != 0, first & 0x0f);
+    if !matches!(opcode, CONTINUATION | TEXT | BINARY | CLOSE | PING | PONG) {
+        return Err(Broken::Opcode(opcode));
+    }
+    let masked = second & 0x80 != 0;
+    if masked != from_client {
+        return Err(Broken::Mask);
+    }
+    let short = usize::from(second & 0x7f);
+    if opcode >= CLOSE && (!fin || short > MAX_CONTROL) {
+        return Err(Broken::Control);
+    }
+    let (len, mut size) = match short {
+        126 => match bytes.get(2..4) {
+            Some(bytes) => (usize::from(u16::from_be_bytes([bytes[0], bytes[1]])), 4),
+            None => return Ok(None),
+        },
+        127 => match bytes.get(2..10) {
+            Some(bytes) => {
+                let len = bytes.iter().fold(0, |len, byte| len << 8 | u64::from(*byte));
+                (usize::try_from(len).unwrap_or(usize::MAX), 10)
+            }
+            None => return Ok(None),
+        },
+        len => (len, 2),
+    };
+    if len > most {
+        return Err(Broken::TooLarge);
+    }
+    let mask = match masked {
+        true => match bytes.get(size..size + 4) {
+            Some(bytes) => {
+                size += 4;
+                Some([bytes[0], bytes[1], bytes[2], bytes[3]])
+            }
+            None => return Ok(None),
+        },
+        false => None,
+    };
+    Ok(Some(Head { fin, opcode, mask, len, size }))
+}
+
 impl Reader {
     pub fn new(from_client: bool) -> Self {
         Self { from_client, ..Self::default() }
@@ -83,7 +137,10 @@ impl Reader {
 
     /// The next message, if all of it has come. Nothing may be asked after an error.
     pub fn next(&mut self) -> Result<Option<Message>, Broken> {
-        while let Some(head) = self.head()? {
+        while let Some(head) = {
+            let before = self.partial.as_ref().map_or(0, |(_, bytes)| bytes.len());
+            head(&self.buffer, self.from_client, MAX_MESSAGE - before)?
+        } {
             if self.buffer.len() < head.size + head.len {
                 // No room is made for what is only announced: a thousand peers could announce much.
                 return Ok(None);
@@ -109,57 +166,6 @@ impl Reader {
         Ok(None)
     }
 
-    fn head(&self) -> Result<Option<Head>, Broken> {
-        let [first, second] = match self.buffer.get(..2) {
-            Some(bytes) => [bytes[0], bytes[1]],
-            None => return Ok(None),
-        };
-        if first & 0x70 != 0 {
-            return Err(Broken::ReservedBits);
-        }
-        let (fin, opcode) = (first & 0x80 != 0, first & 0x0f);
-        if !matches!(opcode, CONTINUATION | TEXT | BINARY | CLOSE | PING | PONG) {
-            return Err(Broken::Opcode(opcode));
-        }
-        let masked = second & 0x80 != 0;
-        if masked != self.from_client {
-            return Err(Broken::Mask);
-        }
-        let short = usize::from(second & 0x7f);
-        if opcode >= CLOSE && (!fin || short > MAX_CONTROL) {
-            return Err(Broken::Control);
-        }
-        let (len, mut size) = match short {
-            126 => match self.buffer.get(2..4) {
-                Some(bytes) => (usize::from(u16::from_be_bytes([bytes[0], bytes[1]])), 4),
-                None => return Ok(None),
-            },
-            127 => match self.buffer.get(2..10) {
-                Some(bytes) => {
-                    let len = bytes.iter().fold(0, |len, byte| len << 8 | u64::from(*byte));
-                    (usize::try_from(len).unwrap_or(usize::MAX), 10)
-                }
-                None => return Ok(None),
-            },
-            len => (len, 2),
-        };
-        let before = self.partial.as_ref().map_or(0, |(_, bytes)| bytes.len());
-        if len > MAX_MESSAGE - before {
-            return Err(Broken::TooLarge);
-        }
-        let mask = match masked {
-            true => match self.buffer.get(size..size + 4) {
-                Some(bytes) => {
-                    size += 4;
-                    Some([bytes[0], bytes[1], bytes[2], bytes[3]])
-                }
-                None => return Ok(None),
-            },
-            false => None,
-        };
-        Ok(Some(Head { fin, opcode, mask, len, size }))
-    }
-
     /// Part of a message, or all of it; the message if it is whole.
     fn piece(&mut self, opcode: u8, fin: bool, content: BytesMut) -> Result<Option<Message>, Broken> {
         let (binary, whole) = match (opcode, self.partial.take()) {
@@ -178,6 +184,158 @@ impl Reader {
     }
 }
 
+/// Bytes as they came, with the mask that is over them.
+#[derive(Debug, Clone, Copy)]
+pub struct Masked<'a> {
+    bytes: &'a [u8],
+    mask: [u8; 4],
+}
+
+impl<'a> Masked<'a> {
+    /// Bytes that are as they are meant.
+    pub fn plain(bytes: &'a [u8]) -> Self {
+        Self { bytes, mask: [0; 4] }
+    }
+
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// All but the first `count`, which must be there.
+    pub fn skip(&self, count: usize) -> Self {
+        let mut mask = self.mask;
+        mask.rotate_left(count % 4);
+        Self { bytes: &self.bytes[count..], mask }
+    }
+
+    /// The first `N`, if there are so many.
+    pub fn first<const N: usize>(&self) -> Option<[u8; N]> {
+        let mut first: [u8; N] = self.bytes.get(..N)?.try_into().ok()?;
+        apply_mask(&mut first, self.mask);
+        Some(first)
+    }
+
+    /// Puts them, without the mask, at the end of `out`.
+    pub fn append_to(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(self.bytes);
+        if self.mask != [0; 4] {
+            apply_mask(&mut out[start..], self.mask);
+        }
+    }
+
+    pub fn to_bytes(&self) -> Bytes {
+        let mut out = Vec::with_capacity(self.len());
+        self.append_to(&mut out);
+        out.into()
+    }
+}
+
+/// Something that came, where it lies.
+#[derive(Debug, Clone, Copy)]
+pub enum Piece<'a> {
+    Binary(Masked<'a>),
+    /// To be answered with the same content.
+    Ping(Masked<'a>),
+    Close(Option<u16>),
+}
+
+/// Takes the bytes of a client and gives its messages, mostly from where they lie. Text and pongs are ignored.
+#[derive(Debug)]
+pub struct Messages {
+    /// The largest message that is taken.
+    most: usize,
+    /// A frame of which the end has not come. No room is made for what is only announced.
+    held: Vec<u8>,
+    /// A message that comes in pieces: whether it is binary, and what has come.
+    partial: Option<(bool, Vec<u8>)>,
+}
+
+impl Messages {
+    pub fn new(most: usize) -> Self {
+        Self { most, held: Vec::new(), partial: None }
+    }
+
+    /// Calls `each` with every message that is whole now. Nothing may be fed after an error.
+    pub fn feed<E: From<Broken>>(
+        &mut self,
+        mut data: &[u8],
+        mut each: impl FnMut(Piece<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        while !self.held.is_empty() && !data.is_empty() {
+            let Some(head) = self.head(&self.held)? else {
+                // A head is short: byte by byte until it is there.
+                self.held.push(data[0]);
+                data = &data[1..];
+                continue;
+            };
+            let missing = (head.size + head.len).saturating_sub(self.held.len());
+            let (now, later) = data.split_at(missing.min(data.len()));
+            self.held.extend_from_slice(now);
+            data = later;
+            if self.held.len() < head.size + head.len {
+                return Ok(());
+            }
+            let held = std::mem::take(&mut self.held);
+            self.one(&head, &held[head.size..], &mut each)?;
+        }
+        while let Some(head) = self.head(data)? {
+            if data.len() < head.size + head.len {
+                break;
+            }
+            let (frame, later) = data.split_at(head.size + head.len);
+            self.one(&head, &frame[head.size..], &mut each)?;
+            data = later;
+        }
+        self.held.extend_from_slice(data);
+        Ok(())
+    }
+
+    fn head(&self, bytes: &[u8]) -> Result<Option<Head>, Broken> {
+        head(bytes, true, self.most - self.partial.as_ref().map_or(0, |(_, bytes)| bytes.len()))
+    }
+
+    fn one<E: From<Broken>>(
+        &mut self,
+        head: &Head,
+        content: &[u8],
+        each: &mut impl FnMut(Piece<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let content = Masked { bytes: content, mask: head.mask.unwrap_or_default() };
+        match (head.opcode, self.partial.take()) {
+            (BINARY, None) if head.fin => each(Piece::Binary(content)),
+            (TEXT, None) if head.fin => Ok(()),
+            (opcode @ (TEXT | BINARY), None) => {
+                let mut bytes = Vec::new();
+                content.append_to(&mut bytes);
+                self.partial = Some((opcode == BINARY, bytes));
+                Ok(())
+            }
+            (CONTINUATION, Some((binary, mut bytes))) => {
+                content.append_to(&mut bytes);
+                if !head.fin {
+                    self.partial = Some((binary, bytes));
+                    return Ok(());
+                }
+                if binary { each(Piece::Binary(Masked::plain(&bytes))) } else { Ok(()) }
+            }
+            (CONTINUATION | TEXT | BINARY, _) => Err(Broken::Fragments.into()),
+            (opcode, partial) => {
+                self.partial = partial;
+                match opcode {
+                    PING => each(Piece::Ping(content)),
+                    CLOSE => each(Piece::Close(content.first().map(u16::from_be_bytes))),
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+}
+
 /// What is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -188,13 +346,25 @@ pub enum Kind {
 
 /// Appends a message whose content is the pieces one after the other; `mask` if we are the client.
 pub fn write(kind: Kind, pieces: &[&[u8]], mask: Option<[u8; 4]>, out: &mut Vec<u8>) {
+    write_head(kind, pieces.iter().map(|piece| piece.len()).sum(), mask, out);
+    let start = out.len();
+    for piece in pieces {
+        out.extend_from_slice(piece);
+    }
+    if let Some(mask) = mask {
+        apply_mask(&mut out[start..], mask);
+    }
+}
+
+/// Appends the head of a message, and makes room for its content, which is to follow.
+pub fn write_head(kind: Kind, len: usize, mask: Option<[u8; 4]>, out: &mut Vec<u8>) {
     let opcode = match kind {
         Kind::Binary => BINARY,
         Kind::Pong => PONG,
         Kind::Close => CLOSE,
     };
-    let len: usize = pieces.iter().map(|piece| piece.len()).sum();
     let masked = if mask.is_some() { 0x80 } else { 0 };
+    out.reserve(MAX_HEAD + len);
     out.push(0x80 | opcode);
     match len {
         0..126 => out.push(masked | len as u8),
@@ -209,13 +379,6 @@ pub fn write(kind: Kind, pieces: &[&[u8]], mask: Option<[u8; 4]>, out: &mut Vec<
     }
     if let Some(mask) = mask {
         out.extend_from_slice(&mask);
-    }
-    let start = out.len();
-    for piece in pieces {
-        out.extend_from_slice(piece);
-    }
-    if let Some(mask) = mask {
-        apply_mask(&mut out[start..], mask);
     }
 }
 

@@ -18,6 +18,7 @@ __all__ = ["Forwarder"]
 READ_SIZE: Final = 256 * 1024
 """Bytes read at once."""
 SMALLEST_READ: Final = 16 * 1024
+SURPLUS: Final = ("over", "replaced", "too many newer connections have the same key")
 
 
 class Connection(Protocol):
@@ -67,10 +68,10 @@ class Forwarder:
     def set_rate(self, rate: RateLimit | None) -> None:
         """What every client may send from now on."""
         if rate is None:
-            self._hub.set_rate(0, 0)
+            self._hub.set_rate(0, 0, self._now())
             size = READ_SIZE
         else:
-            self._hub.set_rate(rate.bytes_per_second, rate.burst)
+            self._hub.set_rate(rate.bytes_per_second, rate.burst, self._now())
             # Only the next read can be put off, so this one must not be much more than is allowed.
             size = min(READ_SIZE, max(SMALLEST_READ, rate.burst))
         self.read_buffer = self.memory[:size]
@@ -138,8 +139,10 @@ class Forwarder:
 
     def confirm(self, number: int) -> bool:
         """Let a client in. False: it has gone."""
-        confirmed, ready = self._hub.confirm(number, self._now())
+        confirmed, surplus, ready = self._hub.confirm(number, self._now())
         self._write(ready)
+        if surplus is not None:
+            self._connections[surplus].happened(SURPLUS)
         self._arm()
         return confirmed
 

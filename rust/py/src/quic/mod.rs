@@ -1,7 +1,7 @@
 //! The engine as Python classes.
 
 mod conn;
-mod convert;
+pub(crate) mod convert;
 mod engine;
 mod events;
 mod relay;
