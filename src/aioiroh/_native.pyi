@@ -365,7 +365,6 @@ class RelayHub:
         seed: bytes,
         connections: int,
         pending: int,
-        queue_frames: int,
         queue_bytes: int,
         establish_timeout: float,
         handshake_timeout: float,

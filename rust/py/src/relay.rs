@@ -22,6 +22,7 @@ use rustls::{
 use crate::quic::convert::{self, Contiguous};
 
 type Events<'py> = Vec<Bound<'py, PyTuple>>;
+type Ended<'py> = Vec<(u64, Bound<'py, PyTuple>)>;
 
 /// What a relay shows its clients.
 #[pyclass(frozen, module = "aioiroh._native")]
@@ -60,12 +61,11 @@ pub struct RelayHub(Mutex<Hub>);
 #[pymethods]
 impl RelayHub {
     #[new]
-    #[pyo3(signature = (*, seed, connections, pending, queue_frames, queue_bytes, establish_timeout, handshake_timeout))]
+    #[pyo3(signature = (*, seed, connections, pending, queue_bytes, establish_timeout, handshake_timeout))]
     fn new(
         seed: &[u8],
         connections: usize,
         pending: usize,
-        queue_frames: usize,
         queue_bytes: usize,
         establish_timeout: f64,
         handshake_timeout: f64,
@@ -74,7 +74,6 @@ impl RelayHub {
         Ok(Self(Mutex::new(Hub::new(Config {
             connections,
             pending,
-            queue_frames,
             queue_bytes,
             establish_timeout: duration(establish_timeout)?,
             handshake_timeout: duration(handshake_timeout)?,
@@ -163,7 +162,7 @@ impl RelayHub {
         hub.take_ready()
     }
 
-    fn tick<'py>(&self, py: Python<'py>, now: f64) -> PyResult<(Vec<(u64, Bound<'py, PyTuple>)>, Vec<u64>)> {
+    fn tick<'py>(&self, py: Python<'py>, now: f64) -> PyResult<(Ended<'py>, Vec<u64>)> {
         let (over, ready) = {
             let mut hub = self.0.lock();
             (hub.tick(duration(now)?), hub.take_ready())

@@ -228,7 +228,7 @@ impl<'a> Masked<'a> {
         }
     }
 
-    pub fn to_bytes(&self) -> Bytes {
+    pub fn to_bytes(self) -> Bytes {
         let mut out = Vec::with_capacity(self.len());
         self.append_to(&mut out);
         out.into()

@@ -1,30 +1,44 @@
-//! A client and a server, joined by hand.
+//! Clients and a relay, joined by hand.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aioiroh_relay::client::{self, Client};
-use aioiroh_relay::frame::{Datagrams, Frame, Version};
-use aioiroh_relay::http::accept_upgrade;
-use aioiroh_relay::server::{self, Server};
+use aioiroh_relay::frame::{Datagrams, Frame, Key, Version};
+use aioiroh_relay::hub::{Config, Hub, News, Rate};
 use aioiroh_relay::{Error, Link, MAX_QUEUED};
 use bytes::Bytes;
 use proptest::prelude::*;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-const SECRET: [u8; 32] = [0x2a; 32];
+const A: [u8; 32] = [0x2a; 32];
+const B: [u8; 32] = [0x2b; 32];
+const C: [u8; 32] = [0x2c; 32];
+const SECOND: Duration = Duration::from_secs(1);
 
-fn public() -> [u8; 32] {
-    ed25519_dalek::SigningKey::from_bytes(&SECRET).verifying_key().to_bytes()
+fn public(secret: [u8; 32]) -> Key {
+    ed25519_dalek::SigningKey::from_bytes(&secret).verifying_key().to_bytes()
 }
 
-fn options() -> client::Options {
+fn options(secret_key: [u8; 32]) -> client::Options {
     client::Options {
         host: "relay.test".into(),
         target: "/relay".into(),
-        secret_key: SECRET,
+        secret_key,
         token: None,
         entropy: [9; 24],
+    }
+}
+
+fn config() -> Config {
+    Config {
+        connections: 20,
+        pending: 10,
+        queue_bytes: 400_000,
+        establish_timeout: SECOND * 30,
+        handshake_timeout: SECOND * 10,
+        seed: 1,
     }
 }
 
@@ -50,206 +64,445 @@ fn tls() -> (Link, Link) {
     (Link::client(Arc::new(client), name).unwrap(), Link::server(Arc::new(server)).unwrap())
 }
 
-struct Pair {
-    client: Client,
-    server: Server,
-    requests: usize,
+/// A relay and its clients, which are numbered as they came.
+struct World {
+    hub: Hub,
+    now: Duration,
+    clients: Vec<Client>,
+    /// What each client heard.
+    heard: Vec<Vec<client::Event>>,
+    /// Why the relay, and why a client, ended a connection.
+    over: Vec<(u64, Error)>,
+    failed: Vec<(u64, Error)>,
+    /// Bytes that are fed at once.
     cut: usize,
+    /// Clients that take nothing.
+    stuck: Vec<u64>,
 }
 
-impl Pair {
-    fn new((client, server): (Link, Link)) -> Self {
+impl World {
+    fn new(config: Config) -> Self {
         Self {
-            client: Client::new(client, options()),
-            server: Server::new(server),
-            requests: 0,
+            hub: Hub::new(config),
+            now: SECOND,
+            clients: Vec::new(),
+            heard: Vec::new(),
+            over: Vec::new(),
+            failed: Vec::new(),
             cut: usize::MAX,
+            stuck: Vec::new(),
         }
     }
 
-    fn plain() -> Self {
-        Self::new((Link::plain(), Link::plain()))
+    /// Another client; its number.
+    fn join_over(&mut self, (client, server): (Link, Link), secret: [u8; 32]) -> u64 {
+        self.clients.push(Client::new(client, options(secret)));
+        self.heard.push(Vec::new());
+        self.hub.enter(server, self.now).unwrap()
+    }
+
+    fn join(&mut self, secret: [u8; 32]) -> u64 {
+        let number = self.join_over((Link::plain(), Link::plain()), secret);
+        self.run();
+        assert_eq!(self.take_heard(number), [client::Event::Connected(Version::V2)]);
+        number
+    }
+
+    fn client(&mut self, number: u64) -> &mut Client {
+        &mut self.clients[number as usize]
+    }
+
+    fn take_heard(&mut self, number: u64) -> Vec<client::Event> {
+        std::mem::take(&mut self.heard[number as usize])
+    }
+
+    fn leave(&mut self, number: u64) {
+        self.hub.leave(number);
+        self.run();
     }
 
     /// Moves bytes until none are left, and answers as a relay does.
-    fn run(&mut self) -> Result<(Vec<client::Event>, Vec<server::Event>), Error> {
-        let (mut at_client, mut at_server) = (Vec::new(), Vec::new());
+    fn run(&mut self) {
         loop {
-            let (up, down) = (self.client.take(), self.server.take());
-            if up.is_empty() && down.is_empty() {
-                return Ok((at_client, at_server));
-            }
-            for piece in up.chunks(self.cut) {
-                self.server.feed(piece)?;
-                while let Some(event) = self.server.poll() {
-                    match &event {
-                        server::Event::Request(request) => {
-                            self.requests += 1;
-                            let upgrade = accept_upgrade(request).unwrap();
-                            self.server.upgrade(&upgrade, &[("x", "y")], [5; 16])?;
-                        }
-                        server::Event::Proved(_) => self.server.confirm(),
-                        server::Event::Frame(_) => {}
-                    }
-                    at_server.push(event);
+            let mut idle = true;
+            for number in 0..self.clients.len() as u64 {
+                let up = self.client(number).take();
+                idle &= up.is_empty();
+                for piece in up.chunks(self.cut) {
+                    let news = self.hub.feed(number, piece, self.now);
+                    self.decide(number, news);
                 }
             }
-            for piece in down.chunks(self.cut) {
-                self.client.feed(piece)?;
-                at_client.extend(std::iter::from_fn(|| self.client.poll()));
+            for number in self.hub.take_ready() {
+                idle = false;
+                if !self.stuck.contains(&number) {
+                    self.bring(number);
+                }
+            }
+            if idle {
+                return;
             }
         }
     }
 
-    fn connected(mut self) -> Self {
-        let (at_client, at_server) = self.run().unwrap();
-        assert_eq!(at_client, [client::Event::Connected(Version::V2)]);
-        assert_eq!(at_server.last(), Some(&server::Event::Proved(public())));
-        self
+    fn bring(&mut self, number: u64) {
+        while let Some(down) = self.hub.take(number) {
+            for piece in down.chunks(self.cut) {
+                let client = &mut self.clients[number as usize];
+                if let Err(error) = client.feed(piece) {
+                    self.failed.push((number, error));
+                }
+                self.heard[number as usize].extend(std::iter::from_fn(|| client.poll()));
+            }
+        }
     }
+
+    fn decide(&mut self, number: u64, news: Vec<News>) {
+        for news in news {
+            match news {
+                News::Request(_) => {
+                    let more = self.hub.upgrade(number, &[("x", "y")], [5; 16], self.now).unwrap();
+                    self.decide(number, more);
+                }
+                News::Proved(..) => assert!(self.hub.confirm(number, self.now).0),
+                News::Limited(_) => {}
+                News::Over(error) => self.over.push((number, error)),
+            }
+        }
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now += time;
+        while self.hub.deadline().is_some_and(|at| at <= self.now) {
+            for (number, news) in self.hub.tick(self.now) {
+                self.decide(number, vec![news]);
+            }
+            self.run();
+        }
+    }
+}
+
+fn received(peer: [u8; 32], ecn: u8, segment_size: Option<u16>, contents: &[u8]) -> client::Event {
+    let contents = Bytes::copy_from_slice(contents);
+    client::Event::Frame(Frame::Receive(Datagrams { peer: public(peer), ecn, segment_size, contents }))
 }
 
 #[test]
 fn the_key_is_proved_with_and_without_tls() {
     for links in [(Link::plain(), Link::plain()), tls()] {
         let encrypted = links.0.is_tls();
-        let mut pair = Pair::new(links);
-        pair.cut = 7;
-        let (at_client, at_server) = pair.run().unwrap();
-        assert_eq!(at_client, [client::Event::Connected(Version::V2)]);
-        let [server::Event::Request(request), server::Event::Proved(key)] = &at_server[..] else { panic!() };
-        assert_eq!(*key, public());
-        // Over TLS the header spares the challenge.
-        assert_eq!(request.headers.text("x-iroh-relay-client-auth-v1").is_some(), encrypted);
-        assert!(pair.client.is_open() && pair.server.is_open());
+        let mut world = World::new(config());
+        world.cut = 7;
+        world.join_over(links, A);
+        let mut head = String::new();
+        // The first bytes tell whether the header spares the challenge.
+        while head.is_empty() {
+            let up = world.client(0).take();
+            for news in world.hub.feed(0, &up, world.now) {
+                if let News::Request(request) = &news {
+                    head = format!("{request:?}");
+                }
+                world.decide(0, vec![news]);
+            }
+            world.bring(0);
+        }
+        assert_eq!(head.contains("x-iroh-relay-client-auth-v1"), encrypted);
+        world.run();
+        assert_eq!(world.take_heard(0), [client::Event::Connected(Version::V2)]);
+        assert_eq!(world.hub.connections(&public(A)), [0]);
     }
 }
 
 #[test]
-fn datagrams_pings_and_news() {
-    let mut pair = Pair::new(tls()).connected();
-    pair.client.send(&[7; 32], 2, Some(3), b"abcdefgh");
-    pair.client.send(&[7; 32], 0, Some(3), b"abc");
-    pair.client.send(&[7; 32], 0, None, b"");
-    pair.client.ping(*b"12345678");
-    let (at_client, at_server) = pair.run().unwrap();
-    let sent = |segment_size, ecn, contents: &'static [u8]| {
-        let contents = Bytes::from_static(contents);
-        server::Event::Frame(Frame::Send(Datagrams { peer: [7; 32], ecn, segment_size, contents }))
-    };
-    assert_eq!(at_server, [sent(Some(3), 2, b"abcdefgh"), sent(None, 0, b"abc")]);
-    assert_eq!(at_client, [client::Event::Frame(Frame::Pong(*b"12345678"))]);
-    let batch =
-        Datagrams { peer: [8; 32], ecn: 1, segment_size: Some(4), contents: Bytes::from_static(b"123456") };
-    for frame in [Frame::Receive(batch), Frame::Gone([8; 32]), Frame::Status(1)] {
-        assert!(pair.server.send(&frame));
-        assert_eq!(pair.run().unwrap().0, [client::Event::Frame(frame)]);
+fn datagrams_go_to_the_peer_as_they_are() {
+    for over_tls in [false, true] {
+        let mut world = World::new(config());
+        world.cut = 11;
+        for secret in [A, B] {
+            world.join_over(if over_tls { tls() } else { (Link::plain(), Link::plain()) }, secret);
+        }
+        world.run();
+        world.heard = vec![vec![], vec![]];
+        world.client(0).send(&public(B), 2, Some(3), b"abcdefgh");
+        world.client(0).send(&public(B), 0, Some(3), b"abc");
+        world.client(0).ping(*b"12345678");
+        world.client(1).send(&public(A), 1, None, &[7; 60_000]);
+        // To itself, and to nobody.
+        world.client(1).send(&public(B), 0, None, b"me");
+        world.client(1).send(&public(C), 0, None, b"nobody");
+        world.run();
+        assert_eq!(
+            world.take_heard(1),
+            [received(A, 2, Some(3), b"abcdefgh"), received(A, 0, None, b"abc"), received(B, 0, None, b"me")]
+        );
+        let pong = client::Event::Frame(Frame::Pong(*b"12345678"));
+        assert_eq!(world.take_heard(0), [pong, received(B, 1, None, &[7; 60_000])]);
+        let counters = world.hub.counters();
+        assert_eq!((counters.send_packets_recv, counters.send_packets_sent), (5, 4));
+        assert_eq!((counters.send_packets_dropped, counters.got_ping), (1, 1));
     }
-    // Words are for the version before.
-    assert!(!pair.server.send(&Frame::Health("well".into())));
-    assert!(pair.server.send(&Frame::Ping([1; 8])));
-    assert_eq!(pair.run().unwrap().1, [server::Event::Frame(Frame::Pong([1; 8]))]);
-    pair.client.close();
-    assert_eq!(pair.run(), Err(Error::Closed(Some(1000))));
+}
+
+#[test]
+fn the_latest_connection_of_a_key_receives() {
+    let mut world = World::new(config());
+    let (first, peer, second) = (world.join(A), world.join(B), world.join(A));
+    assert_eq!(world.take_heard(first), [client::Event::Frame(Frame::Status(1))]);
+    world.client(peer).send(&public(A), 0, None, b"x");
+    // The one before may still send.
+    world.client(first).send(&public(B), 0, None, b"y");
+    world.run();
+    assert_eq!(world.take_heard(second), [received(B, 0, None, b"x")]);
+    assert_eq!((world.take_heard(first), world.take_heard(peer)), (vec![], vec![received(A, 0, None, b"y")]));
+    world.leave(second);
+    assert_eq!(world.take_heard(first), [client::Event::Frame(Frame::Status(0))]);
+    world.client(peer).send(&public(A), 0, None, b"z");
+    world.run();
+    assert_eq!(world.take_heard(first), [received(B, 0, None, b"z")]);
+    // Only when nobody is left are those told who have heard from it.
+    world.leave(first);
+    assert_eq!(world.take_heard(peer), [client::Event::Frame(Frame::Gone(public(A)))]);
+    world.leave(peer);
+    let counters = world.hub.counters();
+    assert_eq!((counters.accepts, counters.disconnects), (3, 3));
+    assert_eq!((counters.clients_inactive_added, counters.clients_inactive_removed), (1, 1));
+}
+
+#[test]
+fn a_client_that_takes_nothing_loses_frames_and_holds_nobody_up() {
+    let mut world = World::new(config());
+    let (slow, sender, third) = (world.join(A), world.join(B), world.join(C));
+    world.client(third).send(&public(A), 0, None, b"first");
+    world.run();
+    world.take_heard(slow);
+    world.stuck.push(slow);
+    for _ in 0..300 {
+        world.client(sender).send(&public(A), 0, None, &[1; 2000]);
+        world.client(sender).send(&public(C), 0, None, &[2; 1000]);
+    }
+    world.run();
+    assert_eq!(world.take_heard(third).len(), 300);
+    // Of what waits for it, 196 frames of 2,038 bytes fit.
+    assert_eq!(world.hub.counters().queue_full_dropped, 300 - 196);
+    world.leave(third);
+    world.stuck.clear();
+    world.bring(slow);
+    // News fit still.
+    let mut kept = world.take_heard(slow);
+    assert_eq!(kept.pop(), Some(client::Event::Frame(Frame::Gone(public(C)))));
+    assert_eq!(kept.len(), 196);
+    world.client(sender).send(&public(A), 0, None, b"x");
+    world.run();
+    assert_eq!(world.take_heard(slow).len(), 1);
+}
+
+#[test]
+fn a_silent_client_is_asked_and_given_up() {
+    let mut world = World::new(config());
+    let (quiet, dead) = (world.join(A), world.join(B));
+    world.stuck.push(dead);
+    world.wait(SECOND * 15);
+    assert_eq!(world.over, []);
+    for _ in 0..12 {
+        world.wait(SECOND);
+    }
+    // The one has answered, as clients do by themselves.
+    assert_eq!(world.over, [(dead, Error::TooLate)]);
+    assert_eq!(world.hub.connections(&public(B)), []);
+    assert_eq!(world.hub.connections(&public(A)), [quiet]);
+}
+
+#[test]
+fn whoever_does_not_prove_the_key_in_time_is_gone() {
+    let mut world = World::new(config());
+    // One says nothing at all, the other stops after the upgrade.
+    world.hub.enter(Link::plain(), world.now).unwrap();
+    world.clients.push(Client::new(Link::plain(), options(A)));
+    world.hub.enter(Link::plain(), world.now).unwrap();
+    let up = world.clients[0].take();
+    let news = world.hub.feed(1, &up, world.now);
+    world.decide(1, news);
+    for number in [0, 1] {
+        world.stuck.push(number);
+    }
+    world.clients.clear();
+    for _ in 0..9 {
+        world.wait(SECOND);
+    }
+    assert_eq!(world.over, []);
+    world.wait(SECOND * 2);
+    assert_eq!(world.over, [(1, Error::TooLate)]);
+    world.wait(SECOND * 20);
+    assert_eq!(world.over, [(1, Error::TooLate), (0, Error::TooLate)]);
+    assert_eq!(world.hub.deadline(), None);
+    assert_eq!(world.hub.counters().handshakes_failed, 1);
+}
+
+#[test]
+fn there_is_room_for_so_many_and_no_more() {
+    let mut world = World::new(config());
+    for _ in 0..10 {
+        world.hub.enter(Link::plain(), world.now).unwrap();
+    }
+    // Too many have not been let in.
+    assert_eq!(world.hub.enter(Link::plain(), world.now), None);
+    world.hub.leave(0);
+    assert_eq!(world.hub.enter(Link::plain(), world.now), Some(10));
+    assert_eq!(world.hub.counters().connections_refused, 1);
+}
+
+#[test]
+fn a_rate_puts_off_reading() {
+    let mut world = World::new(config());
+    let (sender, receiver) = (world.join(A), world.join(B));
+    world.hub.set_rate(Some(Rate { bytes_per_second: 10_000, burst: 2_000 }), world.now);
+    let mut limited = Vec::new();
+    for _ in 0..3 {
+        world.client(sender).send(&public(B), 0, None, &[0; 1000]);
+        let up = world.client(sender).take();
+        let news = world.hub.feed(sender, &up, world.now);
+        limited.extend(news.into_iter().filter(|news| matches!(news, News::Limited(_))));
+        world.run();
+    }
+    assert_eq!(
+        limited,
+        [News::Limited(Duration::from_millis(100)), News::Limited(Duration::from_millis(200))]
+    );
+    // Told once; what was read is forwarded.
+    assert_eq!(world.take_heard(sender), [client::Event::Frame(Frame::Status(2))]);
+    assert_eq!(world.take_heard(receiver).len(), 3);
+    let counters = world.hub.counters();
+    assert_eq!(counters.conns_rx_ratelimited, 1);
+    assert!((2000..2200).contains(&counters.bytes_rx_ratelimited));
+}
+
+#[test]
+fn all_are_told_of_a_restart() {
+    let mut world = World::new(config());
+    let (first, second) = (world.join(A), world.join(B));
+    world.hub.announce_restart(10, 20);
+    world.run();
+    let restarting = client::Event::Frame(Frame::Restarting { reconnect_in_ms: 10, try_for_ms: 20 });
+    assert_eq!(
+        (world.take_heard(first), world.take_heard(second)),
+        (vec![restarting.clone()], vec![restarting])
+    );
+    world.client(first).close();
+    world.run();
+    assert_eq!(world.over, [(first, Error::Closed(Some(1000)))]);
 }
 
 #[test]
 fn large_batches_are_cut_and_too_much_is_dropped() {
-    let mut pair = Pair::plain().connected();
+    let mut world = World::new(config());
+    let (sender, receiver) = (world.join(A), world.join(B));
     let contents = vec![1; 100_000];
-    pair.client.send(&[7; 32], 0, Some(1200), &contents);
-    let lens: Vec<_> = pair
-        .run()
-        .unwrap()
-        .1
-        .into_iter()
-        .map(|event| match event {
-            server::Event::Frame(Frame::Send(datagrams)) => datagrams.contents.len(),
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    assert_eq!(lens, [54 * 1200, 100_000 - 54 * 1200]);
-    pair.client.send(&[7; 32], 0, None, &contents);
-    assert_eq!((pair.client.dropped, pair.client.queued()), (1, 0));
-    while pair.client.dropped == 1 {
-        pair.client.send(&[7; 32], 0, None, &contents[..60_000]);
-        assert!(pair.client.queued() < MAX_QUEUED + 100_000);
+    world.client(sender).send(&public(B), 0, Some(1200), &contents);
+    world.run();
+    let (first, second) = contents.split_at(54 * 1200);
+    let expected = [received(A, 0, Some(1200), first), received(A, 0, Some(1200), second)];
+    assert_eq!(world.take_heard(receiver), expected);
+    let client = world.client(sender);
+    client.send(&public(B), 0, None, &contents);
+    assert_eq!((client.dropped, client.queued()), (1, 0));
+    while client.dropped == 1 {
+        client.send(&public(B), 0, None, &contents[..60_000]);
+        assert!(client.queued() < MAX_QUEUED + 100_000);
     }
-    pair.run().unwrap();
-    pair.client.send(&[7; 32], 0, None, b"x");
-    assert_eq!(pair.run().unwrap().1.len(), 1);
 }
 
 #[test]
 fn whoever_does_not_prove_the_key_stays_outside() {
-    let mut pair = Pair::plain();
-    let mut server = Server::new(Link::plain());
-    server.feed(&pair.client.take()).unwrap();
-    let Some(server::Event::Request(request)) = server.poll() else { panic!() };
-    server.upgrade(&accept_upgrade(&request).unwrap(), &[], [5; 16]).unwrap();
-    pair.client.feed(&server.take()).unwrap();
-    let mut answer = pair.client.take();
+    let mut world = World::new(config());
+    world.join_over((Link::plain(), Link::plain()), A);
+    let up = world.client(0).take();
+    let news = world.hub.feed(0, &up, world.now);
+    world.decide(0, news);
+    world.bring(0);
+    let mut answer = world.client(0).take();
     let last = answer.len() - 1;
     answer[last] ^= 1;
-    assert_eq!(server.feed(&answer), Err(Error::Signature));
-    assert_eq!(pair.client.feed(&server.take()), Err(Error::Denied("signature invalid".into())));
+    assert_eq!(world.hub.feed(0, &answer, world.now), [News::Over(Error::Signature)]);
+    world.bring(0);
+    assert_eq!(world.failed, [(0, Error::Denied("signature invalid".into()))]);
     // And who is refused for what it is.
-    let (mut client, mut server) = (Client::new(Link::plain(), options()), Server::new(Link::plain()));
-    server.feed(&client.take()).unwrap();
-    server.poll();
-    server.upgrade(&accept_upgrade(&request).unwrap(), &[], [6; 16]).unwrap();
-    client.feed(&server.take()).unwrap();
-    server.feed(&client.take()).unwrap();
-    assert_eq!(server.poll(), Some(server::Event::Proved(public())));
-    server.deny("not authorized");
-    assert_eq!(client.feed(&server.take()), Err(Error::Denied("not authorized".into())));
+    world.join_over(tls(), B);
+    loop {
+        let up = world.client(1).take();
+        let mut news = world.hub.feed(1, &up, world.now);
+        if news == [News::Proved(Version::V2, public(B))] {
+            break;
+        }
+        if let Some(News::Request(_)) = news.first() {
+            news = world.hub.upgrade(1, &[], [1; 16], world.now).unwrap();
+            assert_eq!(news, [News::Proved(Version::V2, public(B))]);
+            break;
+        }
+        world.bring(1);
+    }
+    world.hub.deny(1, "not authorized");
+    world.bring(1);
+    assert_eq!(world.failed[1], (1, Error::Denied("not authorized".into())));
+    assert_eq!(world.hub.counters().accepts, 0);
 }
 
 #[test]
 fn requests_are_answered_one_after_the_other() {
-    let mut server = Server::new(Link::plain());
-    server.feed(b"GET /ping HTTP/1.1\r\n\r\nGET /healthz HTTP/1.1\r\n\r\n").unwrap();
-    let target = |event| match event {
-        Some(server::Event::Request(request)) => request.target,
+    let mut hub = Hub::new(config());
+    hub.enter(Link::plain(), SECOND);
+    let target = |news: &[News]| match news {
+        [News::Request(request)] => request.target.clone(),
         other => panic!("{other:?}"),
     };
-    assert_eq!(target(server.poll()), "/ping");
-    assert_eq!(server.poll(), None);
-    server.respond(200, "OK", &[("a", "b")], b"body");
-    assert_eq!(server.take(), b"HTTP/1.1 200 OK\r\na: b\r\ncontent-length: 4\r\n\r\nbody");
-    server.resume().unwrap();
-    assert_eq!(target(server.poll()), "/healthz");
-    assert_eq!(server.feed(&[b'x'; 20_000]), Err(Error::Http));
+    let news = hub.feed(0, b"GET /ping HTTP/1.1\r\n\r\nGET /healthz HTTP/1.1\r\n\r\n", SECOND);
+    assert_eq!(target(&news), "/ping");
+    let news = hub.respond(0, 200, "OK", &[("a", "b")], b"body");
+    assert_eq!(target(&news), "/healthz");
+    assert_eq!(hub.take(0).unwrap(), b"HTTP/1.1 200 OK\r\na: b\r\ncontent-length: 4\r\n\r\nbody");
+    assert_eq!(hub.take(0), None);
+    assert_eq!(hub.feed(0, &[b'x'; 20_000], SECOND), [News::Over(Error::Http)]);
 }
 
 #[test]
 fn nothing_may_come_before_the_upgrade_is_answered() {
-    let mut server = Server::new(Link::plain());
-    let mut bytes = Client::new(Link::plain(), options()).take();
+    let mut hub = Hub::new(config());
+    hub.enter(Link::plain(), SECOND);
+    let mut bytes = Client::new(Link::plain(), options(A)).take();
     bytes.push(0x82);
-    server.feed(&bytes).unwrap();
-    let Some(server::Event::Request(request)) = server.poll() else { panic!() };
-    assert_eq!(server.upgrade(&accept_upgrade(&request).unwrap(), &[], [5; 16]), Err(Error::TooEarly));
+    assert!(matches!(hub.feed(0, &bytes, SECOND)[..], [News::Request(_)]));
+    assert_eq!(hub.upgrade(0, &[], [5; 16], SECOND), Ok(vec![News::Over(Error::TooEarly)]));
 }
 
 proptest! {
     #[test]
-    fn damaged_bytes_end_in_an_error_or_not_at_all(
-        at in 0usize..600, flip in 1u8.., downward: bool, extra in prop::collection::vec(any::<u8>(), 0..50)
+    fn damaged_bytes_hurt_nobody_else(
+        at in 0usize..600, flip in 1u8.., extra in prop::collection::vec(any::<u8>(), 0..50), cut in 1usize..700
     ) {
-        let mut pair = Pair::plain().connected();
-        pair.client.send(&[7; 32], 0, None, &[3; 300]);
-        pair.server.send(&Frame::Receive(Datagrams {
-            peer: [8; 32], ecn: 0, segment_size: None, contents: vec![4; 300].into(),
-        }));
-        let mut bytes = if downward { pair.server.take() } else { pair.client.take() };
+        let mut world = World::new(config());
+        let (sender, receiver, third) = (world.join(A), world.join(B), world.join(C));
+        world.client(sender).send(&public(B), 0, None, &[3; 300]);
+        world.client(sender).send(&public(B), 0, Some(10), &[4; 200]);
+        let mut bytes = world.client(sender).take();
         if let Some(byte) = bytes.get_mut(at) {
             *byte ^= flip;
         }
         bytes.extend_from_slice(&extra);
-        let _ = if downward { pair.client.feed(&bytes) } else { pair.server.feed(&bytes) };
+        for piece in bytes.chunks(cut) {
+            let news = world.hub.feed(sender, piece, world.now);
+            world.decide(sender, news);
+        }
         // From the first byte on, too.
-        let _ = Client::new(Link::plain(), options()).feed(&bytes);
-        let _ = Server::new(Link::plain()).feed(&bytes);
+        let fresh = world.join_over((Link::plain(), Link::plain()), A);
+        let news = world.hub.feed(fresh, &bytes, world.now);
+        world.decide(fresh, news.into_iter().filter(|news| !matches!(news, News::Request(_))).collect());
+        world.run();
+        prop_assert_eq!(&world.failed, &[]);
+        prop_assert!(world.over.iter().all(|(number, _)| *number == sender || *number == fresh));
+        world.take_heard(receiver);
+        world.client(third).send(&public(B), 0, None, b"still");
+        world.run();
+        prop_assert_eq!(world.take_heard(receiver), [received(C, 0, None, b"still")]);
+        // And what the relay sends may be damaged, too.
+        let _ = world.client(receiver).feed(&bytes);
     }
 }

@@ -47,7 +47,6 @@ class Forwarder:
             seed=network.secret(8),
             connections=limits.connections,
             pending=limits.pending,
-            queue_frames=limits.queue_frames,
             queue_bytes=limits.queue_bytes,
             establish_timeout=limits.establish_timeout,
             handshake_timeout=limits.handshake_timeout,

@@ -51,9 +51,7 @@ class Limits:
     """For a client that takes no more bytes."""
     close_timeout: float = 2.0
     """For what waits to be written when the relay closes."""
-    queue_frames: int = 512
-    """Frames that wait for a client whose connection is busy; later ones are dropped, and counted."""
-    queue_bytes: int = 4 << 20
-    """The same in bytes."""
+    queue_bytes: int = 1 << 20
+    """That wait for a client whose connection is busy; further datagrams are dropped, and counted."""
     rate: RateLimit | None = None
     """What each client may send; None: as much as it can."""

@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::outbox::{Bounds, Outbox};
+use super::outbox::Outbox;
 use super::table::{Left, Table};
 use crate::frame::{Frame, Key, Version};
 use crate::server::Parcel;
@@ -58,7 +58,8 @@ pub struct Exit {
 }
 
 pub struct Exits {
-    pub bounds: Bounds,
+    /// Bytes that may wait for one client.
+    most: usize,
     pub table: Table,
     pub counters: Counters,
     exits: FxHashMap<u64, Exit>,
@@ -66,9 +67,9 @@ pub struct Exits {
 }
 
 impl Exits {
-    pub fn new(bounds: Bounds) -> Self {
+    pub fn new(most: usize) -> Self {
         Self {
-            bounds,
+            most,
             table: Table::default(),
             counters: Counters::default(),
             exits: FxHashMap::default(),
@@ -128,7 +129,7 @@ impl Exits {
             }
         };
         let Some(exit) = self.exits.get_mut(&number) else { return };
-        if exit.outbox.forward(source, parcel, &self.bounds) {
+        if exit.outbox.forward(source, parcel, self.most) {
             self.counters.send_packets_sent += 1;
             self.counters.bytes_sent += size;
             self.announce(number);
@@ -139,7 +140,7 @@ impl Exits {
 
     pub fn control(&mut self, number: u64, frame: &Frame) {
         if let Some(exit) = self.exits.get_mut(&number)
-            && exit.outbox.control(frame, &self.bounds)
+            && exit.outbox.control(frame, self.most)
         {
             self.announce(number);
         }
@@ -153,7 +154,7 @@ impl Exits {
 
     pub fn echo(&mut self, number: u64, content: &Masked<'_>) {
         if let Some(exit) = self.exits.get_mut(&number)
-            && exit.outbox.echo(content, &self.bounds)
+            && exit.outbox.echo(content, self.most)
         {
             self.announce(number);
         }

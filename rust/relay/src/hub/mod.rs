@@ -23,7 +23,7 @@ use crate::server::{Event, Server};
 pub use exits::Counters;
 use exits::{Exits, LIMITED, Route};
 use liveness::{Due, Liveness};
-use outbox::{Bounds, CHUNK};
+use outbox::CHUNK;
 use pace::Pace;
 pub use pace::Rate;
 
@@ -40,7 +40,7 @@ pub struct Config {
     pub connections: usize,
     /// Of these, how many may not have been let in.
     pub pending: usize,
-    pub queue_frames: usize,
+    /// Bytes that wait for one client.
     pub queue_bytes: usize,
     /// Until the upgrade.
     pub establish_timeout: Duration,
@@ -100,14 +100,13 @@ pub struct Hub {
 
 impl Hub {
     pub fn new(config: Config) -> Self {
-        let bounds = Bounds { frames: config.queue_frames, bytes: config.queue_bytes };
         Self {
             chance: config.seed | 1,
+            exits: Exits::new(config.queue_bytes),
             config,
             next: 0,
             clients: FxHashMap::default(),
             pending: 0,
-            exits: Exits::new(bounds),
             deadlines: BTreeSet::new(),
             rate: None,
             scratch: Vec::new(),

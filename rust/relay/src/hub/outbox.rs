@@ -14,75 +14,67 @@ const RESERVE: usize = 64 * 1024;
 /// Messages, as they will be on the wire before TLS. What does not fit is not taken.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    chunks: VecDeque<(Vec<u8>, usize)>,
+    chunks: VecDeque<Vec<u8>>,
     bytes: usize,
-    frames: usize,
-}
-
-/// How much may wait.
-#[derive(Debug, Clone, Copy)]
-pub struct Bounds {
-    pub frames: usize,
-    pub bytes: usize,
 }
 
 impl Outbox {
-    /// Whether there was room for these datagrams of `source`.
-    pub fn forward(&mut self, source: &Key, parcel: &Parcel<'_>, bounds: &Bounds) -> bool {
+    /// Whether there was room for these datagrams of `source`; `most` bytes may wait.
+    pub fn forward(&mut self, source: &Key, parcel: &Parcel<'_>, most: usize) -> bool {
         let (head, len) = datagrams_head(false, source, parcel.ecn, parcel.segment_size);
         let size = len + parcel.contents.len();
-        if self.frames >= bounds.frames || self.bytes + size > bounds.bytes {
+        if self.bytes + size > most {
             return false;
         }
-        let out = self.room(size);
-        write_head(Kind::Binary, size, None, out);
-        out.extend_from_slice(&head[..len]);
-        parcel.contents.append_to(out);
+        self.append(size, |out| {
+            write_head(Kind::Binary, size, None, out);
+            out.extend_from_slice(&head[..len]);
+            parcel.contents.append_to(out);
+        });
         true
     }
 
     /// Whether there was room for this frame, which is a short one.
-    pub fn control(&mut self, frame: &Frame, bounds: &Bounds) -> bool {
+    pub fn control(&mut self, frame: &Frame, most: usize) -> bool {
         let mut bytes = Vec::with_capacity(64);
         frame.encode(&mut bytes);
-        self.short(Kind::Binary, &bytes, bounds)
+        self.short(Kind::Binary, &bytes, most)
     }
 
     /// The same for the answer to a ping of WebSocket.
-    pub fn echo(&mut self, content: &Masked<'_>, bounds: &Bounds) -> bool {
-        self.short(Kind::Pong, &content.to_bytes(), bounds)
+    pub fn echo(&mut self, content: &Masked<'_>, most: usize) -> bool {
+        self.short(Kind::Pong, &content.to_bytes(), most)
     }
 
-    fn short(&mut self, kind: Kind, content: &[u8], bounds: &Bounds) -> bool {
-        let room = self.bytes + content.len() <= bounds.bytes + RESERVE;
+    /// The first of what waits.
+    pub fn take(&mut self) -> Option<Vec<u8>> {
+        let chunk = self.chunks.pop_front()?;
+        self.bytes -= chunk.len();
+        Some(chunk)
+    }
+
+    fn short(&mut self, kind: Kind, content: &[u8], most: usize) -> bool {
+        let room = self.bytes + content.len() <= most + RESERVE;
         if room {
-            write(kind, &[content], None, self.room(content.len()));
+            self.append(content.len(), |out| write(kind, &[content], None, out));
         }
         room
     }
 
-    /// Where to put a message with so much content.
-    fn room(&mut self, size: usize) -> &mut Vec<u8> {
-        self.frames += 1;
-        self.bytes += size;
-        let fits = self.chunks.back().is_some_and(|(bytes, _)| bytes.len() + size <= CHUNK);
-        if !fits {
-            self.chunks.push_back((Vec::new(), 0));
+    /// Lets a message with so much content be written where there is room for it.
+    fn append(&mut self, size: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        match self.chunks.back_mut() {
+            Some(chunk) if chunk.len() + size <= CHUNK => {
+                let before = chunk.len();
+                write(chunk);
+                self.bytes += chunk.len() - before;
+            }
+            _ => {
+                let mut chunk = Vec::new();
+                write(&mut chunk);
+                self.bytes += chunk.len();
+                self.chunks.push_back(chunk);
+            }
         }
-        let at = self.chunks.len() - 1;
-        let (bytes, frames) = &mut self.chunks[at];
-        *frames += 1;
-        bytes
-    }
-
-    pub fn take(&mut self) -> Option<Vec<u8>> {
-        let (bytes, frames) = self.chunks.pop_front()?;
-        self.frames -= frames;
-        if self.chunks.is_empty() {
-            self.bytes = 0;
-        } else {
-            self.bytes = self.bytes.saturating_sub(bytes.len());
-        }
-        Some(bytes)
     }
 }
