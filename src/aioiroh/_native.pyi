@@ -335,6 +335,7 @@ class Relay:
     def address(self, peer: bytes) -> _Address | None:
         """Where the engine reaches that peer through this relay; None: it has no room."""
 
+    def release(self) -> None: ...
     def peer(self, ip: str) -> bytes | None:
         """The peer with that address."""
 

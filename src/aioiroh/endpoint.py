@@ -19,6 +19,7 @@ from aioiroh.address import (
     IpAddr,
     RelayConfig,
     RelayMap,
+    RelayUrl,
 )
 from aioiroh.aio import Pending, Tasks, Watch
 from aioiroh.errors import (
@@ -210,9 +211,8 @@ class Endpoint:
         self = cls(secret_key, driver, network, options.hooks, alpns, options.path_selector)
         try:
             self._where.open_sockets(options.bind)
-            if options.relays:
-                self._where.use_relays(options.relays, options.relay_ca)
-                self._roster.find_relay = self._where.relay_at
+            self._where.use_relays(options.relays or RelayMap(), options.relay_ca)
+            self._roster.find_relay = self._where.relay_at
             self._where.refresh()
             for service in options.lookup:
                 await self._lookup.add(service)
@@ -298,6 +298,25 @@ class Endpoint:
     def watch_home_relay(self) -> Watch[RelayStatus | None]:
         """`home_relay` and its changes; closes with the endpoint."""
         return self._where.home
+
+    def insert_relay(self, relay: RelayConfig | str) -> RelayConfig | None:
+        """Use this relay, too, or with other settings than before; gives the entry that it replaces.
+
+        Raises AddressParsingError: it cannot be dialled.
+        """
+        self._driver.check()
+        return self._where.insert_relay(
+            relay if isinstance(relay, RelayConfig) else RelayConfig(RelayUrl(relay))
+        )
+
+    def remove_relay(self, url: str) -> RelayConfig | None:
+        """Use this relay no more; gives its entry, if there was one.
+
+        If it was home, another one becomes it. Peers that are reached through it stay so for as long as their
+        connections last.
+        """
+        self._driver.check()
+        return self._where.remove_relay(RelayUrl(url))
 
     async def online(self) -> None:
         """Wait until the home relay is connected. Without relays there is nothing to wait for."""

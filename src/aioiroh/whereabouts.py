@@ -13,6 +13,7 @@ from aioiroh.address import (
     EndpointAddr,
     IpAddr,
     RelayAddr,
+    RelayConfig,
     RelayMap,
     RelayUrl,
     TransportAddr,
@@ -57,6 +58,7 @@ class Whereabouts:
         self._on_change = on_change
         self._own = OwnAddresses(())
         self._relays: Relays | None = None
+        self._relay_roots: bytes | None = None
         self._tasks = Tasks("whereabouts")
         self.slots: tuple[UdpSlot, ...] = ()
         """The UDP sockets."""
@@ -84,14 +86,36 @@ class Whereabouts:
         self._own = OwnAddresses(self.slots)
 
     def use_relays(self, relays: RelayMap, ca: str | Path | None) -> None:
-        """Connect to the home relay. Raises AddressParsingError; OSError or ValueError for `ca`."""
-        tls = _native.RelayTls(roots=None if ca is None else Path(ca).read_bytes())
+        """Connect to the home relay, if there is any; `ca` also holds for relays that are inserted later. Raises
+        AddressParsingError; OSError or ValueError for `ca`.
+        """
+        self._relay_roots = None if ca is None else Path(ca).read_bytes()
+        if relays:
+            self._begin_relays(relays)
+
+    def _begin_relays(self, relays: RelayMap) -> None:
         self._relays = Relays(
-            relays, self._driver, self._network, self._secret_key, tls, self._metrics
+            relays,
+            self._driver,
+            self._network,
+            self._secret_key,
+            _native.RelayTls(roots=self._relay_roots),
+            self._metrics,
+            self.home,
         )
-        self.home = self._relays.home
         self._relays.start()
         self._tasks.spawn(self._follow_home(), name="home relay")
+
+    def insert_relay(self, config: RelayConfig) -> RelayConfig | None:
+        """Use a relay; gives the entry that it replaces. Raises AddressParsingError."""
+        if self._relays is None:
+            self._begin_relays(RelayMap())
+            assert self._relays is not None
+        return self._relays.insert(config)
+
+    def remove_relay(self, url: RelayUrl) -> RelayConfig | None:
+        """Use a relay no more; gives its entry."""
+        return None if self._relays is None else self._relays.remove(url)
 
     async def _follow_home(self) -> None:
         async for _ in self.home:
@@ -139,10 +163,9 @@ class Whereabouts:
 
     # --- the ways to peers
 
-    @property
-    def relay_at(self) -> Callable[[str], RelayUrl | None] | None:
-        """Gives the relay behind which the peer at a mapped address is; None without relays."""
-        return None if self._relays is None else self._relays.url_at
+    def relay_at(self, ip: str) -> RelayUrl | None:
+        """The relay behind which the peer at a mapped address is; None: it is a real address."""
+        return None if self._relays is None else self._relays.url_at(ip)
 
     def unusable(self, address: tuple[str, int]) -> str | None:
         """Why nothing can be sent to a peer at this IP address and port; None if it can."""

@@ -31,6 +31,8 @@ CONNECT_TIMEOUT: Final = 10.0
 """Seconds for the whole way from the name to the relay's consent."""
 DISCARD_AFTER: Final = 3.0
 """Seconds for which datagrams wait for a relay that is being dialled."""
+MAX_RESTART: Final = 60.0
+"""Seconds for which a relay that restarts is left alone at most, whatever it says."""
 STUCK_TIMEOUT: Final = 15.0
 """Seconds for which a relay may take nothing."""
 
@@ -44,7 +46,8 @@ _STATUS_TEXTS = {
 class RelayClient:
     """Carries the datagrams of `driver` to peers behind the relay that `config` names.
 
-    `run` does the work until it is cancelled. Nothing here raises for what a relay does: `status` tells.
+    `run` does the work until it is cancelled. Nothing here raises for what a relay does: `status` tells. `seed` (32
+    bytes): peers get the same addresses again from a client with the same seed.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class RelayClient:
         secret_key: SecretKey,
         tls: _native.RelayTls,
         metrics: SocketMetrics,
+        seed: bytes,
     ) -> None:
         """Raises AddressParsingError: the URL cannot be dialled."""
         self.config = config
@@ -67,10 +71,11 @@ class RelayClient:
         # An address of this kind keeps the engine from using the slot for anything but routes.
         nowhere = mapped_ip(Mapped.RELAY, bytes(8))
         self._slot = driver.add_virtual(nowhere, MAPPED_PORT, self._output)
-        self._native = _native.Relay(driver.engine, self._slot, network.secret(32))
+        self._native = _native.Relay(driver.engine, self._slot, seed)
         self._connection: RelayConnection | None = None
         self._liveness = Liveness(network.monotonic())
         self._limited = False
+        self._restart_in = 0.0
         self._discarding: asyncio.TimerHandle | None = None
         self._attempt: asyncio.Timeout | None = None
         self._nudge: asyncio.Future[None] = driver.loop.create_future()
@@ -105,34 +110,55 @@ class RelayClient:
             lasted, error = await self._connect_and_serve()
             self._tell(RelayState.DISCONNECTED, str(error))
             logger.debug("relay %s: %s", self.config.url, error)
-            if not lasted:
-                await asyncio.wait((self._nudge,), timeout=backoff.next())
+            wait = self._restart_in if lasted else backoff.next()
+            self._restart_in = 0.0
+            if wait:
+                await asyncio.wait((self._nudge,), timeout=wait)
             if lasted or self._nudge.done():
                 backoff.reset()
                 self._nudge = self._driver.loop.create_future()
             self._tell(RelayState.CONNECTING, str(error))
 
+    def use(self, config: RelayConfig) -> None:
+        """Go on with other settings of the same relay."""
+        changed = config.auth_token != self.config.auth_token
+        self.config = config
+        if changed:
+            if self._connection is not None:
+                self._connection.abort(RelayError("lost", "there is another token"))
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Do not wait any longer: for an answer, or until the next attempt."""
+        if self._attempt is not None:
+            self._attempt.reschedule(self._driver.loop.time())
+        if not self._nudge.done():
+            self._nudge.set_result(None)
+
     def network_changed(self, ips: Collection[str]) -> None:
         """The machine has these addresses now. A connection from one of them is asked at once whether it lives; any
         other, and an attempt to make one, begins anew.
         """
-        if self._connection is None:
-            if self._attempt is not None:
-                self._attempt.reschedule(self._driver.loop.time())
-        elif self._connection.local_ip in (*ips, None):
-            self._liveness.ask_now()
-        else:
-            self._connection.abort(RelayError("lost", "the network changed"))
-        if not self._nudge.done():
-            self._nudge.set_result(None)
+        if self._connection is not None:
+            if self._connection.local_ip in (*ips, None):
+                self._liveness.ask_now()
+            else:
+                self._connection.abort(RelayError("lost", "the network changed"))
+        self._begin_anew()
 
     def close(self) -> None:
-        """Says goodbye. `run` must have ended."""
+        """Says goodbye. `run` must have ended, or been cancelled. The slot and the addresses of peers remain; `release` gives them back."""
         self._stop_discarding()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
         self.status.close()
+
+    def release(self) -> None:
+        """After `close`: peers have no addresses here any more."""
+        if not self._driver.closing:
+            self._native.release()
+            self._driver.remove_slot(self._slot)
 
     async def _connect_and_serve(self) -> tuple[bool, RelayError]:
         """One connection: whether it was of use, and why it ended."""
@@ -264,6 +290,8 @@ class RelayClient:
                     self._metrics.relay_conns_ratelimited += 1
                 text = _STATUS_TEXTS.get(code, f"the relay reports a problem with number {code}")
                 self._tell(RelayState.CONNECTED, text)
+            case ("restarting", reconnect_in_ms, _):
+                self._restart_in = min(reconnect_in_ms / 1000, MAX_RESTART)
             case ("health", text):
                 self._tell(RelayState.CONNECTED, text)
             # ("gone", peer): it may come back, and the connections to it live as long as QUIC lets them.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 from aioiroh import _native, events
@@ -12,6 +13,7 @@ from aioiroh.address import RelayConfig, RelayMap, RelayUrl
 from aioiroh.aio import Tasks, Watch
 from aioiroh.errors import AddressParsingError
 from aioiroh.relay.client import RelayClient
+from aioiroh.relay.server_url import check_url
 from aioiroh.relay.status import RelayStatus
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ logger = logging.getLogger("aioiroh.relay")
 
 MAX_RELAYS: Final = 16
 """Relays in use at once; peers behind further ones cannot be reached there."""
+LEAVE_TICK: Final = 0.01
 IDLE_TIMEOUT: Final = 60.0
 """Seconds without a datagram to send after which a relay that is not home is left."""
 
@@ -33,8 +36,8 @@ IDLE_TIMEOUT: Final = 60.0
 class Relays:
     """Connects to the home relay at once, to others when something is to be sent there.
 
-    The first relay of the map, in the order of URLs, is home. A relay that the map does not name is
-    dialled without a token.
+    A relay that `relay_map` does not name, because a peer told of it, is dialled without a token. `home` is set to
+    how the home relay stands, None without one.
     """
 
     def __init__(
@@ -45,40 +48,81 @@ class Relays:
         secret_key: SecretKey,
         tls: _native.RelayTls,
         metrics: SocketMetrics,
+        home: Watch[RelayStatus | None],
     ) -> None:
-        self._map = relay_map
+        self._map = RelayMap(relay_map)
         self._driver = driver
         self._network = network
         self._secret_key = secret_key
         self._tls = tls
         self._metrics = metrics
+        self._seed = network.secret(32)
         self._clients: dict[RelayUrl, tuple[RelayClient, asyncio.Task[None]]] = {}
         self._tasks = Tasks("relays")
-        self.home: Watch[RelayStatus | None] = Watch(None)
-        """How the home relay stands; None without one."""
+        self._watching: asyncio.Task[None] | None = None
+        self._home: RelayUrl | None = None
+        self._status = home
 
     def start(self) -> None:
-        """Connect to the home relay. Raises AddressParsingError: it cannot be dialled."""
-        for config in self._map:
-            client = self._open(config)
-            self._metrics.relay_home_change += 1
-            events.relay_home_changed(old_relay=None, new_relay=config.url)
-            self._tasks.spawn(self._watch_home(client), name="home relay")
-            self._tasks.spawn(self._leave_idle(config.url), name="idle relays")
+        """Connect to the first relay of the map, in the order of URLs: it is home for now. Raises
+        AddressParsingError: it cannot be dialled.
+        """
+        self._tasks.spawn(self._leave_idle(), name="idle relays")
+        self.set_home(next(iter(self._map.urls), None))
+
+    # --- which relays
+
+    def set_home(self, url: RelayUrl | None) -> None:
+        """The relay through which peers are to reach us. The one before is left when it is idle. Raises
+        AddressParsingError.
+        """
+        if url == self._home:
             return
+        client = None if url is None else self._client(url)
+        before, self._home = self._home, url
+        self._metrics.relay_home_change += 1
+        events.relay_home_changed(old_relay=before, new_relay=url)
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
+        if client is None:
+            self._status.set(None)
+        else:
+            self._status.set(client.status.value)
+            self._watching = self._tasks.spawn(self._watch_home(client), name="home relay")
+
+    def insert(self, config: RelayConfig) -> RelayConfig | None:
+        """Use this relay, too, or one with other settings; gives the entry that it replaces. Raises
+        AddressParsingError.
+        """
+        check_url(config.url)
+        previous = self._map.insert(config)
+        if config.url in self._clients:
+            self._clients[config.url][0].use(config)
+        if self._home is None:
+            self.set_home(config.url)
+        return previous
+
+    def remove(self, url: RelayUrl) -> RelayConfig | None:
+        """The relay is not ours any more; gives its entry. If it was home, the first of the others is.
+
+        It is left when it is idle: peers may be reached through it for as long as they are there.
+        """
+        previous = self._map.remove(url)
+        if previous is not None and url == self._home:
+            self.set_home(next(iter(self._map.urls), None))
+        return previous
+
+    # --- ways through them
 
     def way_to(self, url: RelayUrl, peer: EndpointId) -> tuple[int, tuple[str, int]] | str:
         """Slot and address by which the engine reaches a peer at a relay, or why it cannot."""
-        found = self._clients.get(url)
-        if found is None:
-            if len(self._clients) >= MAX_RELAYS:
-                return f"{MAX_RELAYS} relays are in use already"
-            try:
-                client = self._open(self._map.get(url) or RelayConfig(url))
-            except AddressParsingError as error:
-                return str(error)
-        else:
-            client = found[0]
+        if url not in self._clients and len(self._clients) >= MAX_RELAYS:
+            return f"{MAX_RELAYS} relays are in use already"
+        try:
+            client = self._client(url)
+        except AddressParsingError as error:
+            return str(error)
         address = client.address(peer)
         return (client.slot, address) if address else "too many routes are in use"
 
@@ -100,28 +144,48 @@ class Relays:
         for client, _ in self._clients.values():
             client.close()
         self._clients.clear()
-        self.home.close()
 
-    def _open(self, config: RelayConfig) -> RelayClient:
+    # --- coming and going
+
+    def _client(self, url: RelayUrl) -> RelayClient:
+        found = self._clients.get(url)
+        if found is not None:
+            return found[0]
         client = RelayClient(
-            config, self._driver, self._network, self._secret_key, self._tls, self._metrics
+            self._map.get(url) or RelayConfig(url),
+            self._driver,
+            self._network,
+            self._secret_key,
+            self._tls,
+            self._metrics,
+            # A relay that is left and found again has its peers at the same addresses: paths live on.
+            blake2b(url.encode(), key=self._seed, digest_size=32).digest(),
         )
-        task = self._tasks.spawn(client.run(), name=str(config.url))
-        self._clients[config.url] = client, task
+        self._clients[url] = client, self._tasks.spawn(client.run(), name=str(url))
         return client
 
     async def _watch_home(self, client: RelayClient) -> None:
         async for status in client.status:
-            self.home.set(status)
+            self._status.set(status)
 
-    async def _leave_idle(self, home: RelayUrl) -> None:
+    async def _leave_idle(self) -> None:
         while True:
-            await asyncio.sleep(IDLE_TIMEOUT / 4)
             now = self._network.monotonic()
-            for url, (client, task) in tuple(self._clients.items()):
-                if url != home and now - client.last_sent >= IDLE_TIMEOUT:
-                    del self._clients[url]
-                    task.cancel()
-                    await asyncio.wait([task])
-                    client.close()
-                    self._driver.remove_slot(client.slot)
+            idle = [
+                (client.last_sent + IDLE_TIMEOUT, url)
+                for url, (client, _) in self._clients.items()
+                if url != self._home
+            ]
+            for deadline, url in idle:
+                if now >= deadline:
+                    await self._leave(url)
+            later = [deadline - now for deadline, _ in idle if deadline > now]
+            await asyncio.sleep(max(min(later, default=IDLE_TIMEOUT), LEAVE_TICK))
+
+    async def _leave(self, url: RelayUrl) -> None:
+        client, task = self._clients.pop(url)
+        task.cancel()
+        client.close()
+        # Before anything else runs: the same relay may be needed again, with the same addresses.
+        client.release()
+        await asyncio.wait([task])

@@ -358,6 +358,18 @@ impl Relay {
         Ok(ip.map(|ip| convert::address((ip, PORT).into())))
     }
 
+    /// The engine has no way to any peer through this relay any more.
+    fn release(&self) -> PyResult<()> {
+        let mut state = self.state.lock();
+        let mut engine = self.engine.lock()?;
+        for (ip, _) in state.peers.by_ip.drain() {
+            engine.core.router.drop_route(&ip);
+        }
+        state.peers.by_key.clear();
+        state.client = None;
+        Ok(())
+    }
+
     /// The peer with that address.
     fn peer<'py>(&self, py: Python<'py>, ip: &str) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let std::net::IpAddr::V6(ip) = convert::parse_ip(ip)? else { return Ok(None) };
