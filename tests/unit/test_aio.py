@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from aioiroh.aio import Backoff, Job, Tasks, TokenBucket, Watch, fan_out
+from aioiroh.aio import Backoff, Job, Tasks, TokenBucket, Watch, fan_out, within
 from aioiroh.errors import AioirohError, EndpointClosedError
 
 loops = pytest.mark.loops
@@ -519,3 +519,67 @@ async def test_fan_out_raises_what_the_items_raise():
 
     with pytest.raises(OSError, match="no more"):
         await fan_out(2, items(), lambda n: asyncio.sleep(0, n))
+
+
+# --- within ---------------------------------------------------------------------------------------
+
+
+async def test_what_need_not_wait_has_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> str:
+        return "done"
+
+    async def fail() -> None:
+        raise KeyError("no")
+
+    monkeypatch.setattr(asyncio, "timeout", None)
+    assert await within(0.0, work()) == "done"
+    with pytest.raises(KeyError):
+        await within(1.0, fail())
+
+
+async def test_what_waits_goes_on_where_it_was() -> None:
+    futures = [asyncio.get_running_loop().create_future() for _ in range(3)]
+    heard: list[int] = []
+
+    async def work() -> int:
+        for future in futures:
+            await asyncio.sleep(0)
+            heard.append(await future)
+        return sum(heard)
+
+    task = asyncio.create_task(within(60, work()))
+    for number, future in enumerate(futures):
+        await asyncio.sleep(0)
+        future.set_result(number)
+    assert await task == 3
+    assert heard == [0, 1, 2]
+
+
+async def test_what_takes_too_long_is_cancelled_inside() -> None:
+    log: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            log.append("cancelled")
+            raise
+
+    with pytest.raises(TimeoutError):
+        await within(0.0, work())
+    assert log == ["cancelled"]
+    task = asyncio.create_task(within(60, work()))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert log == ["cancelled"] * 2
+
+
+async def test_an_error_after_waiting_is_raised() -> None:
+    async def work() -> None:
+        await asyncio.sleep(0)
+        raise KeyError("late")
+
+    with pytest.raises(KeyError, match="late"):
+        await within(60, work())

@@ -445,8 +445,9 @@ async def test_importing(opened: Stores, tmp_path: Path) -> None:
 
 async def test_a_file_that_vanishes(opened: Stores, tmp_path: Path) -> None:
     path = tmp_path / "file"
-    path.write_bytes(pattern(1000))
     async with opened() as store:
+        # What is smaller is in memory there.
+        path.write_bytes(pattern(20_000 if isinstance(store, MemoryStore) else 1000))
         hash = (await store.add_file(path, mode=ImportMode.REFERENCE)).hash
         handle = await store.handle(hash)
         path.unlink()
@@ -454,7 +455,22 @@ async def test_a_file_that_vanishes(opened: Stores, tmp_path: Path) -> None:
         with pytest.raises(OSError):
             handle.read(0, 1000)
         with pytest.raises((OSError, blobs.NotFoundError)):
-            await store.read_bytes(hash, limit=1000)
+            await store.read_bytes(hash, limit=20_000)
+
+
+async def test_a_small_file_is_kept_in_memory(tmp_path: Path) -> None:
+    paths = [tmp_path / str(number) for number in range(50)]
+    for number, path in enumerate(paths):
+        path.write_bytes(pattern(number * 400))
+    hashed: list[tuple[int, int]] = []
+    async with MemoryStore() as store:
+        added = await store.add_files(paths, on_hashed=lambda *done: hashed.append(done))
+        for path in paths[:40]:
+            path.unlink()
+        for number, one in enumerate(added[:40]):
+            assert await store.read_bytes(one.hash, limit=20_000) == pattern(number * 400)
+        assert sorted(hashed) == [(number, number * 400) for number in range(50)]
+        assert [one.size for one in added] == [number * 400 for number in range(50)]
 
 
 async def test_what_a_receiver_has_verified(opened: Stores) -> None:

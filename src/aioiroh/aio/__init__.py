@@ -9,5 +9,6 @@ from aioiroh.aio.job import Job
 from aioiroh.aio.pending import Pending
 from aioiroh.aio.tasks import Tasks
 from aioiroh.aio.watch import Watch
+from aioiroh.aio.within import within
 
-__all__ = ["Backoff", "Job", "Pending", "Tasks", "TokenBucket", "Watch", "fan_out"]
+__all__ = ["Backoff", "Job", "Pending", "Tasks", "TokenBucket", "Watch", "fan_out", "within"]

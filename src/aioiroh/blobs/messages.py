@@ -182,10 +182,10 @@ def decode_request(data: bytes) -> Request:
 
 def decode_kind(byte: int) -> RequestKind:
     """The kind of request that a first byte names. Raises DecodeError."""
-    try:
-        return RequestKind(byte)
-    except ValueError:
-        raise DecodeError(f"there is no request of kind {byte}") from None
+    kind = _KINDS.get(byte)
+    if kind is None:
+        raise DecodeError(f"there is no request of kind {byte}")
+    return kind
 
 
 def decode_body(kind: RequestKind, body: bytes) -> Request:
@@ -234,6 +234,10 @@ def _read_ranges(reader: postcard.Reader, limit: int) -> ChunkRanges:
 
 
 def _encoded_seq(seq: ChunkRangesSeq) -> bytes:
+    return _ENCODED.get(seq) or _encode_seq(seq)
+
+
+def _encode_seq(seq: ChunkRangesSeq) -> bytes:
     writer = postcard.Writer()
     writer.count(len(seq.entries))
     last = 0
@@ -266,5 +270,7 @@ def _read_seq(reader: postcard.Reader) -> ChunkRangesSeq:
     return ChunkRangesSeq(entries)
 
 
-_WHOLES: Final = {_encoded_seq(seq): seq for seq in (ChunkRangesSeq.blob(), ChunkRangesSeq.all())}
-"""What almost all requests ask for, as it is on the wire: those need not be read again and again."""
+_KINDS: Final = {int(kind): kind for kind in RequestKind}
+# What almost all requests ask for: it need not be written and read again and again.
+_ENCODED: Final = {seq: _encode_seq(seq) for seq in (ChunkRangesSeq.blob(), ChunkRangesSeq.all())}
+_WHOLES: Final = {encoded: seq for seq, encoded in _ENCODED.items()}

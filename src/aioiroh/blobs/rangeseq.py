@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from .ranges import MAX_CHUNK, ChunkRanges
 
@@ -53,7 +54,7 @@ class ChunkRangesSeq:
     @classmethod
     def blob(cls, ranges: ChunkRanges | None = None) -> ChunkRangesSeq:
         """Only the first blob: all of it, or just `ranges`."""
-        return cls.from_sets((ranges if ranges is not None else ChunkRanges.all(),))
+        return _BLOB if ranges is None else cls.from_sets((ranges,))
 
     @classmethod
     def all(cls) -> ChunkRangesSeq:
@@ -129,3 +130,6 @@ class ChunkRangesSeq:
 
     def __repr__(self) -> str:
         return f"ChunkRangesSeq({', '.join(f'{i}: {r!r}' for i, r in self._entries)})"
+
+
+_BLOB: Final = ChunkRangesSeq.from_sets((ChunkRanges.all(),))

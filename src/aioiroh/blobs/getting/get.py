@@ -17,6 +17,7 @@ from ..store.memory import MemoryStore
 from ..store.sequences import read_hash_seq
 from ..transfer.plan import Response, missing, wanted_ranges
 from ..transfer.receive import Arrival, receive
+from .answer import Answer
 from .sizes import get_sizes, read_blob
 from .source import Content, Source, resolved
 from .tally import Arriving, Progress, Tally
@@ -85,7 +86,7 @@ async def get_bytes(
         async with asked as connection, connection.open_bi() as stream:
             await stream.write(encode_request(GetRequest(content.hash, wanted)))
             await stream.finish()
-            return await read_blob(stream.recv, content.hash, limit)
+            return await read_blob(Answer(stream.recv), content.hash, limit)
     async with MemoryStore() as store:
         await get(
             source, content, into=store, provider=provider, ranges=wanted, max_blob_size=limit

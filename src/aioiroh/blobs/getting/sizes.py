@@ -6,23 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aioiroh import _native
-from aioiroh.errors import IncompleteReadError, StreamResetError
 
-from ..errors import BlobTooLargeError, NotAvailableError, ProviderError, VerificationError
+from ..errors import BlobTooLargeError, NotAvailableError, VerificationError
 from ..hash import HASH_SIZE, Hash
 from ..hashseq import MAX_HASH_SEQ_SIZE, HashSeq
 from ..messages import GetRequest, encode_request
 from ..ranges import CHUNK_SIZE, GROUP_SIZE, ChunkRanges, chunk_count
 from ..rangeseq import ChunkRangesSeq
-from ..transfer.ends import from_reset
+from .answer import HEADER, Answer
 
 if TYPE_CHECKING:
     from aioiroh.quic.connection import Connection
-    from aioiroh.quic.receiving import RecvStream
 
 __all__ = ["Sizes", "get_size", "get_sizes", "probe"]
 
-HEADER = 8
 PAIR = 2 * HASH_SIZE
 
 
@@ -44,7 +41,7 @@ async def get_size(connection: Connection, hash: Hash) -> int:
             encode_request(GetRequest(hash, ChunkRangesSeq.blob(ChunkRanges.last_chunk())))
         )
         await stream.finish()
-        return await _read_size(stream.recv, hash)
+        return await _read_size(Answer(stream.recv), hash)
 
 
 async def probe(connection: Connection, hash: Hash, chunk: int) -> int:
@@ -57,7 +54,7 @@ async def probe(connection: Connection, hash: Hash, chunk: int) -> int:
     async with connection.open_bi() as stream:
         await stream.write(encode_request(GetRequest(hash, ChunkRangesSeq.blob(ranges))))
         await stream.finish()
-        return await _read_chunk(stream.recv, hash, ranges)
+        return await _read_chunk(Answer(stream.recv), hash, ranges)
 
 
 async def get_sizes(connection: Connection, root: Hash, *, max_children: int = 1 << 20) -> Sizes:
@@ -70,32 +67,33 @@ async def get_sizes(connection: Connection, root: Hash, *, max_children: int = 1
         await stream.write(encode_request(GetRequest(root, ChunkRangesSeq.sizes())))
         await stream.finish()
         limit = min(max_children * HASH_SIZE, MAX_HASH_SEQ_SIZE)
-        sequence = HashSeq.from_bytes(await read_blob(stream.recv, root, limit))
-        return Sizes(sequence, tuple([await _read_size(stream.recv, hash) for hash in sequence]))
+        answer = Answer(stream.recv)
+        sequence = HashSeq.from_bytes(await read_blob(answer, root, limit))
+        return Sizes(sequence, tuple([await _read_size(answer, hash) for hash in sequence]))
 
 
-async def read_blob(recv: RecvStream, hash: Hash, limit: int) -> bytes:
+async def read_blob(answer: Answer, hash: Hash, limit: int) -> bytes:
     """The answer to a request for all of a blob, verified."""
-    size = await _read_header(recv, hash)
+    size = await answer.header(hash)
     if size > limit:
         raise BlobTooLargeError(f"blob {hash} has {size} bytes, over the limit of {limit}")
     groups = max(1, -(-size // GROUP_SIZE))
-    body = await _read(recv, hash, size + PAIR * (groups - 1))
+    body = await answer.take(hash, size + PAIR * (groups - 1))
     pieces = _verify(hash, ChunkRanges.all(), size, body)
     return pieces[0][1] if len(pieces) == 1 else b"".join(data for _, data in pieces)
 
 
-async def _read_size(recv: RecvStream, hash: Hash) -> int:
+async def _read_size(answer: Answer, hash: Hash) -> int:
     """The answer to a request for the last chunk of a blob, verified."""
-    return await _read_chunk(recv, hash, ChunkRanges.last_chunk())
+    return await _read_chunk(answer, hash, ChunkRanges.last_chunk())
 
 
-async def _read_chunk(recv: RecvStream, hash: Hash, ranges: ChunkRanges) -> int:
+async def _read_chunk(answer: Answer, hash: Hash, ranges: ChunkRanges) -> int:
     """The answer to a request for one chunk of a blob, verified; the size."""
-    size = await _read_header(recv, hash)
+    size = await answer.header(hash)
     ((chunk, _),) = ranges.select(size).spans()
     pairs, leaf = chunk_proof(size, chunk)
-    body = await _read(recv, hash, PAIR * pairs + leaf)
+    body = await answer.take(hash, PAIR * pairs + leaf)
     _verify(hash, ranges, size, body)
     return size
 
@@ -128,21 +126,4 @@ def _verify(hash: Hash, ranges: ChunkRanges, size: int, body: bytes) -> list[tup
             ) from None
         raise VerificationError(
             f"blob {hash}: the provider sent bytes that do not belong to it ({error})"
-        ) from None
-
-
-async def _read_header(recv: RecvStream, hash: Hash) -> int:
-    return int.from_bytes(await _read(recv, hash, HEADER), "little")
-
-
-async def _read(recv: RecvStream, hash: Hash, n: int) -> bytes:
-    try:
-        return await recv.read_exactly(n)
-    except StreamResetError as error:
-        raise from_reset(error.code) from None
-    except IncompleteReadError as error:
-        if error.partial and n != HEADER:
-            raise ProviderError(f"blob {hash}: the provider broke off; ask again") from None
-        raise NotAvailableError(
-            f"blob {hash}: the provider lacks it or a part of it; ask another one", hash
         ) from None

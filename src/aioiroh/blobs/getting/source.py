@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from ..hash import Hash, HashAndFormat
@@ -29,14 +28,14 @@ class Source:
         if not hasattr(source, "open_bi") and provider is None:
             raise ValueError("name the provider: give a ticket, or `provider=`")
 
-    @contextlib.asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
+    def connection(self) -> contextlib.AbstractAsyncContextManager[Connection]:
         """The given connection, which stays open, or one of our own, which does not."""
         if hasattr(self._source, "open_bi"):
-            yield self._source
-            return
-        async with self._source.connect(self._provider, alpn=ALPN) as connection:
-            yield connection
+            return contextlib.nullcontext(self._source)
+        ours: contextlib.AbstractAsyncContextManager[Connection] = self._source.connect(
+            self._provider, alpn=ALPN
+        )
+        return ours
 
 
 def resolved(

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from aioiroh.keys import EndpointId
 
 __all__ = ["Limits", "Places"]
 
@@ -53,27 +46,50 @@ class Limits:
 
 
 class Places:
-    """Places that peers share: a share for each, so that one peer cannot keep out all others."""
+    """Places that peers share: a share for each, so that one peer cannot keep out all others.
+
+    Peers are named by the bytes of their ids.
+    """
 
     def __init__(self, in_all: int, per_peer: int) -> None:
-        self._in_all = in_all
+        self._free = in_all
         self._per_peer = per_peer
-        self._taken: Counter[EndpointId] = Counter()
+        self._taken: dict[bytes, int] = {}
 
-    @contextlib.contextmanager
-    def taken(self, peer: EndpointId) -> Iterator[bool]:
-        """Within, the peer has a place; False if there is none."""
-        if self._taken.total() >= self._in_all or self._taken[peer] >= self._per_peer:
-            yield False
-            return
-        self._taken[peer] += 1
-        try:
-            yield True
-        finally:
-            self._taken[peer] -= 1
-            if not self._taken[peer]:
-                del self._taken[peer]
+    def taken(self, peer: bytes) -> _Place:
+        """A context in which the peer has a place; entering it gives False if there is none."""
+        return _Place(self, peer)
 
-    def __contains__(self, peer: EndpointId) -> bool:
-        """Whether the peer has a place."""
-        return peer in self._taken
+    def take(self, peer: bytes) -> bool:
+        """Gives the peer a place, if there is one."""
+        taken = self._taken.get(peer, 0)
+        if not self._free or taken >= self._per_peer:
+            return False
+        self._free -= 1
+        self._taken[peer] = taken + 1
+        return True
+
+    def leave(self, peer: bytes) -> None:
+        """Takes a place back."""
+        self._free += 1
+        taken = self._taken.pop(peer) - 1
+        if taken:
+            self._taken[peer] = taken
+
+
+class _Place:
+    """See `Places.taken`."""
+
+    __slots__ = ("_is_taken", "_peer", "_places")
+
+    def __init__(self, places: Places, peer: bytes) -> None:
+        self._places = places
+        self._peer = peer
+
+    def __enter__(self) -> bool:
+        self._is_taken = self._places.take(self._peer)
+        return self._is_taken
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_taken:
+            self._places.leave(self._peer)

@@ -6,8 +6,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 from collections.abc import Collection as AbstractCollection
-from typing import TYPE_CHECKING, Final, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
+from aioiroh.aio import within
 from aioiroh.errors import DecodeError, IncompleteReadError, ReadLimitError
 
 from ..messages import (
@@ -41,6 +43,7 @@ from .rates import Rates, Throttle
 from .requests import read_request
 
 if TYPE_CHECKING:
+    from aioiroh.keys import EndpointId
     from aioiroh.quic.connection import Connection
     from aioiroh.quic.streams import BiStream
 
@@ -53,6 +56,15 @@ E = TypeVar("E")
 logger = logging.getLogger("aioiroh.blobs")
 
 READ_ONLY: Final = frozenset((RequestKind.GET, RequestKind.GET_MANY))
+
+
+class _Guest(NamedTuple):
+    """A connection that was let in: whose it is, and its number."""
+
+    peer: EndpointId
+    connection: int
+    key: bytes
+    """The peer's name in `Places`."""
 
 
 class Provider:
@@ -102,9 +114,13 @@ class Provider:
         self._connections.add(connection)
         try:
             if await self._let_in(connection):
-                await connection.serve(self._answer, limit=self._limits.requests_per_connection)
-                known = connection.remote_id, connection.stable_id
-                self._tell(self._on_connection, ConnectionClosed(*known))
+                guest = _Guest(
+                    connection.remote_id, connection.stable_id, bytes(connection.remote_id)
+                )
+                await connection.serve(
+                    partial(self._answer, guest), limit=self._limits.requests_per_connection
+                )
+                self._tell(self._on_connection, ConnectionClosed(guest.peer, guest.connection))
         finally:
             self._connections.discard(connection)
 
@@ -129,37 +145,38 @@ class Provider:
 
     # --- one request ------------------------------------------------------------------------------
 
-    async def _answer(self, stream: BiStream) -> None:
-        with self._requests.taken(stream.connection.remote_id) as has_place:
+    async def _answer(self, guest: _Guest, stream: BiStream) -> None:
+        with self._requests.taken(guest.key) as has_place:
             if has_place:
-                await self._answer_counted(stream)
+                await self._answer_counted(guest, stream)
             else:
                 stream.send.reset(ErrorCode.LIMIT)
 
-    async def _answer_counted(self, stream: BiStream) -> None:
+    async def _answer_counted(self, guest: _Guest, stream: BiStream) -> None:
         begun = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(self._limits.request_time):
-                request, request_bytes = await read_request(stream.recv)
+            request, request_bytes = await within(
+                self._limits.request_time, read_request(stream.recv)
+            )
         except (DecodeError, IncompleteReadError, ReadLimitError, TimeoutError) as error:
             # As upstream: leaving the stream ends it without a byte and stops the peer.
             logger.debug("%r: no request: %s", stream, error)
             return
-        connection = stream.connection
-        source = IncomingRequest(connection.remote_id, connection.stable_id, stream.id, request)
+        source = IncomingRequest(guest.peer, guest.connection, stream.id, request)
         try:
             verdict = await self._judge(source)
         except Exception:
-            logger.exception("authorize failed; the request of %s is refused", connection.remote_id)
+            logger.exception("authorize failed; the request of %s is refused", guest.peer)
             stream.send.reset(ErrorCode.INTERNAL)
             return
         if verdict is not Verdict.ALLOW:
             stream.send.reset(verdict.value)
             return
-        self._tell(self._on_transfer, RequestReceived(source))
+        if self._on_transfer is not None:
+            self._tell(self._on_transfer, RequestReceived(source))
         outcome = Outcome()
         try:
-            await self._carry_out(stream, source, outcome)
+            await self._carry_out(guest, stream, source, outcome)
         except asyncio.CancelledError:
             outcome.reason = "the connection ended"
             raise
@@ -167,24 +184,28 @@ class Provider:
             outcome.reason = f"{type(error).__name__}: {error}"
             raise
         finally:
-            self._ended(source, outcome, request_bytes, begun)
+            if outcome.reason is not None:
+                logger.debug("request of %s: %s", guest.peer.short(), outcome.reason)
+            if self._on_transfer is not None:
+                self._tell(self._on_transfer, self._end(source, outcome, request_bytes, begun))
 
     async def _judge(self, source: IncomingRequest) -> Verdict:
         if source.kind not in self._served:
             return Verdict.DENY
         return await judge(self._authorize, source)
 
-    async def _carry_out(self, stream: BiStream, source: IncomingRequest, outcome: Outcome) -> None:
-        peer = source.remote_id
+    async def _carry_out(
+        self, guest: _Guest, stream: BiStream, source: IncomingRequest, outcome: Outcome
+    ) -> None:
         match source.request:
             case GetRequest() | GetManyRequest():
                 return await self._send(stream, source, outcome)
             case ObserveRequest():
-                with self._observers.taken(peer) as has_place:
+                with self._observers.taken(guest.key) as has_place:
                     if has_place:
                         return await self._observe(stream, source.request, outcome)
             case PushRequest():
-                with self._pushes.taken(peer) as has_place:
+                with self._pushes.taken(guest.key) as has_place:
                     if has_place:
                         return await self._take(stream, source, outcome)
         stream.send.reset(ErrorCode.LIMIT)
@@ -200,7 +221,7 @@ class Provider:
             self._store,
             outcome,
             patience=Patience(self._limits.stall_time, self._limits.minimum_rate, now=now),
-            on_departure=lambda departure: self._departed(source, departure),
+            on_departure=None if self._on_transfer is None else partial(self._departed, source),
             pace=self._rates.pace(source, now),
         )
 
@@ -225,8 +246,6 @@ class Provider:
     # --- telling ----------------------------------------------------------------------------------
 
     def _departed(self, source: IncomingRequest, departure: Departure) -> None:
-        if self._on_transfer is None:
-            return
         item = departure.item
         if departure.is_done or departure.end_offset:
             end = departure.size if departure.is_done else departure.end_offset
@@ -235,9 +254,10 @@ class Provider:
             event = TransferStarted(source, item.index, item.hash, departure.size)
         self._tell(self._on_transfer, event)
 
-    def _ended(
-        self, source: IncomingRequest, outcome: Outcome, request_bytes: int, begun: float
-    ) -> None:
+    @staticmethod
+    def _end(
+        source: IncomingRequest, outcome: Outcome, request_bytes: int, begun: float
+    ) -> TransferEvent:
         stats = TransferStats(
             outcome.payload_bytes,
             outcome.blobs,
@@ -246,12 +266,8 @@ class Provider:
             asyncio.get_running_loop().time() - begun,
         )
         if outcome.reason is None:
-            self._tell(self._on_transfer, TransferCompleted(source, stats))
-        else:
-            logger.debug("request of %s: %s", source.remote_id.short(), outcome.reason)
-            self._tell(
-                self._on_transfer, TransferAborted(source, stats, outcome.reason, outcome.lacking)
-            )
+            return TransferCompleted(source, stats)
+        return TransferAborted(source, stats, outcome.reason, outcome.lacking)
 
     @staticmethod
     def _tell(hook: Callable[[E], object] | None, event: E) -> None:

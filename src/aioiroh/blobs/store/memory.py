@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aioiroh import _native
 
 from ..hash import BlobFormat, Hash
-from .hashing import hash_files, look_at
+from ..ranges import GROUP_SIZE
+from .hashing import FoundFile, hash_files, look_at
 from .interface import Added, BlobStatus, Finding, ImportMode, OnHashed
 from .local import Entry, LocalStore, LocalWriter, handle_status
 from .reader import write_file
@@ -22,9 +24,15 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryStore"]
 
+SMALL: Final = GROUP_SIZE
+"""Files of up to so many bytes are kept in memory like all else: to open them would cost more."""
+TOGETHER: Final = 20
+"""Files that are read together."""
+
 
 class MemoryStore(LocalStore):
-    """Blobs in memory, gone with the store. Files that are added are read where they are.
+    """Blobs in memory, gone with the store. Files that are added are read where they are, if they have
+    over 16 KiB.
 
     Use it in `async with`, or call `aclose`.
     """
@@ -107,26 +115,27 @@ class MemoryStore(LocalStore):
         mode: ImportMode = ImportMode.REFERENCE,
         on_hashed: OnHashed | None = None,
     ) -> list[Added]:
-        if mode is ImportMode.COPY:
-            return [await self._read(index, path, on_hashed) for index, path in enumerate(paths)]
-        found = await look_at(paths)
-        hashed = await hash_files(self.worker, found, lambda size: None, on_hashed)
-        return [
-            self._take(
-                _native.Blob.open(bytes(done.hash), str(file.path), done.size, done.outboard)
-            )
-            for file, done in zip(found, hashed, strict=True)
-            if isinstance(done.outboard, bytes)
-        ]
-
-    async def _read(
-        self, index: int, path: str | os.PathLike[str], on_hashed: OnHashed | None
-    ) -> Added:
-        data = await self.worker.call(Path(path).read_bytes)
-        added = self._take(_native.Blob.from_bytes(data))
-        if on_hashed is not None:
-            on_hashed(index, len(data))
-        return added
+        added: dict[int, Added] = {}
+        inside: list[FoundFile] = []
+        outside: list[FoundFile] = []
+        for file in await look_at(paths):
+            is_inside = mode is ImportMode.COPY or file.size <= SMALL
+            (inside if is_inside else outside).append(file)
+        for start in range(0, len(inside), TOGETHER):
+            batch = inside[start : start + TOGETHER]
+            for file, data in zip(
+                batch, await self.worker.call(partial(_read, batch)), strict=True
+            ):
+                added[file.index] = self._take(_native.Blob.from_bytes(data))
+                if on_hashed is not None:
+                    on_hashed(file.index, len(data))
+        hashed = await hash_files(self.worker, outside, lambda size: None, on_hashed)
+        for file, done in zip(outside, hashed, strict=True):
+            path = os.fspath(file.path)
+            assert isinstance(done.outboard, bytes)
+            blob = _native.Blob.open(bytes(done.hash), path, done.size, done.outboard)
+            added[file.index] = self._take(blob)
+        return [added[index] for index in range(len(paths))]
 
     def _take(self, handle: _native.Blob) -> Added:
         hash = Hash(handle.hash)
@@ -176,3 +185,7 @@ class MemoryStore(LocalStore):
     async def aclose(self) -> None:
         self._entries.clear()
         await super().aclose()
+
+
+def _read(files: Sequence[FoundFile]) -> list[bytes]:
+    return [file.path.read_bytes() for file in files]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from aioiroh.aio import within
+
 __all__ = ["Patience", "StalledError"]
 
 
@@ -20,7 +22,7 @@ class Patience:
     """
 
     def __init__(self, window: float, rate: float, *, now: float) -> None:
-        self._window = window
+        self.window = window
         self._rate = rate
         self._begun = now
         self._moved = 0
@@ -30,20 +32,19 @@ class Patience:
     def is_enough(self, now: float, moved: int, *, held: bool) -> bool:
         """Judges a peer that has `moved` so many bytes in all. What we hold up is not its fault."""
         if held:
-            self._begun += self._window
-        least = self._rate * (now - self._begun - self._window)
+            self._begun += self.window
+        least = self._rate * (now - self._begun - self.window)
         enough = held or (moved > self._moved and moved >= least)
         self._moved = moved
-        self.due = now + self._window
+        self.due = now + self.window
         return enough
 
     async def wait(self, event: asyncio.Event) -> bool:
         """Waits for an event; False if the peer has to be judged first."""
-        if asyncio.get_running_loop().time() >= self.due:
+        left = self.due - asyncio.get_running_loop().time()
+        if left <= 0:
             return False
         try:
-            async with asyncio.timeout_at(self.due):
-                await event.wait()
+            return await within(left, event.wait())
         except TimeoutError:
             return False
-        return True

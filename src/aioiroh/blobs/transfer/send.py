@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from aioiroh import _native
+from aioiroh.aio import within
 from aioiroh.errors import ConnectionLostError, DecodeError, StreamStoppedError
 
 from ..errors import BlobTooLargeError, IncompleteBlobError, NotFoundError
@@ -83,7 +84,7 @@ async def send(
     outcome: Outcome,
     *,
     patience: Patience,
-    on_departure: Callable[[Departure], None],
+    on_departure: Callable[[Departure], None] | None,
     pace: Pace = Pace.FREE,
 ) -> None:
     """Answers a request and ends the stream; `outcome` is filled in, also when this is cancelled.
@@ -93,36 +94,32 @@ async def send(
     it, because a reset would throw away what is still on its way. A peer with which `patience` ends
     is given up with code 2.
     """
-    if not pace.limits and await _send_at_once(
-        stream, request, store, outcome, patience, on_departure
-    ):
-        return
+    if not pace.limits and isinstance(request, GetRequest) and request.ranges.is_blob:
+        item = Item(0, request.hash, request.ranges[0])
+        [handle] = await store.handles((item.hash,), (item.ranges,))
+        response = None if handle is None else handle.response(item.ranges.boundaries)
+        if handle is not None and response is not None:
+            departure = Departure(item, handle.size or 0)
+            await _write(stream, response, departure, outcome, patience, on_departure)
+            return
     outflow = _Outflow(stream, request, store, outcome, patience, on_departure, pace)
     with outflow.attached():
         await outflow.run()
 
 
-async def _send_at_once(
+async def _write(
     stream: SendStream,
-    request: GetRequest | GetManyRequest,
-    store: Store,
+    response: bytes,
+    departure: Departure,
     outcome: Outcome,
     patience: Patience,
-    on_departure: Callable[[Departure], None],
-) -> bool:
-    """Answers a request for one small blob in memory: no more than a write. False if it is not that."""
-    if not (isinstance(request, GetRequest) and request.ranges.is_blob):
-        return False
-    item = Item(0, request.hash, request.ranges[0])
-    [handle] = await store.handles((item.hash,), (item.ranges,))
-    response = None if handle is None else handle.response(item.ranges.boundaries)
-    if handle is None or response is None:
-        return False
-    departure = Departure(item, handle.size or 0)
-    on_departure(departure)
+    on_departure: Callable[[Departure], None] | None,
+) -> None:
+    """All of an answer, which is one small blob in memory."""
+    if on_departure is not None:
+        on_departure(departure)
     try:
-        async with asyncio.timeout_at(patience.due):
-            await stream.write(response)
+        await within(patience.window, stream.write(response))
         await stream.finish()
     except TimeoutError:
         stream.reset(ErrorCode.LIMIT)
@@ -136,9 +133,9 @@ async def _send_at_once(
         departure.is_done = True
         outcome.blobs = 1
         outcome.payload_bytes = sent_bytes(departure)
-        on_departure(departure)
+        if on_departure is not None:
+            on_departure(departure)
     outcome.bytes = stream.bytes_written
-    return True
 
 
 class _Outflow:
@@ -149,14 +146,14 @@ class _Outflow:
         store: Store,
         outcome: Outcome,
         patience: Patience,
-        on_departure: Callable[[Departure], None],
+        on_departure: Callable[[Departure], None] | None,
         pace: Pace,
     ) -> None:
         self._stream = stream
         self._request = request
         self._store = store
         self._patience = patience
-        self._on_departure = on_departure
+        self._on_departure = on_departure or (lambda departure: None)
         self._pace = pace
         self._response = Response(request)
         self._children: KnownChildren | None = None
