@@ -42,6 +42,7 @@ from aioiroh.paths import (
     Steering,
     select_by_rtt,
 )
+from aioiroh.paths.guessing import Guessing
 from aioiroh.presets import BindAddress, EndpointOptions, Preset, bind_addresses
 from aioiroh.quic import Connection, Driver, TransportConfig
 from aioiroh.quic import Incoming as Knock
@@ -95,6 +96,15 @@ class Endpoint:
         )
         self._roster.steering = self._steering
         self._tasks = Tasks(f"endpoint {self._id.short()}")
+        self._steering.use_guessing(
+            lambda on_announce: Guessing(
+                driver,
+                network,
+                lambda: self._where.slots,
+                lambda: self._where.mapping,
+                on_announce,
+            )
+        )
         self._where = Whereabouts(secret_key, driver, network, self._metrics.socket, self._moved)
         self._monitor = NetworkMonitor(network, self._network_changed)
         self._closing = False

@@ -25,9 +25,11 @@ from aioiroh.lookup import EndpointData
 from aioiroh.metrics import SocketMetrics
 from aioiroh.net import Network, NetworkState, UdpOptions, UdpSlot
 from aioiroh.paths import OwnAddresses
+from aioiroh.paths.guessing import Mapping
 from aioiroh.presets import BindAddress, bind_address
 from aioiroh.quic import Driver
 from aioiroh.relay import Relays, RelayStatus
+from aioiroh.report import NetReport
 
 __all__ = ["Whereabouts"]
 
@@ -66,6 +68,8 @@ class Whereabouts:
         """Id and addresses, as known last."""
         self.home: Watch[RelayStatus | None] = Watch(None)
         """How the home relay stands; None without relays."""
+        self.report: Watch[NetReport | None] = Watch(None)
+        """The latest net report; None without relays and before the first one."""
 
     # --- getting there
 
@@ -166,6 +170,12 @@ class Whereabouts:
     def relay_at(self, ip: str) -> RelayUrl | None:
         """The relay behind which the peer at a mapped address is; None: it is a real address."""
         return None if self._relays is None else self._relays.url_at(ip)
+
+    @property
+    def mapping(self) -> Mapping:
+        """What NATs make of the first IPv4 socket."""
+        slot = next((slot for slot in self.slots if ":" not in slot.host), None)
+        return Mapping.of(self.report.value, slot)
 
     def unusable(self, address: tuple[str, int]) -> str | None:
         """Why nothing can be sent to a peer at this IP address and port; None if it can."""

@@ -34,9 +34,9 @@ def sweep_order(near: Collection[int], random: Random) -> tuple[int, ...]:
 
 def announced_ports(mapping: Mapping, random: Random) -> tuple[int, ...]:
     """Ports to name: where a NAT that counts has given one to a socket of ours, otherwise any."""
-    ports = [port for _, port in mapping.seen]
-    if len(ports) > 1 and all(0 < abs(b - a) <= NEAR for a, b in pairwise(ports)):
-        first = max(ports) + 1
+    ports = sorted(port for _, port in mapping.seen)
+    if len(ports) > 1 and all(b - a <= NEAR for a, b in pairwise(ports)):
+        first = ports[-1] + 1
         predicted = tuple(port for port in range(first, first + 8 * ANNOUNCED, 8) if port in PORTS)
         if len(predicted) == ANNOUNCED:
             return predicted

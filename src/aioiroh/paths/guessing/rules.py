@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
+from aioiroh.net import UdpSlot
 from aioiroh.paths.selection import Address
+from aioiroh.report import NetReport
 
 __all__ = [
     "ANNOUNCED",
@@ -55,10 +57,12 @@ PORTS: Final = range(1024, 65_536)
 """The ports that NATs give away."""
 TARGETS: Final = 2
 """Addresses of the peer that are spread to: a port mapping's and that of its NAT, say."""
-ANNOUNCED: Final = 6
+ANNOUNCED: Final = 10
 """Ports that are named in an announcement. The peer's ordinary hole punching tries them as well."""
-TOLD_APART: Final = 4
-"""Ports of one address by which the peer knows an announcement: sockets and port mappings make fewer."""
+TOLD_APART: Final = 8
+"""Ports of one address by which the peer knows an announcement: sockets, the five relays of a report and
+port mappings make fewer.
+"""
 LISTEN: Final = 6.0
 """Seconds from the announcement on in which the peer's sweep must get through."""
 TRY: Final = 2.0
@@ -91,8 +95,8 @@ _LOCAL: Final = tuple(
 class Mapping:
     """What NATs make of our IPv4 socket, as far as relays have told.
 
-    `seen`: addresses at which they see it, the latest at the end. `port`: its own. `varies`: whether it
-    depends on the destination, None if that is not known.
+    `seen`: addresses at which they see it. `port`: its own. `varies`: whether what they see depends on
+    the destination, None if that is not known.
     """
 
     seen: tuple[Address, ...] = ()
@@ -109,8 +113,22 @@ class Mapping:
         leave it as it is, so that a single relay has to do.
         """
         if self.varies is None:
-            return bool(self.seen) and self.seen[-1][1] != self.port
+            return any(port != self.port for _, port in self.seen)
         return self.varies and bool(self.seen)
+
+    @classmethod
+    def of(cls, report: NetReport | None, slot: UdpSlot | None) -> Mapping:
+        """As the report says of this socket."""
+        if report is None or slot is None:
+            return cls()
+        seen = [
+            each.address.pair
+            for each in report.observed
+            if each.slot == slot.index and ":" not in each.address.pair[0]
+        ]
+        if not seen and report.global_v4 is not None:
+            seen.append(report.global_v4.pair)
+        return cls(tuple(dict.fromkeys(seen)), slot.port, report.mapping_varies_by_dest_ipv4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +150,8 @@ def _ports(theirs: Iterable[Address]) -> dict[str, set[int]]:
 
 
 def _is_local(ip: str) -> bool:
-    return any(IPv4Address(ip) in network for network in _LOCAL)
+    address = IPv4Address(ip)
+    return any(address in network for network in _LOCAL)
 
 
 def targets(sight: Sight, mapping: Mapping) -> tuple[Address, ...]:
