@@ -8,7 +8,7 @@ BIN := .venv/bin
 # Where rustup puts a toolchain, for shells that have not read their profile.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help demo test native lint types imports clippy stubs rust-test docs wheel upstream wasm bench fmt clean
+.PHONY: help demo test native lint types imports clippy stubs rust-test docs wheel upstream wasm bench lab fmt clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -64,6 +64,10 @@ bench: native ## measure against upstream and write benchmarks/README.md
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group bench
 	$(BIN)/python tools/upstream.py build --release
 	$(BIN)/python -m benchmarks
+
+lab: native ## all pairs of NATs in network namespaces (as root, a quarter of an hour); writes docs/netlab.md
+	$(BIN)/python tools/upstream.py build iroh-peer iroh-relay
+	PYTHONPATH=src:tools:tests/interop $(BIN)/python tests/netlab $(LAB_ARGS)
 
 fmt: .venv/.ready ## format everything
 	$(BIN)/ruff check --fix-only --quiet .
