@@ -18,8 +18,10 @@ from aioiroh.testing.host import Host
 from aioiroh.testing.link import Link
 from aioiroh.testing.log import PacketLog, PacketRecord
 from aioiroh.testing.loop import DeadlockError, SimulatedTimeoutError, VirtualLoop
+from aioiroh.testing.nat import Nat
 from aioiroh.testing.network import VirtualNetwork
 from aioiroh.testing.pair import Pair, pair
+from aioiroh.testing.router import Router
 from aioiroh.testing.segment import Interface, Segment
 from aioiroh.testing.simulation import chosen_seeds, run, run_seeds, simulated
 
@@ -28,9 +30,11 @@ __all__ = [
     "Host",
     "Interface",
     "Link",
+    "Nat",
     "PacketLog",
     "PacketRecord",
     "Pair",
+    "Router",
     "Segment",
     "SimulatedTimeoutError",
     "VirtualLoop",

@@ -27,6 +27,8 @@ START_OF_TIME = 1_767_225_600.0
 """The wall clock when the loop's clock shows 0: 2026-01-01 00:00:00 UTC."""
 FAR_AWAY = ("192.0.2.1", "2001:db8::1")
 LOOPBACK = ("127.0.0.1", "::1")
+LOCAL_LINK = Link(latency=0.0005)
+"""How a host is attached where it is not to the internet."""
 LOOPBACK_LINK = Link(latency=0.00001, mtu=65_536, queue=65_536)
 
 
@@ -44,6 +46,8 @@ class Host:
         self._random = network.chance(f"host {name}")
         self._secrets = network.chance(f"secrets of {name}")
         self._loopback = Pipe(LOOPBACK_LINK, self._random)
+        self.clock_ahead = 0.0
+        """Seconds by which the wall clock is wrong; it jumps when this is set."""
         self._watchers: dict[object, Callable[[], None]] = {}
         self._udp = UdpPorts(self)
         self._tcp = TcpStack(self)
@@ -64,17 +68,29 @@ class Host:
         if name in self.interfaces:
             raise ValueError(f"{self.name} has an interface {name} already")
         network = self.network
+        if segment is None:
+            segment = network.internet
+        if link is None:
+            link = network.link if segment is network.internet else LOCAL_LINK
+        if addresses is None:
+            addresses = segment.free_addresses(ipv4=ipv4, ipv6=ipv6)
         interface = Interface(
             name,
             self,
-            network.internet if segment is None else segment,
-            network.free_addresses(ipv4=ipv4, ipv6=ipv6) if addresses is None else addresses,
-            link=network.link if link is None else link,
+            segment,
+            addresses,
+            link=link,
             random=network.chance(f"interface {name} of {self.name}"),
         )
         self.interfaces[name] = interface
         self.changed()
         return interface
+
+    def remove_interface(self, name: str) -> None:
+        """Take an interface away, with its addresses."""
+        interface = self.interfaces.pop(name)
+        interface.detach()
+        self.changed()
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -115,7 +131,7 @@ class Host:
         return self.network.loop.time()
 
     def wall_clock(self) -> float:
-        return START_OF_TIME + self.network.loop.time()
+        return START_OF_TIME + self.network.loop.time() + self.clock_ahead
 
     def secret(self, size: int) -> bytes:
         return self._secrets.randbytes(size)
@@ -169,17 +185,17 @@ class Host:
             raise OSError(errno.EADDRNOTAVAIL, f"{self.name} has no address {ip}")
 
     def source_for(self, destination: str) -> str | None:
-        """From which of its addresses the host sends there: its own, or that of the first interface
-        that is up and has one of this IP version.
+        """From which of its addresses the host sends there: its own, or that of the interface on whose
+        segment it is, or that of the first that leads elsewhere. None: there is no way.
         """
         if self._is_own(destination):
             return destination
         version = 6 if ":" in destination else 4
-        for interface in self.interfaces.values():
-            ip = interface.address(version) if interface.up else None
-            if ip is not None:
-                return ip
-        return None
+        ways = [face for face in self.interfaces.values() if face.up and face.address(version)]
+        near = (face for face in ways if face.segment.is_near(destination))
+        far = (face for face in ways if face.segment.leads_elsewhere)
+        chosen = next(near, None) or next(far, None)
+        return None if chosen is None else chosen.address(version)
 
     def mtu(self, ip: str) -> int:
         """Bytes of the largest packet from one of its addresses."""

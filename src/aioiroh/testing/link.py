@@ -31,6 +31,10 @@ class Link:
     """Travelling time on top, between 0 and this, another every 50 ms; order is kept."""
     loss: float = 0.0
     """Probability that a datagram is lost on the way."""
+    burst: float = 0.0
+    """Probability that a burst of losses begins with a datagram (Gilbert's model)."""
+    burst_length: float = 10.0
+    """Datagrams lost in a burst, on average."""
     duplicate: float = 0.0
     """Probability that a datagram arrives twice, the second copy up to 1 ms after the first."""
     reorder: float = 0.0
@@ -48,7 +52,7 @@ class Link:
     """Bytes of the largest IP packet; larger ones are dropped."""
 
     def __post_init__(self) -> None:
-        for name in ("loss", "duplicate", "reorder"):
+        for name in ("loss", "burst", "duplicate", "reorder"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a probability, from 0 to 1")
         for name in ("latency", "jitter", "reorder_delay"):
@@ -56,6 +60,8 @@ class Link:
                 raise ValueError(f"{name} must not be negative")
         if self.bandwidth is not None and not 0 < self.bandwidth < math.inf:
             raise ValueError("bandwidth must be positive (or None)")
+        if not 1 <= self.burst_length < math.inf:
+            raise ValueError("a burst has at least one loss (burst_length)")
         if self.queue < self.mtu:
             raise ValueError("the queue must hold at least one packet (mtu)")
 
@@ -70,12 +76,21 @@ PERFECT = Link(latency=0.0)
 class Pipe:
     """One direction of a link in use: says when each datagram arrives."""
 
-    __slots__ = ("_busy_until", "_extra", "_extra_until", "_last_arrival", "_random", "link")
+    __slots__ = (
+        "_bursting",
+        "_busy_until",
+        "_extra",
+        "_extra_until",
+        "_last_arrival",
+        "_random",
+        "link",
+    )
 
     def __init__(self, link: Link, random: Random) -> None:
         self.link = link
         self._random = random
         self._busy_until = 0.0
+        self._bursting = False
         self._last_arrival = 0.0
         self._extra = 0.0
         self._extra_until = 0.0
@@ -103,6 +118,13 @@ class Pipe:
         chance = self._random.random
         if link.loss and chance() < link.loss:
             return "lost"
+        if link.burst:
+            if self._bursting:
+                self._bursting = chance() >= 1 / link.burst_length
+            else:
+                self._bursting = chance() < link.burst
+            if self._bursting:
+                return "lost"
         arrival = sent + link.latency
         if link.jitter:
             if now >= self._extra_until:

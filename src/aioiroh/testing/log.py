@@ -11,8 +11,10 @@ from aioiroh.testing.link import Fate
 
 __all__ = ["PacketEvent", "PacketLog", "PacketRecord"]
 
-PacketEvent = Literal["sent", "received", "interface down", "unreachable", "port closed"] | Fate
-"""`sent` and `received`, or why a datagram was dropped on the way."""
+PacketEvent = (
+    Literal["sent", "received", "interface down", "unreachable", "port closed", "filtered"] | Fate
+)
+"""`sent` and `received`, or why a packet was dropped on the way; `filtered`: a router lets it not pass."""
 
 
 class PacketRecord(NamedTuple):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from ipaddress import ip_address
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from random import Random
 from typing import Protocol
 
@@ -15,7 +15,7 @@ __all__ = ["Interface", "Node", "Segment"]
 
 
 class Node(Protocol):
-    """Something with interfaces: a host, or a box between segments."""
+    """Something with interfaces: a host, or a router between segments."""
 
     def receive(self, packet: Packet, interface: Interface) -> None:
         """A packet arrived at one of the node's interfaces."""
@@ -45,11 +45,39 @@ class Interface:
         self.name = name
         self.node = node
         self.segment = segment
-        self.addresses = tuple(str(ip_address(ip)) for ip in addresses)
+        self._addresses: tuple[str, ...] = ()
         self._is_up = True
         self._up = Pipe(link, random)
         self._down = Pipe(link, random)
-        segment.attach(self)
+        self._take(addresses)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Its IP addresses. Others may be set at any time: what is under way to one that is gone gets lost.
+
+        Setting raises ValueError if one of them is taken.
+        """
+        return self._addresses
+
+    @addresses.setter
+    def addresses(self, addresses: Sequence[str]) -> None:
+        self._take(addresses)
+        self.node.changed()
+
+    def _take(self, addresses: Sequence[str]) -> None:
+        wanted = tuple(str(ip_address(ip)) for ip in addresses)
+        self.segment.attach(self, wanted)
+        self._addresses = wanted
+
+    def detach(self) -> None:
+        """Leave the segment for good."""
+        self._is_up = False
+        self.segment.attach(self, ())
+
+    def renumber(self) -> None:
+        """Give it other addresses of its segment, of the IP versions that it has."""
+        versions = {6 if ":" in ip else 4 for ip in self.addresses}
+        self.addresses = self.segment.free_addresses(ipv4=4 in versions, ipv6=6 in versions)
 
     @property
     def up(self) -> bool:
@@ -88,13 +116,16 @@ class Interface:
         """From the node towards the segment."""
         wire = self.segment.wire
         if self.up:
-            wire.carry(self._up, packet, self.segment.forward)
+            wire.carry(self._up, packet, self._sent)
         else:
             wire.record(packet, "interface down")
 
     def deliver(self, packet: Packet) -> None:
         """From the segment towards the node."""
         self.segment.wire.carry(self._down, packet, self._arrived)
+
+    def _sent(self, packet: Packet) -> None:
+        self.segment.forward(packet, self)
 
     def _arrived(self, packet: Packet) -> None:
         if self.up:
@@ -107,36 +138,84 @@ class Interface:
 
 
 class Segment:
-    """Interfaces that reach each other by address: the internet, or a private network."""
+    """Interfaces that reach each other by address: the internet, or a private network.
 
-    def __init__(self, name: str, wire: Wire) -> None:
+    What goes to no address here goes to the `gateway`, if there is one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        wire: Wire,
+        next_addresses: Callable[[], Sequence[str]],
+        networks: Sequence[str] = (),
+    ) -> None:
+        """`next_addresses` gives one address of each IP version there is, others each time. `networks` are
+        those that they are of.
+        """
         self.name = name
+        self.networks = tuple(map(ip_network, networks))
         self.wire = wire
+        self.gateway: Interface | None = None
+        self._next_addresses = next_addresses
         self._table: dict[str, Interface] = {}
+        self._routes: list[tuple[IPv4Network | IPv6Network, Interface]] = []
 
-    def attach(self, interface: Interface) -> None:
-        """Make an interface reachable. Raises ValueError if one of its addresses is taken."""
-        for ip in interface.addresses:
-            if ip in self._table:
+    def free_addresses(self, *, ipv4: bool = True, ipv6: bool = True) -> tuple[str, ...]:
+        """Addresses of this segment that nobody has had yet."""
+        while True:
+            found = self._next_addresses()
+            if not any(ip in self._table for ip in found):
+                return tuple(ip for ip in found if (ipv6 if ":" in ip else ipv4))
+
+    def attach(self, interface: Interface, addresses: Sequence[str]) -> None:
+        """Make an interface reachable at these addresses, and no more at those it had.
+
+        Raises ValueError if one of them is taken.
+        """
+        for ip in addresses:
+            if self._table.get(ip, interface) is not interface:
                 raise ValueError(f"the address {ip} is taken on {self.name}")
-        self._table.update(dict.fromkeys(interface.addresses, interface))
+        for ip in interface.addresses:
+            self._table.pop(ip, None)
+        self._table.update(dict.fromkeys(addresses, interface))
 
-    def forward(self, packet: Packet) -> None:
-        """To the interface with the destination's address."""
-        interface = self._table.get(packet.destination[0])
-        if interface is None:
+    def is_near(self, ip: str) -> bool:
+        """Whether it is an address of one of its networks."""
+        return any(ip_address(ip) in network for network in self.networks)
+
+    @property
+    def leads_elsewhere(self) -> bool:
+        """Whether it is the internet, or has a gateway."""
+        return self.gateway is not None or not self.networks
+
+    def add_route(self, network: str, interface: Interface) -> None:
+        """Addresses of that network are behind that interface."""
+        self._routes.append((ip_network(network), interface))
+
+    def forward(self, packet: Packet, sender: Interface) -> None:
+        """To the interface with the destination's address, or through which it is reached."""
+        ip = packet.destination[0]
+        interface = self._table.get(ip) or self._route(ip) or self.gateway
+        if interface is None or interface is sender:
             self.wire.record(packet, "unreachable")
-            self._answer(packet)
+            self._answer(packet, sender)
         else:
             interface.deliver(packet)
 
-    def _answer(self, packet: Packet) -> None:
+    def _route(self, ip: str) -> Interface | None:
+        if self._routes:
+            address = ip_address(ip)
+            for network, interface in self._routes:
+                if address in network:
+                    return interface
+        return None
+
+    def _answer(self, packet: Packet, sender: Interface) -> None:
         """Tell the sender of a TCP packet that there is no way, which ends a dial at once."""
-        sender = self._table.get(packet.source[0])
-        if sender is None or packet.tcp is None or packet.tcp.unreachable:
-            return
-        header = TcpHeader(0, unreachable=True)
-        sender.deliver(Packet(packet.destination, packet.source, b"", tcp=header))
+        if packet.tcp is not None and not packet.tcp.unreachable:
+            header = TcpHeader(0, unreachable=True)
+            sender.deliver(Packet(packet.destination, packet.source, b"", tcp=header))
 
     def __repr__(self) -> str:
         return f"<Segment {self.name}>"
