@@ -1,0 +1,90 @@
+"""The certificate of a relay server: read from files, and again when they have changed."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from aioiroh.relayserver.config import CertMode, ConfigError, TlsConfig
+
+__all__ = ["CertificateFiles", "CertificatePem"]
+
+MAX_FILE: Final = 1 << 20
+"""Bytes of a file with certificates or a key."""
+
+NO_ACME: Final = (
+    'tls.cert_mode = "LetsEncrypt" is not supported: this server has no ACME client. Let one of those '
+    "that are made for it (certbot, lego, acme.sh, Caddy) fetch and renew the certificate, and say "
+    'tls.cert_mode = "Reloading" with tls.manual_cert_path and tls.manual_key_path; renewed files are '
+    "taken within a minute"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CertificatePem:
+    """A certificate chain and its private key, both as PEM."""
+
+    chain: bytes = field(repr=False)
+    key: bytes = field(repr=False)
+
+
+class CertificateFiles:
+    """The files that `[tls]` names. Its methods block, shortly."""
+
+    def __init__(self, config: TlsConfig) -> None:
+        """Raises ConfigError: there are no files, the certificate is to come by ACME."""
+        if config.cert_mode is CertMode.LETS_ENCRYPT:
+            raise ConfigError(NO_ACME)
+        self._paths = (config.cert_path, config.key_path)
+        self.is_watched = config.cert_mode is CertMode.RELOADING
+        """Whether to look from time to time whether they have changed."""
+        self._seen: object = None
+
+    def load(self) -> CertificatePem:
+        """What is in them now. Raises ConfigError."""
+        self._seen = self._stamps()
+        chain, key = map(_read, self._paths)
+        # OpenSSL's opinion: complete, readable without a password, and belonging together.
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+                *self._paths, password=_no_password
+            )
+        except ssl.SSLError as error:
+            raise ConfigError(
+                f"{self._paths[0]} and {self._paths[1]} are no certificate with its key (PEM): {error}"
+            ) from None
+        except OSError as error:
+            raise ConfigError(f"{self._paths[0]}, {self._paths[1]}: {error.strerror}") from None
+        return CertificatePem(chain, key)
+
+    def have_changed(self) -> bool:
+        """Whether they are other ones than those that `load` read last."""
+        return self._stamps() != self._seen
+
+    def _stamps(self) -> object:
+        return tuple(map(_stamp, self._paths))
+
+
+def _stamp(path: Path) -> object:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    if len(content) > MAX_FILE:
+        raise ConfigError(f"{path} is too long for a certificate or a key")
+    return content
+
+
+def _no_password() -> str:
+    raise ConfigError("the private key is protected by a password; store it without one")
