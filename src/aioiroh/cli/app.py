@@ -10,6 +10,7 @@ import click
 from . import options
 from .blob.commands import blob
 from .reach.commands import ping
+from .relay.commands import relay
 
 if TYPE_CHECKING:
     from aioiroh.blobs import BlobTicket
@@ -45,6 +46,7 @@ def app() -> None:
     On the machine that has the files:      aioiroh send photos
     On the other one, with its ticket:      aioiroh receive blob…
     Does a machine answer, and how:         aioiroh ping …
+    A relay for those behind a NAT:         aioiroh relay …
 
     sendme, iroh's own program, can be at either end.
     """
@@ -312,3 +314,4 @@ def completion(shell: str) -> None:
 
 app.add_command(blob)
 app.add_command(ping)
+app.add_command(relay)

@@ -28,6 +28,8 @@ class Interrupts:
     def __init__(self, display: Display) -> None:
         self.received: int | None = None
         """The signal that came; None: none so far."""
+        self.on_hangup: Callable[[], object] | None = None
+        """What SIGHUP does in place of ending the command."""
         self._display = display
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -42,6 +44,10 @@ class Interrupts:
                 signal.signal(number, self._handle)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if number == getattr(signal, "SIGHUP", None) and self.on_hangup is not None:
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(self.on_hangup)
+            return
         if self.received is not None:
             self._display.restore_terminal()
             os._exit(128 + number)

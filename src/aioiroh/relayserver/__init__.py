@@ -9,18 +9,26 @@ is decided by an `access` function; bytes are forwarded by native code.
 """
 
 from aioiroh.relayserver.admission import Access, AccessRequest, Allow, Deny, everyone
+from aioiroh.relayserver.config import Config, ConfigError
+from aioiroh.relayserver.configfile import parse_config, read_config
 from aioiroh.relayserver.discovery import DiscoveryServer
 from aioiroh.relayserver.limits import Limits, RateLimit
+from aioiroh.relayserver.operation import RelayOperation
 from aioiroh.relayserver.server import RelayServer
 
 __all__ = [
     "Access",
     "AccessRequest",
     "Allow",
+    "Config",
+    "ConfigError",
     "Deny",
     "DiscoveryServer",
     "Limits",
     "RateLimit",
+    "RelayOperation",
     "RelayServer",
     "everyone",
+    "parse_config",
+    "read_config",
 ]

@@ -1,0 +1,1 @@
+"""`aioiroh relay`: a relay server of one's own."""

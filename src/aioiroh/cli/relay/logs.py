@@ -1,0 +1,86 @@
+"""A server's log on standard error: lines for people, or a JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Final
+
+from ..display import visible
+
+__all__ = ["LEVELS", "level_from", "write_log"]
+
+LEVELS: Final = ("trace", "debug", "info", "warn", "error", "off")
+"""As in upstream's `RUST_LOG`."""
+
+_NUMBERS: Final = {
+    "trace": logging.DEBUG,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+    "off": logging.CRITICAL + 1,
+}
+
+
+def level_from(directives: str) -> str | None:
+    """The level in a `RUST_LOG`: one for everything, or that of the relay; None: it says nothing of either.
+
+    `info`, `iroh_relay=debug`, `warn,iroh_relay::server=debug` are such.
+    """
+    general = special = None
+    for directive in directives.split(","):
+        target, equals, level = directive.strip().rpartition("=")
+        if level.lower() not in _NUMBERS:
+            continue
+        if not equals:
+            general = level.lower()
+        elif target.startswith("iroh_relay"):
+            special = level.lower()
+    return special or general
+
+
+def write_log(level: str, *, as_json: bool) -> None:
+    """From now on everything of this level and above is written."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonFormatter() if as_json else _TextFormatter())
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(_NUMBERS[level])
+    # What other libraries say in detail is of no use here.
+    logging.getLogger("asyncio").setLevel(max(_NUMBERS[level], logging.WARNING))
+
+
+def _time(record: logging.LogRecord) -> str:
+    text = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    fields = getattr(record, "fields", {})
+    return dict(fields) if isinstance(fields, dict) else {}
+
+
+class _TextFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        facts = "".join(f" {name}={value}" for name, value in _fields(record).items())
+        text = f"{_time(record)} {record.levelname:<7} {record.getMessage()}{facts}"
+        if record.exc_info:
+            text += f"\n{self.formatException(record.exc_info)}"
+        return visible(text)
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        facts = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "target": record.name,
+            "message": record.getMessage(),
+            **_fields(record),
+        }
+        if record.exc_info:
+            facts["exception"] = self.formatException(record.exc_info)
+        return json.dumps(facts, default=str)

@@ -1,0 +1,148 @@
+"""What a relay has counted, as Prometheus reads it, on a listener of its own (relay protocol, section 4.10)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from aioiroh.net import Network
+
+if TYPE_CHECKING:
+    from aioiroh.net import TcpListener
+
+__all__ = ["MetricsListener", "metrics_text"]
+
+MAX_HEAD: Final = 16 * 1024
+"""Bytes of a request."""
+MAX_CONNECTIONS: Final = 64
+"""Scrapers at a time; more are sent away."""
+TIMEOUT: Final = 10.0
+"""Seconds for a request and its answer."""
+
+UPSTREAM: Final = {
+    "bytes_sent": "Bytes of datagrams sent to clients",
+    "bytes_recv": "Bytes of datagrams received from clients",
+    "send_packets_sent": "Frames with datagrams sent to clients",
+    "send_packets_recv": "Frames with datagrams received from clients",
+    "send_packets_dropped": "Frames with datagrams dropped: nobody there, or its queue full",
+    "other_packets_sent": "Other frames sent; upstream declares it, and counts nothing",
+    "other_packets_recv": "Other frames received; upstream declares it, and counts nothing",
+    "other_packets_dropped": "Other frames dropped; upstream declares it, and counts nothing",
+    "got_ping": "Pings received from clients",
+    "sent_pong": "Answers to them",
+    "unknown_frames": "Frames of unknown type; upstream declares it, and counts nothing",
+    "bytes_rx_ratelimited_total": "Bytes from clients that came faster than they may",
+    "conns_rx_ratelimited_total": "Clients that were slowed down, each once",
+    "accepts": "Clients let in",
+    "disconnects": "Clients that have gone again",
+    "unique_client_keys": "Clients let in, for upstream's dashboards",
+    "clients_inactive_added": "Clients put aside when another one came with the same key",
+    "clients_inactive_removed": "Of those, how many are back or gone",
+    "qad_incoming": "Attempts to connect for address discovery",
+    "qad_incoming_error": "Of those, how many failed",
+    "qad_connections": "Connections for address discovery",
+    "qad_connections_closed": "Of those, how many have ended",
+    "qad_connections_errored": "Of those, how many ended badly",
+    "http_connections": "TCP connections accepted",
+    "http_connections_closed": "Of those, how many have ended",
+    "http_connections_errored": "Of those, how many ended badly",
+}
+"""Upstream's counters in its order; what is not counted here is written as 0."""
+
+
+def metrics_text(counters: Mapping[str, int], more: Mapping[str, str] | None = None) -> str:
+    """OpenMetrics text of `counters`: upstream's, and with the words in `more` our own."""
+    lines = []
+    for name, words in {**UPSTREAM, **(more or {})}.items():
+        family = f"relayserver_{name}"
+        sample = family if name.endswith("_total") else f"{family}_total"
+        lines += (
+            f"# HELP {family} {words}.",
+            f"# TYPE {family} counter",
+            f"{sample} {counters.get(name, 0)}",
+        )
+    return "\n".join([*lines, "# EOF", ""])
+
+
+class MetricsListener:
+    """Answers every HTTP request with `text()`. An async context manager."""
+
+    def __init__(self, listener: TcpListener, connections: set[_Scraper]) -> None:
+        """Use `bind`."""
+        self._listener = listener
+        self._connections = connections
+
+    @classmethod
+    async def bind(
+        cls, network: Network, address: tuple[str, int], text: Callable[[], str]
+    ) -> Self:
+        """Listen there. Raises OSError."""
+        connections: set[_Scraper] = set()
+        listener = await network.listen_tcp(lambda: _Scraper(text, connections), *address)
+        return cls(listener, connections)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+        return self._listener.address
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._listener.close()
+        for connection in tuple(self._connections):
+            connection.abort()
+
+
+class _Scraper(asyncio.Protocol):
+    """One connection, which is asked one thing."""
+
+    def __init__(self, text: Callable[[], str], connections: set[_Scraper]) -> None:
+        self._text = text
+        self._connections = connections
+        self._head = b""
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        if len(self._connections) >= MAX_CONNECTIONS:
+            transport.abort()
+            return
+        self._connections.add(self)
+        self._timer = asyncio.get_running_loop().call_later(TIMEOUT, self.abort)
+
+    def data_received(self, data: bytes) -> None:
+        assert self._transport is not None
+        if self._transport.is_closing():
+            return
+        self._head += data
+        if b"\r\n\r\n" in self._head:
+            body = self._text().encode()
+            head = (
+                "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n"
+                f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+            )
+            self._transport.write(head.encode() + body)
+            self._transport.close()
+        elif len(self._head) > MAX_HEAD:
+            self.abort()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._connections.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def abort(self) -> None:
+        """End it at once."""
+        if self._transport is not None:
+            self._transport.abort()

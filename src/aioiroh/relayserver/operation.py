@@ -1,0 +1,262 @@
+"""A relay as its configuration says: started, changed while it runs, and ended in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import Any, Final, Self
+
+from aioiroh import _native
+from aioiroh.aio import Pending, Tasks
+from aioiroh.keys import EndpointId
+from aioiroh.net import Network, SystemNetwork
+from aioiroh.relayserver.access import AccessControl, access_control, with_environment
+from aioiroh.relayserver.admission import AccessRequest, Allow, Deny
+from aioiroh.relayserver.config import Config, ConfigError
+from aioiroh.relayserver.limits import Limits
+from aioiroh.relayserver.metrics import MetricsListener, metrics_text
+from aioiroh.relayserver.server import RelayServer
+from aioiroh.relayserver.tls import CertificateFiles, CertificatePem
+
+__all__ = ["RelayOperation"]
+
+logger = logging.getLogger("aioiroh.relayserver")
+
+LOOK_AT_CERTIFICATE: Final = 60.0
+"""Seconds between two looks whether the files of a certificate have changed."""
+
+RESTART_ONLY: Final = {
+    "enable_relay": "enable_relay",
+    "http_address": "http_bind_addr",
+    "is_https": "tls",
+    "https_address": "tls.https_bind_addr",
+    "enable_quic_addr_discovery": "enable_quic_addr_discovery",
+    "quic_address": "tls.quic_bind_addr",
+    "enable_metrics": "enable_metrics",
+    "metrics_address": "metrics_bind_addr",
+    "key_cache_capacity": "key_cache_capacity",
+}
+"""What a running relay cannot change: properties of a configuration, and their keys."""
+
+
+class RelayOperation:
+    """A relay, its metrics and its certificate. Made by `start`; leaving its block ends it at once."""
+
+    def __init__(self, config: Config, network: Network, environment: Mapping[str, str]) -> None:
+        """Use `start`."""
+        self._config = config
+        self._network = network
+        self._environment = environment
+        self._stack = AsyncExitStack()
+        self._tasks = Tasks("relay operation")
+        self._access: AccessControl = access_control(with_environment(config.access, environment))
+        self._certificate: CertificateFiles | None = None
+        self._server: RelayServer | None = None
+        self._metrics: MetricsListener | None = None
+
+    @classmethod
+    def start(
+        cls,
+        config: Config,
+        *,
+        network: Network | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Pending[Self]:
+        """Everything that `config` wants; secrets in `environment` count more than those in it.
+
+        Raises ConfigError; OSError: an address cannot be had.
+        """
+        return Pending(cls._start(config, network or SystemNetwork(), environment or {}))
+
+    @classmethod
+    async def _start(cls, config: Config, network: Network, environment: Mapping[str, str]) -> Self:
+        operation = cls(config, network, environment)
+        try:
+            await operation._open()
+        except BaseException:
+            await operation.aclose()
+            raise
+        return operation
+
+    @classmethod
+    async def check(cls, config: Config, environment: Mapping[str, str]) -> None:
+        """Everything that can be known before it listens. Raises ConfigError."""
+        operation = cls(config, SystemNetwork(), environment)
+        try:
+            certificate = await operation._load_certificate(config)
+            if certificate is not None:
+                _server_tls(certificate)
+        finally:
+            await operation._close_access()
+
+    async def _open(self) -> None:
+        config = self._config
+        self._stack.push_async_callback(self._close_access)
+        certificate = await self._load_certificate(config)
+        if config.enable_relay:
+            self._server = await self._stack.enter_async_context(
+                await RelayServer.bind(
+                    http=config.http_address,
+                    https=config.https_address if config.is_https else None,
+                    tls=_server_tls(certificate) if config.is_https else None,
+                    access=self._judge,
+                    limits=Limits(rate=config.rate),
+                    on_disconnect=_gone,
+                    network=self._network,
+                )
+            )
+        if config.enable_metrics:
+            self._metrics = await self._stack.enter_async_context(
+                await MetricsListener.bind(
+                    self._network, config.metrics_address, lambda: metrics_text(self.counters)
+                )
+            )
+        await self._stack.enter_async_context(self._tasks)
+        self._tasks.spawn(self._follow_certificate(), name="certificate")
+
+    # --- what is known of it
+
+    @property
+    def config(self) -> Config:
+        """What holds now."""
+        return self._config
+
+    @property
+    def server(self) -> RelayServer | None:
+        """What forwards; None if that is switched off."""
+        return self._server
+
+    @property
+    def clients(self) -> int:
+        """How many are here."""
+        return 0 if self._server is None else self._server.clients
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What was counted, under upstream's names."""
+        return {} if self._server is None else self._server.counters
+
+    @property
+    def addresses(self) -> dict[str, tuple[str, int]]:
+        """Where it listens for what."""
+        server = self._server
+        found = {
+            "http": server.http_address if server else None,
+            "https": server.https_address if server else None,
+            "metrics": self._metrics.address if self._metrics else None,
+        }
+        return {name: address for name, address in found.items() if address is not None}
+
+    # --- changes
+
+    async def reload(self, config: Config) -> list[str]:
+        """Change to `config`, as far as that is possible without a restart; gives the keys for which it is not.
+
+        Clients that the new lists do not admit are sent away. Raises ConfigError, and then nothing has
+        changed.
+        """
+        access = access_control(with_environment(config.access, self._environment))
+        try:
+            certificate = await self._load_certificate(config)
+            tls = _server_tls(certificate) if self._config.is_https and config.is_https else None
+        except BaseException:
+            await access.close()
+            raise
+        later = [
+            key
+            for name, key in RESTART_ONLY.items()
+            if getattr(config, name) != getattr(self._config, name)
+        ]
+        self._config = config
+        previous, self._access = self._access, access
+        await previous.close()
+        if self._server is not None:
+            self._server.set_rate(config.rate)
+            if tls is not None:
+                self._server.set_tls(tls)
+            for endpoint_id in self._server.endpoint_ids:
+                if not access.still_admits(endpoint_id):
+                    self._server.disconnect(endpoint_id)
+        return later
+
+    async def _load_certificate(self, config: Config) -> CertificatePem | None:
+        if config.tls is None or not (
+            config.enable_quic_addr_discovery or (config.enable_relay and config.is_https)
+        ):
+            self._certificate = None
+            return None
+        files = CertificateFiles(config.tls)
+        pem = await asyncio.to_thread(files.load)
+        self._certificate = files
+        return pem
+
+    async def _follow_certificate(self) -> None:
+        """Takes the files of a renewed certificate; as long as they are not right, the old one stays."""
+        while True:
+            await asyncio.sleep(LOOK_AT_CERTIFICATE)
+            files = self._certificate
+            if files is None or not files.is_watched:
+                continue
+            if not await asyncio.to_thread(files.have_changed):
+                continue
+            try:
+                self._use_certificate(await asyncio.to_thread(files.load))
+            except ConfigError as error:
+                logger.error("the certificate has changed and cannot be used: %s", error)
+            else:
+                logger.info("the certificate was read again")
+
+    def _use_certificate(self, pem: CertificatePem) -> None:
+        if self._server is not None and self._config.is_https:
+            self._server.set_tls(_server_tls(pem))
+
+    # --- clients
+
+    async def _judge(self, request: AccessRequest) -> Allow | Deny:
+        verdict = await self._access(request)
+        facts: dict[str, Any] = {
+            "endpoint_id": str(request.endpoint_id),
+            "connection": request.connection_id,
+            "remote": "{}:{}".format(*request.remote),
+        }
+        if isinstance(verdict, Deny):
+            logger.info("a client was refused", extra={"fields": facts})
+        else:
+            logger.debug("a client was let in", extra={"fields": facts})
+        return verdict
+
+    async def _close_access(self) -> None:
+        await self._access.close()
+
+    # --- its end
+
+    async def drain(self, timeout: float) -> None:
+        """Take nobody in any more, tell the clients to come again later, and give them `timeout` seconds."""
+        if self._server is not None:
+            await self._server.drain(timeout)
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End everything at once."""
+        await self._stack.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+def _server_tls(pem: CertificatePem | None) -> _native.RelayServerTls:
+    assert pem is not None
+    try:
+        return _native.RelayServerTls(pem.chain, pem.key)
+    except ValueError as error:
+        raise ConfigError(f"the certificate cannot be used: {error}") from None
+
+
+def _gone(endpoint_id: EndpointId, connection_id: int) -> None:
+    facts = {"endpoint_id": str(endpoint_id), "connection": connection_id}
+    logger.debug("a client has gone", extra={"fields": facts})
