@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -12,7 +13,7 @@ from aioiroh.net import Network
 if TYPE_CHECKING:
     from aioiroh.net import TcpListener
 
-__all__ = ["MetricsListener", "metrics_text"]
+__all__ = ["DiscoveryCounters", "MetricsListener", "metrics_text"]
 
 MAX_HEAD: Final = 16 * 1024
 """Bytes of a request."""
@@ -52,9 +53,20 @@ UPSTREAM: Final = {
 """Upstream's counters in its order; what is not counted here is written as 0."""
 
 
+@dataclass(slots=True)
+class DiscoveryCounters:
+    """What address discovery counts."""
+
+    qad_incoming: int = 0
+    qad_incoming_error: int = 0
+    qad_connections: int = 0
+    qad_connections_closed: int = 0
+    qad_connections_errored: int = 0
+
+
 def metrics_text(counters: Mapping[str, int], more: Mapping[str, str] | None = None) -> str:
     """OpenMetrics text of `counters`: upstream's, and with the words in `more` our own."""
-    lines = []
+    lines: list[str] = []
     for name, words in {**UPSTREAM, **(more or {})}.items():
         family = f"relayserver_{name}"
         sample = family if name.endswith("_total") else f"{family}_total"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import asdict
 from typing import Any, Final, Self
 
 from aioiroh import _native
@@ -15,8 +16,9 @@ from aioiroh.net import Network, SystemNetwork
 from aioiroh.relayserver.access import AccessControl, access_control, with_environment
 from aioiroh.relayserver.admission import AccessRequest, Allow, Deny
 from aioiroh.relayserver.config import Config, ConfigError
+from aioiroh.relayserver.discovery import DiscoveryServer
 from aioiroh.relayserver.limits import Limits
-from aioiroh.relayserver.metrics import MetricsListener, metrics_text
+from aioiroh.relayserver.metrics import DiscoveryCounters, MetricsListener, metrics_text
 from aioiroh.relayserver.server import RelayServer
 from aioiroh.relayserver.tls import CertificateFiles, CertificatePem
 
@@ -54,6 +56,8 @@ class RelayOperation:
         self._access: AccessControl = access_control(with_environment(config.access, environment))
         self._certificate: CertificateFiles | None = None
         self._server: RelayServer | None = None
+        self._discovery: DiscoveryServer | None = None
+        self._discovery_counters = DiscoveryCounters()
         self._metrics: MetricsListener | None = None
 
     @classmethod
@@ -107,6 +111,17 @@ class RelayOperation:
                     network=self._network,
                 )
             )
+        if config.enable_quic_addr_discovery:
+            assert certificate is not None
+            with _unusable():
+                self._discovery = DiscoveryServer(
+                    self._network,
+                    config.quic_address,
+                    chain=certificate.chain,
+                    key=certificate.key,
+                    metrics=self._discovery_counters,
+                )
+            self._stack.push_async_callback(self._discovery.aclose)
         if config.enable_metrics:
             self._metrics = await self._stack.enter_async_context(
                 await MetricsListener.bind(
@@ -136,7 +151,8 @@ class RelayOperation:
     @property
     def counters(self) -> dict[str, int]:
         """What was counted, under upstream's names."""
-        return {} if self._server is None else self._server.counters
+        counted = {} if self._server is None else self._server.counters
+        return {**counted, **asdict(self._discovery_counters)}
 
     @property
     def addresses(self) -> dict[str, tuple[str, int]]:
@@ -145,6 +161,7 @@ class RelayOperation:
         found = {
             "http": server.http_address if server else None,
             "https": server.https_address if server else None,
+            "quic": self._discovery.address if self._discovery else None,
             "metrics": self._metrics.address if self._metrics else None,
         }
         return {name: address for name, address in found.items() if address is not None}
@@ -160,7 +177,8 @@ class RelayOperation:
         access = access_control(with_environment(config.access, self._environment))
         try:
             certificate = await self._load_certificate(config)
-            tls = _server_tls(certificate) if self._config.is_https and config.is_https else None
+            if certificate is not None:
+                self._use_certificate(certificate)
         except BaseException:
             await access.close()
             raise
@@ -174,8 +192,6 @@ class RelayOperation:
         await previous.close()
         if self._server is not None:
             self._server.set_rate(config.rate)
-            if tls is not None:
-                self._server.set_tls(tls)
             for endpoint_id in self._server.endpoint_ids:
                 if not access.still_admits(endpoint_id):
                     self._server.disconnect(endpoint_id)
@@ -209,8 +225,13 @@ class RelayOperation:
                 logger.info("the certificate was read again")
 
     def _use_certificate(self, pem: CertificatePem) -> None:
-        if self._server is not None and self._config.is_https:
-            self._server.set_tls(_server_tls(pem))
+        """For clients that come from now on. Raises ConfigError, and then nothing has changed."""
+        tls = _server_tls(pem)
+        if self._discovery is not None:
+            with _unusable():
+                self._discovery.replace_certificate(pem.chain, pem.key)
+        if self._server is not None and self._server.https_address is not None:
+            self._server.set_tls(tls)
 
     # --- clients
 
@@ -249,12 +270,18 @@ class RelayOperation:
         await self.aclose()
 
 
-def _server_tls(pem: CertificatePem | None) -> _native.RelayServerTls:
-    assert pem is not None
+@contextmanager
+def _unusable() -> Iterator[None]:
     try:
-        return _native.RelayServerTls(pem.chain, pem.key)
+        yield
     except ValueError as error:
         raise ConfigError(f"the certificate cannot be used: {error}") from None
+
+
+def _server_tls(pem: CertificatePem | None) -> _native.RelayServerTls:
+    assert pem is not None
+    with _unusable():
+        return _native.RelayServerTls(pem.chain, pem.key)
 
 
 def _gone(endpoint_id: EndpointId, connection_id: int) -> None:
