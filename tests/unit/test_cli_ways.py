@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from aioiroh.cli.reach.pinging import milliseconds
-from aioiroh.cli.reach.ways import way_of
+from aioiroh.cli.reach.ways import milliseconds, way_of
 from aioiroh.quic import PathInfo
 
 

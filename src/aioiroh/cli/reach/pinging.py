@@ -15,7 +15,7 @@ from aioiroh.quic import Connection
 from ..display import Display
 from ..failures import ExitCode, Failure
 from ..run import Interrupts
-from .ways import Way, way_of
+from .ways import Way, milliseconds, way_of
 
 __all__ = ["PingOptions", "ping_peer"]
 
@@ -166,9 +166,3 @@ class _Pinger:
         self._display.result(f"{self._tally.asked}: {milliseconds(seconds)} {way}")
         facts = {} if way is None else way.facts
         self._display.event("answer", number=self._tally.asked, seconds=seconds, **facts)
-
-
-def milliseconds(seconds: float) -> str:
-    """`0.214 ms`, `23.4 ms`, `812 ms`."""
-    value = seconds * 1000
-    return f"{value:.{max(0, 3 - len(str(int(value))))}f} ms"

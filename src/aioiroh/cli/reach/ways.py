@@ -1,4 +1,4 @@
-"""The ways between two peers in words and facts."""
+"""The ways between two peers, and the time they take, in words and facts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from aioiroh.address import IpAddr
 from aioiroh.quic import PathInfo
 
-__all__ = ["Way", "way_of"]
+__all__ = ["Way", "milliseconds", "way_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +38,9 @@ def way_of(paths: Sequence[PathInfo]) -> Way | None:
     if path.relay is not None:
         return Way(path.relay, None)
     return Way(None, IpAddr.from_pair(path.remote).text)
+
+
+def milliseconds(seconds: float) -> str:
+    """`0.21 ms`, `23.4 ms`, `812 ms`."""
+    value = seconds * 1000
+    return f"{value:.{max(0, 3 - len(str(int(value))))}f} ms"
