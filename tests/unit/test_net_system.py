@@ -116,3 +116,21 @@ async def test_listening_and_names():
     assert again.address == listener.address
     again.close()
     await again.wait_closed()
+
+
+@pytest.mark.loops
+async def test_listening_everywhere():
+    network = SystemNetwork()
+    accepted = asyncio.Queue()
+
+    class Taking(asyncio.Protocol):
+        def connection_made(self, transport):
+            accepted.put_nowait(transport)
+
+    listener = await network.listen_tcp(Taking, "::", 0)
+    ip, port = listener.address
+    for host in ["127.0.0.1"] + (["::1"] if ip == "::" else []):
+        await network.connect_tcp(asyncio.Protocol, host, port)
+        (await accepted.get()).abort()
+    listener.close()
+    await listener.wait_closed()

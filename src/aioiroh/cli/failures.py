@@ -16,6 +16,7 @@ from aioiroh.blobs import (
 from aioiroh.errors import (
     AioirohError,
     ApplicationClosedError,
+    BindError,
     ConnectError,
     ConnectionLostError,
     ConnectionTimeoutError,
@@ -75,6 +76,8 @@ def explain(error: BaseException) -> Failure:
             )
         case ConnectionLostError():
             return Failure(str(error), ExitCode.NO_CONNECTION)
+        case BindError():
+            return Failure(error.strerror or str(error))
         case AioirohError():
             return Failure(str(error))
         case BrokenPipeError():

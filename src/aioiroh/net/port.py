@@ -143,6 +143,7 @@ class Network(Protocol):
     ) -> TcpListener:
         """Take TCP connections at an IP address and port (0: any); each gets a protocol of its own.
 
+        `::` takes those over IPv4, too, and on a machine without IPv6 only those.
         Raises OSError.
         """
 

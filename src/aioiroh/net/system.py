@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import sys
@@ -80,9 +81,13 @@ class SystemNetwork:
     async def listen_tcp(
         self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: str, port: int
     ) -> TcpListener:
-        server = await asyncio.get_running_loop().create_server(
-            protocol_factory, host, port, backlog=BACKLOG
-        )
+        loop = asyncio.get_running_loop()
+        if host == "::":
+            server = await loop.create_server(
+                protocol_factory, sock=_listen_everywhere(port), backlog=BACKLOG
+            )
+        else:
+            server = await loop.create_server(protocol_factory, host, port, backlog=BACKLOG)
         return _Listener(server)
 
     def local_addresses(self) -> Sequence[LocalAddress]:
@@ -120,6 +125,17 @@ async def _connect(loop: asyncio.AbstractEventLoop, port: int, ip: str) -> socke
         connecting.close()
         raise
     return connecting
+
+
+def _listen_everywhere(port: int) -> socket.socket:
+    try:
+        return socket.create_server(
+            ("::", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True
+        )
+    except OSError as error:
+        if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            raise
+    return socket.create_server(("0.0.0.0", port), backlog=BACKLOG)
 
 
 class _Listener:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict
@@ -11,6 +13,7 @@ from typing import Any, Final, Self
 
 from aioiroh import _native
 from aioiroh.aio import Pending, Tasks
+from aioiroh.errors import BindError
 from aioiroh.keys import EndpointId
 from aioiroh.net import Network, SystemNetwork
 from aioiroh.relayserver.access import AccessControl, access_control, with_environment
@@ -42,6 +45,12 @@ RESTART_ONLY: Final = {
 }
 """What a running relay cannot change: properties of a configuration, and their keys."""
 
+ADVICE: Final = {
+    errno.EACCES: "; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE",
+    errno.EADDRINUSE: "; is another relay running there?",
+    errno.EADDRNOTAVAIL: "; it is no address of this machine",
+}
+
 
 class RelayOperation:
     """A relay, its metrics and its certificate. Made by `start`; leaving its block ends it at once."""
@@ -70,7 +79,7 @@ class RelayOperation:
     ) -> Pending[Self]:
         """Everything that `config` wants; secrets in `environment` count more than those in it.
 
-        Raises ConfigError; OSError: an address cannot be had.
+        Raises ConfigError; BindError: an address cannot be had.
         """
         return Pending(cls._start(config, network or SystemNetwork(), environment or {}))
 
@@ -100,36 +109,45 @@ class RelayOperation:
         self._stack.push_async_callback(self._close_access)
         certificate = await self._load_certificate(config)
         if config.enable_relay:
-            self._server = await self._stack.enter_async_context(
-                await RelayServer.bind(
-                    http=config.http_address,
-                    https=config.https_address if config.is_https else None,
-                    tls=_server_tls(certificate) if config.is_https else None,
-                    access=self._judge,
-                    limits=Limits(rate=config.rate),
-                    on_disconnect=_gone,
-                    network=self._network,
-                )
-            )
+            await self._open_server(certificate)
         if config.enable_quic_addr_discovery:
-            assert certificate is not None
-            with _unusable():
-                self._discovery = DiscoveryServer(
-                    self._network,
-                    config.quic_address,
-                    chain=certificate.chain,
-                    key=certificate.key,
-                    metrics=self._discovery_counters,
-                )
-            self._stack.push_async_callback(self._discovery.aclose)
+            self._open_discovery(certificate)
         if config.enable_metrics:
-            self._metrics = await self._stack.enter_async_context(
-                await MetricsListener.bind(
+            with _binding(config.metrics_address):
+                self._metrics = await MetricsListener.bind(
                     self._network, config.metrics_address, lambda: metrics_text(self.counters)
                 )
-            )
+            await self._stack.enter_async_context(self._metrics)
         await self._stack.enter_async_context(self._tasks)
         self._tasks.spawn(self._follow_certificate(), name="certificate")
+
+    async def _open_server(self, certificate: CertificatePem | None) -> None:
+        config = self._config
+        https = config.https_address if config.is_https else None
+        with _binding(*filter(None, (https, config.http_address))):
+            self._server = await RelayServer.bind(
+                http=config.http_address,
+                https=https,
+                tls=None if https is None else _server_tls(certificate),
+                access=self._judge,
+                limits=Limits(rate=config.rate),
+                on_disconnect=_gone,
+                network=self._network,
+            )
+        await self._stack.enter_async_context(self._server)
+
+    def _open_discovery(self, certificate: CertificatePem | None) -> None:
+        assert certificate is not None
+        address = self._config.quic_address
+        with _binding(address), _unusable():
+            self._discovery = DiscoveryServer(
+                self._network,
+                address,
+                chain=certificate.chain,
+                key=certificate.key,
+                metrics=self._discovery_counters,
+            )
+        self._stack.push_async_callback(self._discovery.aclose)
 
     # --- what is known of it
 
@@ -240,7 +258,7 @@ class RelayOperation:
         facts: dict[str, Any] = {
             "endpoint_id": str(request.endpoint_id),
             "connection": request.connection_id,
-            "remote": "{}:{}".format(*request.remote),
+            "remote": _text(request.remote),
         }
         if isinstance(verdict, Deny):
             logger.info("a client was refused", extra={"fields": facts})
@@ -271,6 +289,18 @@ class RelayOperation:
 
 
 @contextmanager
+def _binding(*addresses: tuple[str, int]) -> Iterator[None]:
+    """What goes wrong with these addresses says so, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        text = os.strerror(error.errno) if error.errno else str(error)
+        where = " or ".join(map(_text, addresses))
+        advice = ADVICE.get(error.errno or 0, "")
+        raise BindError(error.errno or 0, f"cannot listen at {where}: {text}{advice}") from error
+
+
+@contextmanager
 def _unusable() -> Iterator[None]:
     try:
         yield
@@ -282,6 +312,13 @@ def _server_tls(pem: CertificatePem | None) -> _native.RelayServerTls:
     assert pem is not None
     with _unusable():
         return _native.RelayServerTls(pem.chain, pem.key)
+
+
+def _text(address: tuple[str, int]) -> str:
+    """As people write it; IPv4 at a listener for both families is IPv4."""
+    ip, port = address
+    ip = ip.removeprefix("::ffff:")
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
 
 
 def _gone(endpoint_id: EndpointId, connection_id: int) -> None:

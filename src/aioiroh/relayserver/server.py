@@ -150,6 +150,12 @@ class RelayServer:
         return len(self._admitted)
 
     @property
+    def endpoint_ids(self) -> set[EndpointId]:
+        """Who they are; one may have several connections."""
+        found = (connection.endpoint_id for connection in self._admitted.values())
+        return {endpoint_id for endpoint_id in found if endpoint_id is not None}
+
+    @property
     def counters(self) -> dict[str, int]:
         """What was counted so far, under upstream's names (relay protocol, section 4.10) and some of our own."""
         return {**self._forwarder.counters, **self._counters}

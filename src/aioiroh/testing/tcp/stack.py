@@ -99,7 +99,9 @@ class TcpStack:
             return True
         if header.syn and header.acknowledged is None:
             for listener in self._listeners:
-                if takes(listener.address, packet.destination):
+                ip, port = listener.address
+                everywhere = ip == "::" and port == packet.destination[1]
+                if everywhere or takes(listener.address, packet.destination):
                     record(packet, "received")
                     if listener.half_open < BACKLOG:
                         self._take(listener, packet)
