@@ -200,9 +200,7 @@ def test_text_for_people(start: Callable[..., Process], tmp_path: Path) -> None:
     [
         (PLAIN, 0, "The configuration is right."),
         ("enable_relais = true", 2, "did you mean enable_relay?"),
-        ("access.shared_token = []", 2, "at least one token"),
         ('[tls]\ncert_mode = "LetsEncrypt"', 2, "no ACME client"),
-        ('[tls]\ncert_mode = "Manual"\ncert_dir = "/nowhere"', 2, "/nowhere/default.crt: No such"),
     ],
 )
 def test_checking(

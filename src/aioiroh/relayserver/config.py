@@ -32,7 +32,6 @@ HTTP_PORT: Final = 80
 DEV_HTTP_PORT: Final = 3340
 HTTPS_PORT: Final = 443
 METRICS_PORT: Final = 9090
-KEY_CACHE_CAPACITY: Final = 1 << 20
 
 
 class ConfigError(DecodeError):
@@ -134,7 +133,6 @@ class Config:
     accept_burst: int | None = None
     enable_metrics: bool = True
     metrics_bind_addr: IpAddr | None = None
-    key_cache_capacity: int = KEY_CACHE_CAPACITY
     access: Rule = Everyone()
     dev: bool = False
 

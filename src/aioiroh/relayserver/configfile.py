@@ -18,7 +18,6 @@ from aioiroh.address import IpAddr
 from aioiroh.errors import AddressParsingError, KeyParsingError
 from aioiroh.keys import EndpointId
 from aioiroh.relayserver.config import (
-    KEY_CACHE_CAPACITY,
     AllowList,
     AskByHttp,
     CertMode,
@@ -59,6 +58,8 @@ def parse_config(text: str) -> Config:
         table = _Table("", tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"this is no TOML: {error}") from None
+    # Upstream keeps keys that it has found to be points of the curve; here nothing is gained by that.
+    table.take("key_cache_capacity", _count, None)
     config = Config(
         enable_relay=table.take("enable_relay", _bool, True),
         http_bind_addr=table.take("http_bind_addr", _address, None),
@@ -67,7 +68,6 @@ def parse_config(text: str) -> Config:
         **table.take("limits", _limits, {}),
         enable_metrics=table.take("enable_metrics", _bool, True),
         metrics_bind_addr=table.take("metrics_bind_addr", _address, None),
-        key_cache_capacity=table.take("key_cache_capacity", _count, KEY_CACHE_CAPACITY),
         access=table.take("access", _access, Everyone()),
     )
     table.end()

@@ -32,19 +32,6 @@ logger = logging.getLogger("aioiroh.relayserver")
 LOOK_AT_CERTIFICATE: Final = 60.0
 """Seconds between two looks whether the files of a certificate have changed."""
 
-RESTART_ONLY: Final = {
-    "enable_relay": "enable_relay",
-    "http_address": "http_bind_addr",
-    "is_https": "tls",
-    "https_address": "tls.https_bind_addr",
-    "enable_quic_addr_discovery": "enable_quic_addr_discovery",
-    "quic_address": "tls.quic_bind_addr",
-    "enable_metrics": "enable_metrics",
-    "metrics_address": "metrics_bind_addr",
-    "key_cache_capacity": "key_cache_capacity",
-}
-"""What a running relay cannot change: properties of a configuration, and their keys."""
-
 ADVICE: Final = {
     errno.EACCES: "; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE",
     errno.EADDRINUSE: "; is another relay running there?",
@@ -200,11 +187,8 @@ class RelayOperation:
         except BaseException:
             await access.close()
             raise
-        later = [
-            key
-            for name, key in RESTART_ONLY.items()
-            if getattr(config, name) != getattr(self._config, name)
-        ]
+        fixed, wanted = _fixed(self._config), _fixed(config)
+        later = [key for key in wanted if wanted[key] != fixed[key]]
         self._config = config
         previous, self._access = self._access, access
         await previous.close()
@@ -286,6 +270,21 @@ class RelayOperation:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+def _fixed(config: Config) -> dict[str, object]:
+    """What a running relay cannot change, by the keys that decide it."""
+    discovers, measures = config.enable_quic_addr_discovery, config.enable_metrics
+    return {
+        "enable_relay": config.enable_relay,
+        "http_bind_addr": config.http_address,
+        "tls": config.is_https,
+        "tls.https_bind_addr": config.https_address if config.is_https else None,
+        "enable_quic_addr_discovery": discovers,
+        "tls.quic_bind_addr": config.quic_address if discovers else None,
+        "enable_metrics": measures,
+        "metrics_bind_addr": config.metrics_address if measures else None,
+    }
 
 
 @contextmanager
