@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 import upstream
-from commands import Process
+from commands import AIOIROH, Process
 from meeting import Meet, meeting
 from relay_server import RelayServer
 from remote_peer import RemotePeer
@@ -56,12 +56,26 @@ def sendme(require: Callable[[object, str], None]) -> Path:
 
 
 @pytest.fixture
-def relay_server(
+def upstream_relay(
     require: Callable[[object, str], None], tmp_path: Path
 ) -> Callable[..., RelayServer]:
-    """Makes a relay over upstream's program: `relay_server(tls=…, access=…)`."""
+    """Makes a relay over upstream's program: `upstream_relay(tls=…, access=…)`."""
     path = _program("iroh-relay", require)
     return lambda **options: RelayServer([path], tmp_path, **options)
+
+
+@pytest.fixture
+def our_relay(tmp_path: Path) -> Callable[..., RelayServer]:
+    """Makes a relay over `aioiroh relay`."""
+    return lambda **options: RelayServer([*AIOIROH, "relay"], tmp_path, **options)
+
+
+@pytest.fixture(params=["upstream's relay", "our relay"])
+def relay_server(request: pytest.FixtureRequest) -> Callable[..., RelayServer]:
+    """Those in turn: ours has to be one that upstream's clients cannot tell from theirs."""
+    name = "our_relay" if request.param == "our relay" else "upstream_relay"
+    make: Callable[..., RelayServer] = request.getfixturevalue(name)
+    return make
 
 
 def _over_crates(name: str, require: Callable[[object, str], None]) -> Callable[..., RemotePeer]:
