@@ -29,6 +29,7 @@ MODULES = [
     "aioiroh.lookup",
     "aioiroh.ping",
     "aioiroh.presets",
+    "aioiroh.relayserver",
     "aioiroh.testing",
 ]
 
