@@ -46,7 +46,8 @@ def surface() -> str:
 
 def signature(function: Any) -> str:
     """As it stands in the source: annotations are kept as text, and quoted by some versions."""
-    return re.sub(r"(: |-> )(['\"])(.*?)\2", r"\1\3", str(inspect.signature(function)))
+    text = re.sub(r"(: |-> )(['\"])(.*?)\2", r"\1\3", str(inspect.signature(function)))
+    return re.sub(r"(<function \w+) at 0x[0-9a-f]+>", r"\1>", text)
 
 
 def describe(path: str, value: Any) -> Iterator[str]:
