@@ -37,6 +37,7 @@ from aioiroh.net import Network, NetworkMonitor, SystemNetwork, UdpSlot
 from aioiroh.paths import (
     Dial,
     PathSelector,
+    RemoteInfo,
     Remotes,
     Roster,
     Steering,
@@ -262,6 +263,10 @@ class Endpoint:
         """The UDP sockets: address, and the buffer sizes in bytes that the system granted."""
         return self._where.slots
 
+    def remote_info(self, id: EndpointId) -> RemoteInfo | None:
+        """Where that peer is or may be, who told it, and what is in use; None: nothing is known, or not any more."""
+        return self._remotes.info(bytes(id))
+
     @property
     def network(self) -> Network:
         """The outside world that it lives in: clock, chance, sockets."""
@@ -402,6 +407,7 @@ class Endpoint:
         dial = Dial(
             self._driver,
             addr.id,
+            self._remotes,
             alpns,
             transport=transport,
             early_data=early_data,
@@ -430,7 +436,7 @@ class Endpoint:
             await ask_before_connect(self._hooks, addr, alpn)
         if events.conn_connecting.enabled:
             events.conn_connecting(remote_id=addr.id, alpn=alpn)
-        dial.offer(addr.addrs)
+        dial.offer(addr.addrs, "application")
         dial.offer(self._remotes.addresses(bytes(addr.id)))
         self._roster.dials.add(dial)
         search = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aioiroh.paths.dial import Dial
 from aioiroh.paths.direct import OwnAddresses, direct_addresses
-from aioiroh.paths.remotes import Remotes
+from aioiroh.paths.remotes import RemoteAddress, RemoteInfo, Remotes
 from aioiroh.paths.roster import Roster
 from aioiroh.paths.selection import PathSelector, PathView, Route, select_by_rtt
 from aioiroh.paths.steering import Steering
@@ -14,6 +14,8 @@ __all__ = [
     "OwnAddresses",
     "PathSelector",
     "PathView",
+    "RemoteAddress",
+    "RemoteInfo",
     "Remotes",
     "Roster",
     "Route",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
 from ipaddress import IPv6Address
 
@@ -28,6 +28,7 @@ from aioiroh.errors import (
 )
 from aioiroh.keys import EndpointId
 from aioiroh.lookup import LookupItem
+from aioiroh.paths.remotes import Remotes
 from aioiroh.quic import Connection, Driver, TransportConfig
 from aioiroh.quic.mapped import MAPPED_PORT, Mapped, is_mapped, mapped_ip
 
@@ -76,6 +77,7 @@ class Dial:
         "_open",
         "_peer",
         "_reason",
+        "_remotes",
         "_route",
         "_searching",
         "_secret",
@@ -90,6 +92,7 @@ class Dial:
         self,
         driver: Driver,
         peer: EndpointId,
+        remotes: Remotes,
         alpns: Sequence[bytes],
         *,
         transport: TransportConfig | None,
@@ -101,6 +104,7 @@ class Dial:
     ) -> None:
         self._driver = driver
         self._peer = peer
+        self._remotes = remotes
         self._alpns = alpns
         self._transport = transport
         self._early_data = early_data
@@ -122,8 +126,10 @@ class Dial:
 
     # --- what is known
 
-    def offer(self, addresses: Iterable[TransportAddr]) -> None:
-        """Try these too, from now on."""
+    def offer(self, addresses: Collection[TransportAddr], source: str | None = None) -> None:
+        """Try these too, from now on; `source` is new to the remotes."""
+        if source is not None:
+            self._remotes.told(bytes(self._peer), addresses, source)
         before = len(self._open)
         for address in addresses:
             if address in self._known or len(self._known) >= MAX_KNOWN:
@@ -141,7 +147,7 @@ class Dial:
         try:
             async with aclosing(answers):
                 async for answer in answers:
-                    self.offer(answer.data.addrs)
+                    self.offer(answer.data.addrs, f"lookup {answer.provenance}")
         except LookupFailedError as failure:
             error = failure
         finally:
@@ -282,6 +288,7 @@ class Dial:
         """Strike off the addresses that this failure is about; raise if nothing else can be done."""
         self._reason = error
         if isinstance(error, ConnectionTimeoutError):
+            self._remotes.failed(bytes(self._peer), self._open.values())
             raise self.timed_out("before the idle timeout of the transport") from error
         if isinstance(error, LocallyClosedError):
             if self._driver.closing or not self._open.keys() <= self._unsendable.keys():
@@ -292,8 +299,9 @@ class Dial:
             return
         answered = connection.state.native.remote()
         blamed = [answered] if answered in self._open else list(self._open)
-        for pair in blamed:
-            self._known[self._open.pop(pair)] = _meaning(error)
+        struck = [self._open.pop(pair) for pair in blamed]
+        self._known.update(dict.fromkeys(struck, _meaning(error)))
+        self._remotes.failed(bytes(self._peer), struck)
 
     def _failure(self) -> ConnectError:
         peer = self._peer.short()

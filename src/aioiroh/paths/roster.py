@@ -51,9 +51,9 @@ class Roster:
         self.metrics.num_conns_opened += 1
         remote = state.native.remote()
         where = None if remote is None else self.transport_addr(remote)
-        if not isinstance(where, RelayAddr):
-            self.metrics.num_conns_direct += 1
-        self.remotes.connected(state.peer, where)
+        through_relay = isinstance(where, RelayAddr)
+        self.metrics.num_conns_direct += not through_relay
+        self.remotes.connected(state.peer)
         if events.conn_connected.enabled:
             events.conn_connected(
                 conn_id=state.native.id,
@@ -61,9 +61,10 @@ class Roster:
                 alpn=state.alpn,
                 side=state.native.side,
             )
-        self._path_added(state, 0, where)
+        if where is not None:
+            self._path_added(state, 0, where)
         if self.steering is not None:
-            self.steering.connected(state, through_relay=isinstance(where, RelayAddr))
+            self.steering.connected(state, through_relay=through_relay)
 
     def transport_addr(self, pair: tuple[str, int]) -> TransportAddr:
         """What an address of the engine stands for."""
@@ -77,9 +78,7 @@ class Roster:
     def path_opened(self, state: ConnectionState, path: int, remote: tuple[str, int]) -> None:
         """A connection has another path."""
         if state.peer is not None and state.alpn is not None:
-            where = self.transport_addr(remote)
-            self.remotes.learn(state.peer, where)
-            self._path_added(state, path, where)
+            self._path_added(state, path, self.transport_addr(remote))
             if self.steering is not None:
                 self.steering.path_opened(state, path)
 
@@ -101,16 +100,17 @@ class Roster:
     def observed_at(self, state: ConnectionState, path: int, address: tuple[str, int]) -> None:
         """A peer says where it sees us: nothing is made of that, as upstream; relays are asked."""
 
-    def _path_added(self, state: ConnectionState, path: int, remote: TransportAddr | None) -> None:
-        state.open_paths += 1
+    def _path_added(self, state: ConnectionState, path: int, remote: TransportAddr) -> None:
+        assert state.peer is not None
+        state.open_paths[path] = remote
+        self.remotes.path_opened(state.peer, remote)
         if isinstance(remote, RelayAddr):
-            state.relay_paths |= {path}
             self.metrics.paths_relay += 1
             self.metrics.transport_relay_paths_added += 1
         else:
             self.metrics.paths_direct += 1
             self.metrics.transport_ip_paths_added += 1
-        if events.path_open.enabled and state.peer is not None:
+        if events.path_open.enabled:
             events.path_open(
                 conn_id=state.native.id,
                 remote_id=state.peer.hex(),
@@ -120,14 +120,8 @@ class Roster:
 
     def path_closed(self, state: ConnectionState, path: int, reason: str) -> None:
         """A path was given up."""
-        if not state.open_paths:
+        if not self._path_removed(state, path):
             return
-        state.open_paths -= 1
-        if path in state.relay_paths:
-            state.relay_paths -= {path}
-            self.metrics.transport_relay_paths_removed += 1
-        else:
-            self.metrics.transport_ip_paths_removed += 1
         if events.path_abandoned.enabled and state.peer is not None:
             events.path_abandoned(
                 conn_id=state.native.id, remote_id=state.peer.hex(), path_id=path, reason=reason
@@ -135,16 +129,25 @@ class Roster:
         if self.steering is not None:
             self.steering.path_closed(state, path)
 
+    def _path_removed(self, state: ConnectionState, path: int) -> bool:
+        remote = state.open_paths.pop(path, None)
+        if remote is None or state.peer is None:
+            return False
+        self.remotes.path_closed(state.peer, remote)
+        if isinstance(remote, RelayAddr):
+            self.metrics.transport_relay_paths_removed += 1
+        else:
+            self.metrics.transport_ip_paths_removed += 1
+        return True
+
     def lost(self, state: ConnectionState) -> None:
         """A connection is over; for the application, that is: the engine may still be draining it."""
         if state.alpn is None or state.peer is None:
             return
         self.count -= 1
         self.metrics.num_conns_closed += 1
-        self.metrics.transport_relay_paths_removed += len(state.relay_paths)
-        self.metrics.transport_ip_paths_removed += state.open_paths - len(state.relay_paths)
-        state.open_paths = 0
-        state.relay_paths = frozenset()
+        for path in tuple(state.open_paths):
+            self._path_removed(state, path)
         self.remotes.disconnected(state.peer)
         if self.steering is not None:
             self.steering.lost(state)

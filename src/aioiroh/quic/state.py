@@ -18,6 +18,7 @@ from aioiroh.errors import LocallyClosedError
 from aioiroh.quic.causes import Detail, connection_lost, loss_copy
 
 if TYPE_CHECKING:
+    from aioiroh.address import TransportAddr
     from aioiroh.quic.driver import Driver
     from aioiroh.quic.observer import ConnectionObserver
     from aioiroh.quic.paths import PathBoard
@@ -84,7 +85,6 @@ class ConnectionState:
         "peer",
         "reading",
         "receive_reports",
-        "relay_paths",
         "send_reports",
         "sending",
         "stop_codes",
@@ -115,10 +115,8 @@ class ConnectionState:
         # Streams opened before a client's handshake is complete, while early data is possible.
         self.early_streams: WeakSet[SendStream | RecvStream] | None = None
         self.lost: Exception | None = None
-        self.open_paths = 0
+        self.open_paths: dict[int, TransportAddr] = {}
         """For the observer."""
-        self.relay_paths: frozenset[int] = frozenset()
-        """Those of them that go through relays; for the observer, too."""
         self.paths: PathBoard | None = None
         self.reading: dict[int, RecvStream] = {}
         self.writing: dict[int, SendStream] = {}
