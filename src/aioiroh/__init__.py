@@ -75,6 +75,8 @@ if TYPE_CHECKING:
     from aioiroh.lookup import MemoryLookup as MemoryLookup
     from aioiroh.metrics import Metrics as Metrics
     from aioiroh.net import UdpSlot as UdpSlot
+    from aioiroh.paths import RemoteAddress as RemoteAddress
+    from aioiroh.paths import RemoteInfo as RemoteInfo
     from aioiroh.pool import ConnectionPool as ConnectionPool
     from aioiroh.quic import AddressObserved as AddressObserved
     from aioiroh.quic import BiStream as BiStream
@@ -84,6 +86,7 @@ if TYPE_CHECKING:
     from aioiroh.quic import PathEvent as PathEvent
     from aioiroh.quic import PathInfo as PathInfo
     from aioiroh.quic import PathOpened as PathOpened
+    from aioiroh.quic import PathSelected as PathSelected
     from aioiroh.quic import PathStatusChanged as PathStatusChanged
     from aioiroh.quic import PeerCandidate as PeerCandidate
     from aioiroh.quic import RecvStream as RecvStream
@@ -159,6 +162,7 @@ _MODULES = {
     "lookup": ("EndpointData", "LookupItem", "LookupService", "MemoryLookup"),
     "metrics": ("Metrics",),
     "net": ("UdpSlot",),
+    "paths": ("RemoteAddress", "RemoteInfo"),
     "pool": ("ConnectionPool",),
     "quic": (
         "AddressObserved",
@@ -169,6 +173,7 @@ _MODULES = {
         "PathEvent",
         "PathInfo",
         "PathOpened",
+        "PathSelected",
         "PathStatusChanged",
         "PeerCandidate",
         "RecvStream",

@@ -560,6 +560,26 @@ async def test_a_second_path_is_counted_and_remembered():
         assert client.metrics.snapshot()["socket"]["transport_ip_paths_removed"] == 2
 
 
+async def test_what_is_known_of_a_peer():
+    async with pair() as (server, client):
+        assert client.remote_info(server.id) is None
+        nowhere = IpAddr.from_pair(("127.0.0.1", 9))
+        target = server.addr.with_ip("127.0.0.1", 9)
+        dialling = asyncio.ensure_future(client.connect(target, alpn=ALPN))
+        accepted = await (await server.accept()).accept()
+        dialled = await dialling
+        (used, other) = client.remote_info(server.id).addresses
+        assert (used.addr, used.source) == (server.addr.addrs[0], "application")
+        assert used.is_active and used.last_used == 0.0
+        assert (other.addr, other.is_active, other.last_used) == (nowhere, False, None)
+        (back,) = server.remote_info(client.id).addresses
+        assert (back.source, back.last_used) == ("peer", 0.0)
+        dialled.close()
+        await accepted.closed()
+        (left,) = server.remote_info(client.id).addresses
+        assert not left.is_active and left.last_used is not None
+
+
 async def test_a_lookup_service_that_does_not_close_is_left(monkeypatch, caplog):
     monkeypatch.setattr("aioiroh.endpoint.LOOKUP_CLOSE_TIMEOUT", 0.05)
 

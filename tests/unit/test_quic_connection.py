@@ -9,7 +9,7 @@ import logging
 
 import pytest
 
-from aioiroh import _native
+from aioiroh import PathSelected, _native
 from aioiroh.errors import (
     ApplicationClosedError,
     AuthenticationError,
@@ -496,8 +496,12 @@ async def test_slow_path_subscribers_are_told_what_they_missed(quic_pair):
         state.on_path_remote_status(5, "available")
         state.on_path_observed(5, ("10.0.0.2", 1))
         state.on_nat_address(1, ("10.0.0.3", 1))
+        state.paths.on_local_status(7, "available")
+        state.paths.on_local_status(7, "backup")
+        state.paths.on_local_status(8, "available")
         pair.client.close()
         rest = [event async for event in events]
+        assert rest.pop() == PathSelected(8)
         assert rest[-5].id == 99
         assert [type(event).__name__ for event in rest[-4:]] == [
             "PathClosed",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
-from aioiroh import _native
+from aioiroh import _native, events
+from aioiroh.address import RelayAddr
 from aioiroh.paths.remote import (
     GOOD_RTT,
     Action,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from aioiroh.metrics import SocketMetrics
     from aioiroh.paths.guessing import Guessing
     from aioiroh.quic.driver import Driver
+    from aioiroh.quic.paths import PathStatus
     from aioiroh.quic.state import ConnectionState
 
 __all__ = ["Steering"]
@@ -144,6 +147,7 @@ class Steering:
     def connected(self, state: ConnectionState, *, through_relay: bool) -> None:
         """A handshake is complete."""
         if through_relay:
+            self._keep_longer(state, 0)
             self._take_on(state)
             return
         # Most connections have a good path from the start, and many are short.
@@ -153,6 +157,7 @@ class Steering:
 
     def path_opened(self, state: ConnectionState, path: int) -> None:
         """A path has been found to work."""
+        self._keep_longer(state, path)
         self._take_on(state)
         steered = self._connections.get(state.native.id)
         if steered is not None and state.peer is not None:
@@ -252,19 +257,20 @@ class Steering:
             remote.see(number, self._paths(self._connections[number]))
         more = () if self._guessing is None else self._guessing.see(peer, remote.sight)
         remote.own((*self._own, *more), self._relays.get(peer, ()))
-        now = self._clock()
-        for action in remote.decide(now):
+        now, before = self._clock(), remote.selected
+        actions = remote.decide(now)
+        if remote.selected != before and events.path_selected.enabled:
+            events.path_selected(remote_id=peer.hex(), remote_addr=remote.selected, previous=before)
+        for action in actions:
             state = self._connections[action.connection].state
             try:
-                self._carry_out(action, state.native)
+                self._carry_out(action, state)
             except (ValueError, _native.NativeError) as problem:
                 logger.debug("%s: %s", action, problem)
                 if isinstance(action, Punch):
                     remote.could_not_punch(now)
                 elif isinstance(action, OpenPath):
                     remote.could_not_open(now)
-            if isinstance(action, MarkPath) and state.paths is not None:
-                state.paths.refresh()
         self._driver.touched()
         self._disarm(peer)
         # A loop may call a little early; without this it would go round and round until it is time.
@@ -297,20 +303,43 @@ class Steering:
             for path in found
         ]
 
-    def _carry_out(self, action: Action, native: _native.Conn) -> None:
+    def _carry_out(self, action: Action, state: ConnectionState) -> None:
+        native = state.native
         match action:
             case OfferAddress(_, address):
                 native.nat_add(address)
             case WithdrawAddress(_, address):
                 native.nat_remove(address)
             case OpenPath(_, (remote, local)):
-                path = native.open_path(remote, local, "backup")
-                if self._relay_at(remote[0]) is not None:
-                    native.set_path_timeouts(path, RELAY_IDLE_TIMEOUT, KEEP_ALIVE)
+                native.open_path(remote, local, "backup")
             case ClosePath(_, path):
                 native.close_path(path, APPLICATION_ABANDON)
             case MarkPath(_, path, available):
-                native.set_path_status(path, "available" if available else "backup")
+                status: PathStatus = "available" if available else "backup"
+                native.set_path_status(path, status)
+                if state.paths is not None:
+                    state.paths.on_local_status(path, status)
+                if events.path_set_status.enabled:
+                    events.path_set_status(
+                        conn_id=native.id, remote_id=_hex(state), path_id=path, status=status
+                    )
             case Punch():
                 self._metrics.holepunch_attempts += 1
-                native.nat_round()
+                targets = native.nat_round()
+                if events.qnt_init.enabled:
+                    events.qnt_init(
+                        conn_id=native.id,
+                        remote_id=_hex(state),
+                        local_addrs=self._own,
+                        remote_addrs=targets,
+                    )
+
+    def _keep_longer(self, state: ConnectionState, path: int) -> None:
+        """A relay may have to be dialled again before what goes through it is answered."""
+        if isinstance(state.open_paths.get(path), RelayAddr):
+            with contextlib.suppress(ValueError, _native.NativeError):
+                state.native.set_path_timeouts(path, RELAY_IDLE_TIMEOUT, KEEP_ALIVE)
+
+
+def _hex(state: ConnectionState) -> str:
+    return "" if state.peer is None else state.peer.hex()

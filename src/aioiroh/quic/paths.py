@@ -24,6 +24,7 @@ __all__ = [
     "PathEvent",
     "PathInfo",
     "PathOpened",
+    "PathSelected",
     "PathStatus",
     "PathStatusChanged",
     "PeerCandidate",
@@ -90,6 +91,13 @@ class PathStatusChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class PathSelected:
+    """Data go this way from now on."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
 class AddressObserved:
     """The peer says at which address it sees us on this path."""
 
@@ -113,7 +121,15 @@ class Lagged:
     paths: tuple[PathInfo, ...]
 
 
-PathEvent = PathOpened | PathClosed | PathStatusChanged | AddressObserved | PeerCandidate | Lagged
+PathEvent = (
+    PathOpened
+    | PathClosed
+    | PathSelected
+    | PathStatusChanged
+    | AddressObserved
+    | PeerCandidate
+    | Lagged
+)
 
 
 class PathBoard:
@@ -196,6 +212,11 @@ class PathBoard:
         self._tell(PathClosed(path, reason, code, measurements))
         self.refresh()
 
+    def on_local_status(self, path: int, status: PathStatus) -> None:
+        if status == "available":
+            self._tell(PathSelected(path))
+        self.refresh()
+
     def on_remote_status(self, path: int, status: PathStatus) -> None:
         self._tell(PathStatusChanged(path, status))
         self.refresh()
@@ -220,14 +241,18 @@ class _Subscriber:
         self.missed = 0
 
     def put(self, event: PathEvent) -> None:
+        # A later word on the same thing replaces an earlier one that nobody has seen.
+        if self.events:
+            last = self.events[-1]
+            match event:
+                case PathSelected() if isinstance(last, PathSelected):
+                    self.events.pop()
+                case PathStatusChanged() | AddressObserved() if type(last) is type(event):
+                    if last.id == event.id:
+                        self.events.pop()
         if len(self.events) == EVENT_BACKLOG:
             self.events.popleft()
             self.missed += 1
-        # A later word on the same thing replaces an earlier one that nobody has seen.
-        if self.events and isinstance(event, (PathStatusChanged, AddressObserved)):
-            last = self.events[-1]
-            if type(last) is type(event) and last.id == event.id:
-                self.events.pop()
         self.events.append(event)
         self._wake()
 

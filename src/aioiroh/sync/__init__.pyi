@@ -49,6 +49,7 @@ from aioiroh import PathClosed as PathClosed
 from aioiroh import PathEvent as PathEvent
 from aioiroh import PathInfo as PathInfo
 from aioiroh import PathOpened as PathOpened
+from aioiroh import PathSelected as PathSelected
 from aioiroh import PathStatusChanged as PathStatusChanged
 from aioiroh import PeerCandidate as PeerCandidate
 from aioiroh import PeerTransportError as PeerTransportError
@@ -62,6 +63,8 @@ from aioiroh import RelayMap as RelayMap
 from aioiroh import RelayState as RelayState
 from aioiroh import RelayStatus as RelayStatus
 from aioiroh import RelayUrl as RelayUrl
+from aioiroh import RemoteAddress as RemoteAddress
+from aioiroh import RemoteInfo as RemoteInfo
 from aioiroh import SecretKey as SecretKey
 from aioiroh import SelfConnectError as SelfConnectError
 from aioiroh import Signature as Signature
@@ -145,6 +148,7 @@ class Endpoint(Facade):
     def watch_addr(self) -> Watch[EndpointAddr]: ...
     @property
     def bound_sockets(self) -> tuple[UdpSlot, ...]: ...
+    def remote_info(self, id: EndpointId) -> RemoteInfo | None: ...
     @property
     def network(self) -> Any: ...
     @property
