@@ -55,13 +55,16 @@ def sendme(require: Callable[[object, str], None]) -> Path:
     return _program("sendme", require)
 
 
+@pytest.fixture(scope="session")
+def iroh_relay(require: Callable[[object, str], None]) -> Path:
+    """The path of upstream's program `iroh-relay`."""
+    return _program("iroh-relay", require)
+
+
 @pytest.fixture
-def upstream_relay(
-    require: Callable[[object, str], None], tmp_path: Path
-) -> Callable[..., RelayServer]:
+def upstream_relay(iroh_relay: Path, tmp_path: Path) -> Callable[..., RelayServer]:
     """Makes a relay over upstream's program: `upstream_relay(tls=…, access=…)`."""
-    path = _program("iroh-relay", require)
-    return lambda **options: RelayServer([path], tmp_path, **options)
+    return lambda **options: RelayServer([iroh_relay], tmp_path, **options)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from aioiroh.relayserver.config import (
     SharedToken,
 )
 from aioiroh.relayserver.configfile import parse_config, read_config
-from aioiroh.relayserver.limits import RateLimit
+from aioiroh.relayserver.limits import AcceptLimit, RateLimit
 
 ID = SecretKey(bytes([42]) * 32).public
 ID_BASE32 = base64.b32encode(bytes(ID)).decode().rstrip("=").lower()
@@ -80,7 +80,7 @@ def test_every_key_of_upstream() -> None:
     assert config.tls is not None and config.tls.cert_mode is CertMode.RELOADING
     assert config.tls.cert_path == Path("/etc/relay/chain.pem")
     assert config.tls.key_path == Path("/etc/relay/key.pem")
-    assert (config.accept_rate, config.accept_burst) == (100.0, 20)
+    assert config.accept == AcceptLimit(100.0, 20)
     assert config.rate == RateLimit(400, 800)
     assert config.access == AllowList(frozenset([ID]))
     # In development the file's address counts, and its certificate is only for address discovery.

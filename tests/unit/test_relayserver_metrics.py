@@ -25,9 +25,10 @@ def test_names_as_upstream_writes_them() -> None:
     assert "relayserver_accepts_total 3" in lines
     # A name that says so already gets no second `_total`.
     assert "relayserver_bytes_rx_ratelimited_total 7" in lines
-    assert "relayserver_unique_client_keys_total 0" in lines
+    assert "relayserver_unique_client_keys_total 3" in lines
+    assert "relayserver_unknown_frames_total 0" in lines
     names = [line.split()[0] for line in lines if not line.startswith("#")]
-    assert len(names) == len(set(names)) == 26
+    assert len(names) == len(set(names)) == 30
     assert all(re.fullmatch(r"relayserver_[a-z_]+_total", name) for name in names)
 
 

@@ -7,12 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from aioiroh import Endpoint, EndpointAddr, RelayAddr, RelayState, Router, SecretKey, ping
+from aioiroh import (
+    Endpoint,
+    EndpointAddr,
+    RelayAddr,
+    RelayState,
+    Router,
+    SecretKey,
+    _native,
+    ping,
+)
 from aioiroh.errors import BindError
+from aioiroh.net import SystemNetwork, UdpOptions
+from aioiroh.quic import Driver
+from aioiroh.quic.discovery import AddressQuery
 from aioiroh.relayserver import Config, ConfigError, RelayOperation, operation, parse_config
 from aioiroh.testing import Host, VirtualNetwork, simulated
 
 PEM = Path(__file__).parents[2] / "rust" / "relay" / "tests" / "relay.test.pem"
+RENEWED = Path(__file__).parents[1] / "e2e" / "renewed.test.pem"
 KEY = SecretKey(bytes([7]) * 32)
 
 
@@ -90,6 +103,36 @@ async def test_draining(network: VirtualNetwork) -> None:
 
 
 @simulated()
+async def test_so_many_connections_in_a_second(network: VirtualNetwork) -> None:
+    server, client = network.host("relay"), network.host("client")
+    text = "[limits]\naccept_conn_limit = 2\naccept_conn_burst = 3\n"
+
+    async def come(count: int) -> int:
+        """How many of that many may stay."""
+        lost: list[object] = []
+
+        class Newcomer(asyncio.Protocol):
+            def connection_lost(self, error: Exception | None) -> None:
+                lost.append(self)
+
+        for _ in range(count):
+            await client.connect_tcp(Newcomer, server.addresses[0], 80)
+        await asyncio.sleep(0.1)
+        return count - len(lost)
+
+    async with RelayOperation.start(parse_config(text), network=server) as relay:
+        assert await come(5) == 3
+        assert relay.counters["connections_refused"] == 2
+        await asyncio.sleep(1)
+        assert await come(5) == 2
+        await relay.reload(Config())
+        assert await come(50) == 50
+        # Those that say nothing go by themselves.
+        await asyncio.sleep(60)
+        assert relay.counters["http_connections_closed"] == 55
+
+
+@simulated()
 async def test_an_address_that_is_taken_is_named(network: VirtualNetwork) -> None:
     server = network.host("relay")
     async with RelayOperation.start(Config(), network=server):
@@ -101,6 +144,20 @@ async def test_an_address_that_is_taken_is_named(network: VirtualNetwork) -> Non
         await RelayOperation.start(config, network=server)
     async with RelayOperation.start(Config(), network=server):
         pass
+
+
+async def discover(address: tuple[str, int], trusted: Path) -> None:
+    """Ask there for our own address."""
+    network = SystemNetwork()
+    driver = Driver(_native.Engine(network.secret(32)))
+    try:
+        slot = network.bind_udp(driver, ("127.0.0.1", 0), UdpOptions())
+        tls = _native.RelayTls(roots=trusted.read_bytes())
+        query = AddressQuery(driver, address, "relay.test", tls)
+        assert await query.observed() == ("127.0.0.1", slot.port)
+        query.close()
+    finally:
+        await driver.aclose()
 
 
 async def test_files_that_are_renewed_are_taken(
@@ -130,7 +187,11 @@ async def test_files_that_are_renewed_are_taken(
 
     async with RelayOperation.start(config) as relay:
         assert list(relay.addresses) == ["quic"] and relay.clients == 0
+        await discover(relay.addresses["quic"], PEM)
         pem.write_bytes(b"")
         await logged("cannot be used: ")
-        pem.write_bytes(PEM.read_bytes() + b"\n")
+        await discover(relay.addresses["quic"], PEM)
+        pem.write_bytes(RENEWED.read_bytes())
         await logged("the certificate was read again")
+        await discover(relay.addresses["quic"], RENEWED)
+        assert relay.counters["qad_connections"] == 3

@@ -12,11 +12,12 @@ from aioiroh.relayserver.admission import Access, AccessRequest, Allow, Deny, ev
 from aioiroh.relayserver.config import Config, ConfigError
 from aioiroh.relayserver.configfile import parse_config, read_config
 from aioiroh.relayserver.discovery import DiscoveryServer
-from aioiroh.relayserver.limits import Limits, RateLimit
+from aioiroh.relayserver.limits import AcceptLimit, Limits, RateLimit
 from aioiroh.relayserver.operation import RelayOperation
 from aioiroh.relayserver.server import RelayServer
 
 __all__ = [
+    "AcceptLimit",
     "Access",
     "AccessRequest",
     "Allow",

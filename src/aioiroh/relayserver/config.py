@@ -13,7 +13,7 @@ from typing import Final, Self
 from aioiroh.address import DEFAULT_QUIC_PORT, IpAddr
 from aioiroh.errors import DecodeError
 from aioiroh.keys import EndpointId
-from aioiroh.relayserver.limits import RateLimit
+from aioiroh.relayserver.limits import AcceptLimit, RateLimit
 
 __all__ = [
     "AllowList",
@@ -120,8 +120,8 @@ class TlsConfig:
 class Config:
     """What the file says; where several keys decide, ask the properties.
 
-    `rate`: what each client may send (`limits.client.rx`). `accept_rate`, `accept_burst`: TCP
-    connections accepted per second, and at once (`limits.accept_conn_*`, which upstream only reads).
+    `rate`: what each client may send (`limits.client.rx`). `accept`: TCP connections that are taken
+    (`limits.accept_conn_*`, which upstream only reads).
     """
 
     enable_relay: bool = True
@@ -129,8 +129,7 @@ class Config:
     tls: TlsConfig | None = None
     enable_quic_addr_discovery: bool = False
     rate: RateLimit | None = None
-    accept_rate: float | None = None
-    accept_burst: int | None = None
+    accept: AcceptLimit | None = None
     enable_metrics: bool = True
     metrics_bind_addr: IpAddr | None = None
     access: Rule = Everyone()

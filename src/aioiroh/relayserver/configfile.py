@@ -29,7 +29,7 @@ from aioiroh.relayserver.config import (
     SharedToken,
     TlsConfig,
 )
-from aioiroh.relayserver.limits import RateLimit
+from aioiroh.relayserver.limits import AcceptLimit, RateLimit
 
 __all__ = ["parse_config", "read_config"]
 
@@ -194,15 +194,14 @@ def _tls(name: str, value: Any) -> TlsConfig:
 
 def _limits(name: str, value: Any) -> dict[str, Any]:
     table = _Table(name, value)
-    limits = {
-        "accept_rate": table.take("accept_conn_limit", _number, None),
-        "accept_burst": table.take("accept_conn_burst", _positive, None),
-        "rate": table.take("client", _client_limits, None),
-    }
+    per_second = table.take("accept_conn_limit", _number, None)
+    burst = table.take("accept_conn_burst", _positive, None)
+    rate = table.take("client", _client_limits, None)
     table.end()
-    if limits["accept_burst"] is not None and limits["accept_rate"] is None:
+    if burst is not None and per_second is None:
         raise ConfigError(f"{name}.accept_conn_burst needs {name}.accept_conn_limit")
-    return limits
+    accept = None if per_second is None else AcceptLimit(per_second, burst)
+    return {"rate": rate, "accept": accept}
 
 
 def _client_limits(name: str, value: Any) -> RateLimit | None:

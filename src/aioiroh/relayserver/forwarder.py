@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from aioiroh.net import Network
-    from aioiroh.relayserver.limits import Limits, RateLimit
+    from aioiroh.relayserver.limits import AcceptLimit, Limits, RateLimit
 
 __all__ = ["Forwarder"]
 
@@ -58,7 +58,9 @@ class Forwarder:
         """The part of it that one read may fill."""
         self._timer: asyncio.TimerHandle | None = None
         self._armed = float("inf")
+        self._refused = 0
         self.set_rate(limits.rate)
+        self.set_accept(limits.accept)
 
     def __len__(self) -> int:
         """TCP connections."""
@@ -75,19 +77,32 @@ class Forwarder:
             size = min(READ_SIZE, max(SMALLEST_READ, rate.burst))
         self.read_buffer = self.memory[:size]
 
+    def set_accept(self, limit: AcceptLimit | None) -> None:
+        """How many may come from now on."""
+        self._arrivals = None if limit is None else limit.bucket(self._now())
+
     @property
     def counters(self) -> dict[str, int]:
-        """What was counted natively, under upstream's names."""
-        return self._hub.counters()
+        """What was counted, under upstream's names and some of our own."""
+        counted = self._hub.counters()
+        counted["connections_refused"] += self._refused
+        return counted
 
     # --- one connection
 
     def enter(self, connection: Connection, tls: _native.RelayServerTls | None) -> int | None:
         """A TCP connection has come. Its number, or None: there are too many."""
-        number = self._hub.enter(tls, self._now())
-        if number is not None:
-            self._connections[number] = connection
-            self._arm()
+        now, arrivals = self._now(), self._arrivals
+        if arrivals is not None and arrivals.level(now) < 1:
+            self._refused += 1
+            return None
+        number = self._hub.enter(tls, now)
+        if number is None:
+            return None
+        if arrivals is not None:
+            arrivals.take(now, 1)
+        self._connections[number] = connection
+        self._arm()
         return number
 
     def leave(self, number: int) -> None:

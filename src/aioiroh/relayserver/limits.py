@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
-__all__ = ["Limits", "RateLimit"]
+from aioiroh.aio import TokenBucket
+
+__all__ = ["AcceptLimit", "Limits", "RateLimit"]
 
 PERIODS_PER_SECOND = 10
 """How often a client is given what its rate lets it send."""
@@ -34,6 +37,25 @@ class RateLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class AcceptLimit:
+    """TCP connections that are taken: so many per second, and at most `burst` at once.
+
+    Without the second it is what comes in one second. ValueError: not above 0.
+    """
+
+    per_second: float
+    burst: int | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.per_second > 0 and (self.burst is None or self.burst > 0)):
+            raise ValueError("connections per second, and the burst, must be above 0")
+
+    def bucket(self, now: float) -> TokenBucket:
+        """What keeps it, from `now` on."""
+        return TokenBucket(self.per_second, self.burst or max(1, ceil(self.per_second)), now=now)
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds of a relay. Times are seconds."""
 
@@ -55,3 +77,5 @@ class Limits:
     """That wait for a client whose connection is busy; further datagrams are dropped, and counted."""
     rate: RateLimit | None = None
     """What each client may send; None: as much as it can."""
+    accept: AcceptLimit | None = None
+    """How many may come; more are closed as they come. None: as many as do."""

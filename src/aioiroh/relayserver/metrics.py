@@ -27,7 +27,7 @@ UPSTREAM: Final = {
     "bytes_recv": "Bytes of datagrams received from clients",
     "send_packets_sent": "Frames with datagrams sent to clients",
     "send_packets_recv": "Frames with datagrams received from clients",
-    "send_packets_dropped": "Frames with datagrams dropped: nobody there, or its queue full",
+    "send_packets_dropped": "Frames with datagrams dropped, since nobody was there",
     "other_packets_sent": "Other frames sent; upstream declares it, and counts nothing",
     "other_packets_recv": "Other frames received; upstream declares it, and counts nothing",
     "other_packets_dropped": "Other frames dropped; upstream declares it, and counts nothing",
@@ -51,6 +51,13 @@ UPSTREAM: Final = {
     "http_connections_errored": "Of those, how many ended badly",
 }
 """Upstream's counters in its order; what is not counted here is written as 0."""
+OURS: Final = {
+    "queue_full_dropped": "Frames with datagrams dropped, since too much waited for the client",
+    "access_denied": "Clients that were sent away",
+    "handshakes_failed": "Connections that ended before the client had proved its key",
+    "connections_refused": "TCP connections that were too many",
+}
+"""What upstream does not count."""
 
 
 @dataclass(slots=True)
@@ -64,10 +71,12 @@ class DiscoveryCounters:
     qad_connections_errored: int = 0
 
 
-def metrics_text(counters: Mapping[str, int], more: Mapping[str, str] | None = None) -> str:
-    """OpenMetrics text of `counters`: upstream's, and with the words in `more` our own."""
+def metrics_text(counters: Mapping[str, int]) -> str:
+    """OpenMetrics text of `counters`: upstream's, and our own."""
+    # Upstream's count of different keys has each connection as another one.
+    counters = {"unique_client_keys": counters.get("accepts", 0), **counters}
     lines: list[str] = []
-    for name, words in {**UPSTREAM, **(more or {})}.items():
+    for name, words in {**UPSTREAM, **OURS}.items():
         family = f"relayserver_{name}"
         sample = family if name.endswith("_total") else f"{family}_total"
         lines += (

@@ -117,7 +117,7 @@ class RelayOperation:
                 https=https,
                 tls=None if https is None else _server_tls(certificate),
                 access=self._judge,
-                limits=Limits(rate=config.rate),
+                limits=Limits(rate=config.rate, accept=config.accept),
                 on_disconnect=_gone,
                 network=self._network,
             )
@@ -194,6 +194,7 @@ class RelayOperation:
         await previous.close()
         if self._server is not None:
             self._server.set_rate(config.rate)
+            self._server.set_accept(config.accept)
             for endpoint_id in self._server.endpoint_ids:
                 if not access.still_admits(endpoint_id):
                     self._server.disconnect(endpoint_id)

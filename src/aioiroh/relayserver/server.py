@@ -15,7 +15,7 @@ from aioiroh.relayserver.admission import Access, AccessRequest, Allow, Deny, ev
 from aioiroh.relayserver.connection import ClientConnection
 from aioiroh.relayserver.forwarder import Forwarder
 from aioiroh.relayserver.http import Listener
-from aioiroh.relayserver.limits import Limits, RateLimit
+from aioiroh.relayserver.limits import AcceptLimit, Limits, RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,6 +171,10 @@ class RelayServer:
     def set_rate(self, rate: RateLimit | None) -> None:
         """What each client may send, from now on."""
         self._forwarder.set_rate(rate)
+
+    def set_accept(self, limit: AcceptLimit | None) -> None:
+        """How many TCP connections are taken, from now on."""
+        self._forwarder.set_accept(limit)
 
     def disconnect(self, endpoint_id: EndpointId, connection_id: int | None = None) -> bool:
         """End the connections of a client, or one of them; whether there was any."""

@@ -1,0 +1,99 @@
+"""What is seen of our relay from outside is what is seen of upstream's: by scrapers, and by its peers."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from aioiroh.relayserver.metrics import OURS
+from relay_process import RelayProcess
+from relay_server import CERTIFICATE, free_port
+from remote_peer import RemotePeer
+
+SECURE = f"""
+enable_quic_addr_discovery = true
+http_bind_addr = "127.0.0.1:0"
+metrics_bind_addr = "127.0.0.1:0"
+[tls]
+cert_mode = "Reloading"
+https_bind_addr = "127.0.0.1:0"
+quic_bind_addr = "127.0.0.1:0"
+manual_cert_path = "{CERTIFICATE}"
+manual_key_path = "{CERTIFICATE}"
+"""
+
+
+@pytest.fixture
+def secure_relay(tmp_path: Path) -> Iterator[RelayProcess]:
+    """`aioiroh relay` with everything that needs a certificate."""
+    path = tmp_path / "relay.toml"
+    path.write_text(SECURE)
+    relay = RelayProcess(path, "--log-level", "debug")
+    yield relay
+    relay.kill()
+
+
+def described(text: str) -> dict[str, str]:
+    """From the names of samples to their types."""
+    kinds = dict(line.split()[2:4] for line in text.splitlines() if line.startswith("# TYPE"))
+    samples = [line.split()[0] for line in text.splitlines() if not line.startswith("#")]
+    return {name: kinds.get(name) or kinds[name.removesuffix("_total")] for name in samples}
+
+
+def test_the_same_metrics(iroh_relay: Path, secure_relay: RelayProcess, tmp_path: Path) -> None:
+    ports = free_port(), free_port()
+    path = tmp_path / "upstream.toml"
+    path.write_text(
+        f'http_bind_addr = "127.0.0.1:{ports[0]}"\nmetrics_bind_addr = "127.0.0.1:{ports[1]}"\n'
+    )
+    upstream = subprocess.Popen([iroh_relay, "--config-path", path])
+    try:
+        theirs = described(_fetched(f"http://127.0.0.1:{ports[1]}/metrics"))
+    finally:
+        upstream.kill()
+        upstream.wait()
+    ours = described(_fetched(secure_relay.url("metrics") + "metrics"))
+    assert ours.keys() - theirs.keys() == {f"relayserver_{name}_total" for name in OURS}
+    # Upstream's binary leaves out some of those that it declares and never counts.
+    assert theirs.items() <= ours.items()
+
+
+def _fetched(url: str) -> str:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=20) as answer:
+                assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+                text: str = answer.read().decode()
+                return text
+        except urllib.error.URLError:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+async def test_upstream_comes_by_tls_and_is_counted(
+    secure_relay: RelayProcess, iroh_peer: Callable[..., RemotePeer]
+) -> None:
+    url = await asyncio.to_thread(secure_relay.url, "https")
+    ca = ssl.PEM_cert_to_DER_cert(_certificate()).hex()
+    async with iroh_peer(relays=[url], ca=ca) as peer:
+        admitted = await secure_relay.heard("a client was let in")
+        assert admitted["endpoint_id"] == peer.id
+        counted = await asyncio.to_thread(secure_relay.metrics)
+        assert counted["accepts_total"] == 1 and counted["disconnects_total"] == 0
+    gone = await secure_relay.heard("a client has gone")
+    assert gone["endpoint_id"] == peer.id and gone["connection"] == admitted["connection"]
+
+
+def _certificate() -> str:
+    text = CERTIFICATE.read_text()
+    end = "-----END CERTIFICATE-----"
+    return text[text.index("-----BEGIN CERTIFICATE") : text.index(end)] + end
