@@ -144,7 +144,7 @@ def main() -> int:
     parser.add_argument("--release", action="store_true", help="optimised, for measurements")
     arguments = parser.parse_intermixed_args()
     # What is only tested against, and what is only measured against.
-    unused = ("iroh-peer-103", "iroh-relay", "s3s-fs") if arguments.release else ("b3sum",)
+    unused = ("iroh-peer-103", "s3s-fs") if arguments.release else ("b3sum",)
     default = [name for name in NAMES if name not in unused]
     for name in arguments.names or default:
         chosen = program(name, release=arguments.release)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from aioiroh.keys import EndpointId
 from aioiroh.relayserver.admission import AccessRequest
@@ -66,12 +66,12 @@ class ClientConnection(asyncio.BufferedProtocol):
     # --- asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(MAX_BUFFERED)
+        # uvloop's transports are no subclasses.
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(MAX_BUFFERED)
         self.number = self._forwarder.enter(self, self._tls)
         if self.number is None:
-            transport.abort()
+            self._transport.abort()
         else:
             self._on_began(self)
 
