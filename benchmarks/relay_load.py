@@ -110,9 +110,7 @@ class Flow:
 
     def send(self, most: int) -> None:
         """What may be sent now."""
-        while (
-            self.sent < most and self.sent + self.load.at_once - self.arrived <= self.load.ahead
-        ):
+        while self.sent < most and self.sent + self.load.at_once - self.arrived <= self.load.ahead:
             self.sender.socket.sendall(next(self._pieces))
             self.sent += self.load.at_once
 

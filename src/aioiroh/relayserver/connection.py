@@ -116,7 +116,7 @@ class ClientConnection(asyncio.BufferedProtocol):
     def write(self) -> None:
         """Hand over what waits. While the system takes no more it stays where it is."""
         transport, number = self._transport, self.number
-        if transport is None or number is None:
+        if transport is None or number is None or transport.is_closing():
             return
         while self._writable and (data := self._forwarder.take(number)) is not None:
             transport.write(data)
@@ -200,6 +200,8 @@ class ClientConnection(asyncio.BufferedProtocol):
     def _pause(self, seconds: float) -> None:
         if self._transport is None or self._transport.is_closing():
             return
+        if self._resume is not None:
+            self._resume.cancel()
         self._transport.pause_reading()
         loop = asyncio.get_running_loop()
         self._resume = loop.call_later(seconds, self._transport.resume_reading)

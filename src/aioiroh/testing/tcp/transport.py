@@ -135,7 +135,7 @@ class TcpTransport(asyncio.Transport):
         if protocol is None or self._lost:
             return
         while core.readable and self._reading and not self._closing:
-            self._pass_on(protocol, core.take(READ_SIZE))
+            self._pass_on(protocol)
         if core.error is not None and not (core.readable and not self._reading):
             self._lose(None if core.error.errno == errno.ECONNABORTED else core.error)
             return
@@ -152,17 +152,15 @@ class TcpTransport(asyncio.Transport):
             if not protocol.eof_received():
                 self.close()
 
-    def _pass_on(self, protocol: asyncio.BaseProtocol, data: bytes) -> None:
+    def _pass_on(self, protocol: asyncio.BaseProtocol) -> None:
         if isinstance(protocol, asyncio.BufferedProtocol):
-            while data:
-                buffer = memoryview(protocol.get_buffer(len(data))).cast("B")
-                size = min(len(buffer), len(data))
-                buffer[:size] = data[:size]
-                protocol.buffer_updated(size)
-                data = data[size:]
+            buffer = memoryview(protocol.get_buffer(READ_SIZE)).cast("B")
+            data = self._core.take(min(READ_SIZE, len(buffer)))
+            buffer[: len(data)] = data
+            protocol.buffer_updated(len(data))
         else:
             assert isinstance(protocol, asyncio.Protocol)
-            protocol.data_received(data)
+            protocol.data_received(self._core.take(READ_SIZE))
 
     def _lose(self, error: OSError | None) -> None:
         self._lost = self._closing = True
