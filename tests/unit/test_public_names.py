@@ -27,6 +27,7 @@ MODULES = [
     "aioiroh",
     "aioiroh.blobs",
     "aioiroh.lookup",
+    "aioiroh.relayserver",
     "aioiroh.ping",
     "aioiroh.presets",
     "aioiroh.relayserver",

@@ -74,12 +74,12 @@ class RelayServer:
         http: tuple[str, int] | None = ("127.0.0.1", 0),
         https: tuple[str, int] | None = None,
         tls: _native.RelayServerTls | None = None,
-        access: Access = everyone,
+        access: Access | None = None,
         limits: Limits | None = None,
         on_disconnect: Callable[[EndpointId, int], None] | None = None,
         network: Network | None = None,
     ) -> Pending[Self]:
-        """Listen on these addresses (port 0: any).
+        """Listen on these addresses (port 0: any), and let in whom `access` allows (None: everybody).
 
         With `https` and `tls`, clients connect there, and `http` answers the check for captive portals only.
         `on_disconnect(endpoint_id, connection_id)` is called once for each client that was let in. Raises
@@ -93,7 +93,7 @@ class RelayServer:
             cls,
             network or SystemNetwork(),
             tls=tls,
-            access=access,
+            access=access or everyone,
             limits=limits or Limits(),
             on_disconnect=on_disconnect,
         )
