@@ -9,6 +9,8 @@ import signal
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,8 @@ def test_what_it_serves_besides(serve: Serve) -> None:
     relay = serve()
     with urllib.request.urlopen(relay.url() + "healthz", timeout=20) as answer:
         assert json.loads(answer.read())["status"] == "ok"
+        told = parsedate_to_datetime(answer.headers["Date"])
+        assert abs((told - datetime.now(UTC)).total_seconds()) < 60
     # Metrics are on every path of their own listener, and on no other.
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(relay.url() + "metrics", timeout=20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aioiroh import _native
@@ -41,6 +42,7 @@ class Forwarder:
     def __init__(self, network: Network, limits: Limits) -> None:
         self.limits = limits
         self._now = network.monotonic
+        self._wall_clock = network.wall_clock
         self._secret = network.secret
         self._loop = asyncio.get_running_loop()
         self._hub = _native.RelayHub(
@@ -133,8 +135,9 @@ class Forwarder:
         headers: list[tuple[str, str]],
         body: bytes,
     ) -> None:
-        """Answer an HTTP request."""
-        events = self._hub.respond(number, status, reason, headers, body)
+        """Answer an HTTP request, with the time: clients can tell by it that their clock is wrong."""
+        dated = [*headers, ("Date", formatdate(self._wall_clock(), usegmt=True))]
+        events = self._hub.respond(number, status, reason, dated, body)
         connection = self._connections[number]
         connection.write()
         for event in events:
