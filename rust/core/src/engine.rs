@@ -263,12 +263,16 @@ impl Engine {
             if slot.watch.due.is_some_and(|due| due <= now) {
                 let Slot { conn, watch, id, .. } = &mut **slot;
                 let events = &mut self.events;
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| watch.look(conn, *id, now, events))) {
-                    self.kill(index, panic_text(&*panic));
-                    continue;
-                }
-                if slot.mark_dirty() {
-                    self.fresh.push_back(index);
+                match catch_unwind(AssertUnwindSafe(|| watch.look(conn, *id, now, events))) {
+                    Ok(asked) => {
+                        if asked && slot.mark_dirty() {
+                            self.fresh.push_back(index);
+                        }
+                    }
+                    Err(panic) => {
+                        self.kill(index, panic_text(&*panic));
+                        continue;
+                    }
                 }
             }
             match slot.conn.poll_timeout() {

@@ -67,16 +67,18 @@ impl PathWatch {
         }
     }
 
-    /// Looks at all paths and tells of those that have fallen silent, or are heard again.
-    pub fn look(&mut self, conn: &mut Connection, id: ConnId, now: Instant, events: &mut Vec<Event>) {
+    /// Looks at all paths and tells of those that have fallen silent, or are heard again. Whether the
+    /// connection has something to send then: a look alone is no turn, else each would bring the next one.
+    pub fn look(&mut self, conn: &mut Connection, id: ConnId, now: Instant, events: &mut Vec<Event>) -> bool {
         self.due = None;
+        let mut asked = false;
         for open in &mut self.open {
             let received = conn.path_stats(open.path).map_or(0, |stats| stats.udp_rx.datagrams);
             if received != std::mem::replace(&mut open.received, received) {
                 open.heard = now;
                 if open.silent {
                     // The state machine asks more and more seldom; an answer would come now.
-                    let _ = conn.ping_path(open.path);
+                    asked |= conn.ping_path(open.path).is_ok();
                 }
             }
             let answers = answers(conn, open.path, open.heard, now);
@@ -88,6 +90,7 @@ impl PathWatch {
                 self.due = Some(now + INTERVAL);
             }
         }
+        asked
     }
 
     /// None: no such path.

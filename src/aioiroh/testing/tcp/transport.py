@@ -176,10 +176,10 @@ class TcpTransport(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         if not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(f"data must be bytes, not {type(data).__name__}")
-        if self._eof_written:
-            raise RuntimeError("write after write_eof")
         if self._closing or self._core.error is not None or not data:
             return
+        if self._eof_written:
+            raise RuntimeError("write after write_eof")
         self._core.write(data, self._loop.time())
         self._settle()
         if not self._writing_paused and self._core.unsent > self._high:
