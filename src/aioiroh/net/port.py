@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncio import BaseProtocol
+from asyncio import BaseProtocol, DatagramProtocol
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 from aioiroh.net.interfaces import LocalAddress
 
 P = TypeVar("P", bound=BaseProtocol)
+D = TypeVar("D", bound=DatagramProtocol)
 
 __all__ = ["Network", "SlotHost", "TcpListener", "UdpOptions", "UdpSlot"]
 
@@ -124,6 +125,11 @@ class Network(Protocol):
     def bind_udp(self, host: SlotHost, address: tuple[str, int], options: UdpOptions) -> UdpSlot:
         """Give `host` a slot that is bound to `address` (port 0: any). Raises OSError."""
 
+    async def open_udp(self, protocol_factory: Callable[[], D], host: str, port: int) -> D:
+        """A UDP socket at an IP address and port (0: any) for what is no engine's, as asyncio makes it: gives the
+        protocol. Raises OSError.
+        """
+
     async def resolve(self, host: str) -> Sequence[str]:
         """The IP addresses of a host name, best first; an IP address is its own. Raises OSError."""
 
@@ -153,6 +159,11 @@ class Network(Protocol):
     def outward_addresses(self) -> Sequence[str]:
         """The local addresses from which datagrams to the internet leave: at most one of each IP version, none
         without a default route.
+        """
+
+    def gateway(self) -> str | None:
+        """The IPv4 address of the router through which datagrams to the internet leave; None: there is none, or
+        the system does not tell.
         """
 
     def watch(self, on_change: Callable[[], None]) -> Callable[[], None]:

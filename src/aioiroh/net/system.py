@@ -16,6 +16,7 @@ from random import Random
 from typing import Final, TypeVar
 
 from aioiroh.net.dialling import race
+from aioiroh.net.gateway import default_gateway
 from aioiroh.net.interfaces import LocalAddress, interface_addresses
 from aioiroh.net.port import SlotHost, TcpListener, UdpOptions, UdpSlot
 from aioiroh.net.watching import watch_system
@@ -23,6 +24,7 @@ from aioiroh.net.watching import watch_system
 __all__ = ["SystemNetwork"]
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
+D = TypeVar("D", bound=asyncio.DatagramProtocol)
 
 BACKLOG: Final = 1024
 """Connections that the system may hold for a listener which has not come to them yet."""
@@ -53,6 +55,19 @@ class SystemNetwork:
 
     def bind_udp(self, host: SlotHost, address: tuple[str, int], options: UdpOptions) -> UdpSlot:
         return host.add_udp(*address, options)
+
+    async def open_udp(self, protocol_factory: Callable[[], D], host: str, port: int) -> D:
+        # Bound here, as uvloop does not tell the cause when it cannot.
+        bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            bound.setblocking(False)
+            bound.bind((host, port))
+            loop = asyncio.get_running_loop()
+            _, protocol = await loop.create_datagram_endpoint(protocol_factory, sock=bound)
+        except BaseException:
+            bound.close()
+            raise
+        return protocol
 
     async def resolve(self, host: str) -> Sequence[str]:
         try:
@@ -95,6 +110,9 @@ class SystemNetwork:
 
     def outward_addresses(self) -> Sequence[str]:
         return tuple(filter(None, (_source_towards(*place) for place in _FAR_AWAY)))
+
+    def gateway(self) -> str | None:
+        return default_gateway()
 
     def watch(self, on_change: Callable[[], None]) -> Callable[[], None]:
         return watch_system(on_change)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from asyncio import BaseProtocol
+from asyncio import BaseProtocol, DatagramProtocol
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, TypeVar
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Host"]
 
 P = TypeVar("P", bound=BaseProtocol)
+D = TypeVar("D", bound=DatagramProtocol)
 
 START_OF_TIME = 1_767_225_600.0
 """The wall clock when the loop's clock shows 0: 2026-01-01 00:00:00 UTC."""
@@ -43,6 +44,8 @@ class Host:
         self.network = network
         self.name = name
         self.interfaces: dict[str, Interface] = {}
+        self.router: str | None = None
+        """The IPv4 address of the router that port mappings are asked of; by default nobody is asked."""
         self._random = network.chance(f"host {name}")
         self._secrets = network.chance(f"secrets of {name}")
         self._loopback = Pipe(LOOPBACK_LINK, self._random)
@@ -151,6 +154,9 @@ class Host:
     def outward_addresses(self) -> Sequence[str]:
         return tuple(filter(None, map(self.source_for, FAR_AWAY)))
 
+    def gateway(self) -> str | None:
+        return self.router
+
     def watch(self, on_change: Callable[[], None]) -> Callable[[], None]:
         key = object()
         self._watchers[key] = on_change
@@ -165,6 +171,9 @@ class Host:
 
     def rebind_udp(self, host: SlotHost, slot: UdpSlot) -> UdpSlot:
         return slot
+
+    async def open_udp(self, protocol_factory: Callable[[], D], host: str, port: int) -> D:
+        return self._udp.open(protocol_factory, host, port)
 
     async def resolve(self, host: str) -> Sequence[str]:
         return self.network.resolve(host)
