@@ -84,16 +84,20 @@ class Peer:
         self.roles = {alpn.encode(): role for alpn, role in request.get("alpns", {}).items()}
         if len(request["addrs"]) != 1:
             raise Refused("upstream's package binds one address")
-        secret = request.get("secret")
+        secret, relay = request.get("secret"), request.get("relay")
         options = iroh.EndpointOptions(
             preset=iroh.preset_minimal(),
-            relay_mode=iroh.RelayMode.disabled(),
+            relay_mode=(
+                iroh.RelayMode.custom_from_urls([relay]) if relay else iroh.RelayMode.disabled()
+            ),
             bind_addr=request["addrs"][0],
             secret_key=bytes.fromhex(secret) if secret else None,
             alpns=list(self.roles),
         )
         self.endpoint = await iroh.Endpoint.bind(options)
         self.spawn(self.accept_all())
+        if relay:
+            await self.endpoint.online()
         # The package binds an IPv6 socket beside the address it is told.
         host = request["addrs"][0].rpartition(":")[0]
         addrs = [a for a in self.endpoint.bound_sockets() if a.rpartition(":")[0] == host]
@@ -153,7 +157,7 @@ class Peer:
 
     def address(self, request: Request) -> iroh.EndpointAddr:
         peer = iroh.EndpointId.from_bytes(bytes.fromhex(request["peer"]))
-        return iroh.EndpointAddr(peer, None, request["addrs"])
+        return iroh.EndpointAddr(peer, request.get("relay"), request["addrs"])
 
     async def dial(self, request: Request) -> iroh.Connection:
         if self.endpoint is None:
