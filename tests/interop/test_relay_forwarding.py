@@ -94,15 +94,18 @@ async def test_two_upstream_peers(our_relay: Server, iroh_peer: Peer) -> None:
 
 
 async def test_upstream_dials_us_and_we_dial_it(our_relay: Server, iroh_peer: Peer) -> None:
-    async with our_relay() as relay, ours(relay) as endpoint:
-        async with iroh_peer(addrs=[], relay=relay.url, alpns={ALPN: "bench"}) as peer:
-            known = await peer("connect", **at(relay, str(endpoint.id)))
-            await both_ways(peer, known["conn"], MUCH)
-            there = EndpointAddr(EndpointId.parse(peer.id), [RelayAddr(relay.url)])
-            async with endpoint.connect(there, alpn=ALPN.encode(), timeout=20) as connection:
-                await we_move(connection, MUCH)
-                [path] = connection.paths.value
-                assert path.relay == relay.url
+    async with (
+        our_relay() as relay,
+        ours(relay) as endpoint,
+        iroh_peer(addrs=[], relay=relay.url, alpns={ALPN: "bench"}) as peer,
+    ):
+        known = await peer("connect", **at(relay, str(endpoint.id)))
+        await both_ways(peer, known["conn"], MUCH)
+        there = EndpointAddr(EndpointId.parse(peer.id), [RelayAddr(relay.url)])
+        async with endpoint.connect(there, alpn=ALPN.encode(), timeout=20) as connection:
+            await we_move(connection, MUCH)
+            [path] = connection.paths.value
+            assert path.relay == relay.url
 
 
 async def test_over_https_with_an_authority_of_our_own(our_relay: Server, iroh_peer: Peer) -> None:
@@ -126,10 +129,13 @@ async def test_two_of_ours(our_relay: Server, tls: bool) -> None:
 
 async def test_the_wheel(our_relay: Server, wheel_peer: Peer) -> None:
     """Where it trusts the relay: it knows public authorities only, so without TLS."""
-    async with our_relay() as relay, ours(relay) as endpoint:
-        async with wheel_peer(relay=relay.url, alpns={ALPN: "bench"}) as peer:
-            known = await peer("connect", **at(relay, str(endpoint.id)))
-            await both_ways(peer, known["conn"], MIB)
-            there = EndpointAddr(EndpointId.parse(peer.id), [RelayAddr(relay.url)])
-            async with endpoint.connect(there, alpn=ALPN.encode(), timeout=20) as connection:
-                await we_move(connection, MIB)
+    async with (
+        our_relay() as relay,
+        ours(relay) as endpoint,
+        wheel_peer(relay=relay.url, alpns={ALPN: "bench"}) as peer,
+    ):
+        known = await peer("connect", **at(relay, str(endpoint.id)))
+        await both_ways(peer, known["conn"], MIB)
+        there = EndpointAddr(EndpointId.parse(peer.id), [RelayAddr(relay.url)])
+        async with endpoint.connect(there, alpn=ALPN.encode(), timeout=20) as connection:
+            await we_move(connection, MIB)
