@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import ipaddress
 import os
 import shutil
@@ -134,3 +136,20 @@ async def test_listening_everywhere():
         (await accepted.get()).abort()
     listener.close()
     await listener.wait_closed()
+
+
+@pytest.mark.loops
+@pytest.mark.filterwarnings("error")
+async def test_a_dial_that_is_cancelled_leaves_no_socket():
+    network = SystemNetwork()
+    listener = await network.listen_tcp(asyncio.Protocol, "127.0.0.1", 0)
+    for turns in range(12):
+        dial = asyncio.ensure_future(network.connect_tcp(asyncio.Protocol, *listener.address))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        dial.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await dial
+        # A socket that nobody has closed fails the test.
+        gc.collect()
+    listener.close()

@@ -88,9 +88,17 @@ class SystemNetwork:
 
     async def connect_tcp(self, protocol_factory: Callable[[], P], host: str, port: int) -> P:
         loop = asyncio.get_running_loop()
-        # Not create_connection's own way to do it, which uvloop does not have.
-        connected = await race(host, await self.resolve(host), partial(_connect, loop, port))
-        _, protocol = await loop.create_connection(protocol_factory, sock=connected)
+        opened: list[socket.socket] = []
+        try:
+            # Not create_connection's own way to do it, which uvloop does not have.
+            ips = await self.resolve(host)
+            connected = await race(host, ips, partial(_connect, loop, port, opened))
+            _, protocol = await loop.create_connection(protocol_factory, sock=connected)
+        except BaseException:
+            # Maybe one was connected already, and nobody got to know of it.
+            for one in opened:
+                one.close()
+            raise
         return protocol
 
     async def listen_tcp(
@@ -134,8 +142,11 @@ def _source_towards(family: socket.AddressFamily, address: tuple[str, int]) -> s
         return None
 
 
-async def _connect(loop: asyncio.AbstractEventLoop, port: int, ip: str) -> socket.socket:
+async def _connect(
+    loop: asyncio.AbstractEventLoop, port: int, opened: list[socket.socket], ip: str
+) -> socket.socket:
     connecting = socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET)
+    opened.append(connecting)
     try:
         connecting.setblocking(False)
         await loop.sock_connect(connecting, (ip, port))
