@@ -94,6 +94,9 @@ if TYPE_CHECKING:
     from aioiroh.quic import TransportConfig as TransportConfig
     from aioiroh.relay import RelayState as RelayState
     from aioiroh.relay import RelayStatus as RelayStatus
+    from aioiroh.report import NetReport as NetReport
+    from aioiroh.report import ObservedAddress as ObservedAddress
+    from aioiroh.report import RelayLatencies as RelayLatencies
     from aioiroh.router import HANDLER_FAILED as HANDLER_FAILED
     from aioiroh.router import Handler as Handler
     from aioiroh.router import IncomingFilter as IncomingFilter
@@ -181,6 +184,7 @@ _MODULES = {
         "TransportConfig",
     ),
     "relay": ("RelayState", "RelayStatus"),
+    "report": ("NetReport", "ObservedAddress", "RelayLatencies"),
     "router": ("HANDLER_FAILED", "Handler", "IncomingFilter", "ProtocolHandler", "Router"),
     "shortcuts": ("connect", "serve"),
     "ticket": ("EndpointTicket", "Ticket"),

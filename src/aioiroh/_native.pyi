@@ -296,6 +296,22 @@ class RelayTls:
     def __new__(cls, *, roots: bytes | None = None, verify: bool = True) -> RelayTls: ...
 
 @final
+class TlsStream:
+    """The client's end of TLS inside a TCP connection that somebody else carries."""
+
+    def __new__(cls, tls: RelayTls, name: str) -> TlsStream:
+        """To the server of that name. ValueError: it is none."""
+
+    def feed(self, data: Buffer) -> bytes:
+        """Bytes from the connection; gives what they carry. ValueError: TLS failed, the text says why."""
+
+    def write(self, data: Buffer) -> None:
+        """Bytes for the server; they wait for the handshake."""
+
+    def take(self) -> bytes:
+        """Bytes for the connection."""
+
+@final
 class Relay:
     """Carries the datagrams of a virtual slot to peers behind one relay. `seed`: 32 secret bytes from
     which the addresses of peers come. `Engine.flush` is due after `feed` has brought datagrams."""

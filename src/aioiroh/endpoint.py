@@ -49,6 +49,7 @@ from aioiroh.quic import Connection, Driver, TransportConfig
 from aioiroh.quic import Incoming as Knock
 from aioiroh.quic.alpn import Alpns, checked_alpns
 from aioiroh.relay import RelayStatus
+from aioiroh.report import NetReport
 from aioiroh.whereabouts import Whereabouts
 
 __all__ = ["Endpoint"]
@@ -106,7 +107,7 @@ class Endpoint:
                 on_announce,
             )
         )
-        self._where = Whereabouts(secret_key, driver, network, self._metrics.socket, self._moved)
+        self._where = Whereabouts(secret_key, driver, network, self._metrics, self._moved)
         self._monitor = NetworkMonitor(network, self._network_changed)
         self._closing = False
         self._closed = asyncio.Event()
@@ -149,8 +150,8 @@ class Endpoint:
         transport: settings for all connections.
         keylog: file that gets the TLS secrets (NSS format), for debugging with Wireshark.
         lookup: services that find addresses of a peer whose id is known, and publish ours.
-        relays: the relays that may be used, as URLs or with settings; the first, in the order of URLs,
-            is home: peers reach this endpoint through it. By default none.
+        relays: the relays that may be used, as URLs or with settings; the nearest of them is home:
+            peers reach this endpoint through it. By default none.
         relay_ca: file with the CA certificates (PEM) by which relays are judged, in place of
             Mozilla's list.
         path_selector: chooses which of the paths to a peer carries the data; by default direct before
@@ -306,7 +307,7 @@ class Endpoint:
 
     @property
     def home_relay(self) -> RelayStatus | None:
-        """How the home relay stands; None without relays."""
+        """How the home relay stands; None without relays, and with several until one is chosen."""
         return self._where.home.value
 
     @property
@@ -332,6 +333,19 @@ class Endpoint:
         """
         self._driver.check()
         return self._where.remove_relay(RelayUrl(url))
+
+    @property
+    def net_report(self) -> NetReport | None:
+        """What is known of the way to the relays: addresses they see, latencies, the NAT in between.
+
+        None without relays, and until the first report is complete (some seconds at most).
+        """
+        return self._where.report.value
+
+    @property
+    def watch_net_report(self) -> Watch[NetReport | None]:
+        """`net_report` and its changes; closes with the endpoint."""
+        return self._where.report
 
     async def online(self) -> None:
         """Wait until the home relay is connected. Without relays there is nothing to wait for."""
@@ -566,6 +580,7 @@ class Endpoint:
             stack.push_async_callback(self._clear_lookup)
             stack.push_async_callback(self._where.leave_relays)
             stack.push_async_callback(self._driver.aclose)
+            stack.push_async_callback(self._where.stop_reports)
             stack.push_async_callback(self._tasks.aclose)
 
     async def _clear_lookup(self) -> None:

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["Metrics", "SocketMetrics", "counter", "gauge"]
+__all__ = ["Metrics", "NetReportMetrics", "SocketMetrics", "counter", "gauge"]
 
 G = TypeVar("G")
 
@@ -58,12 +58,23 @@ class SocketMetrics:
     transport_custom_paths_removed: int = counter("Custom paths closed")
 
 
+@dataclasses.dataclass(slots=True)
+class NetReportMetrics:
+    """What upstream counts as `net_report`."""
+
+    reports: int = counter("Reports begun")
+    reports_full: int = counter("Full reports begun")
+    portmap_attempts: int = counter("Attempts to have a port mapped")
+    portmap_external_address_updated: int = counter("External addresses got by mapping a port")
+
+
 class Metrics:
     """All groups of one endpoint."""
 
     def __init__(self) -> None:
         self.socket = SocketMetrics()
-        self._groups: dict[str, Any] = {"socket": self.socket}
+        self.net_report = NetReportMetrics()
+        self._groups: dict[str, Any] = {"socket": self.socket, "net_report": self.net_report}
         self._sources: list[Callable[[], object]] = []
 
     def add_group(self, name: str, group: G) -> G:

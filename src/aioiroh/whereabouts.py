@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -22,14 +23,14 @@ from aioiroh.aio import Tasks, Watch
 from aioiroh.errors import BindError, EndpointClosedError
 from aioiroh.keys import EndpointId, SecretKey
 from aioiroh.lookup import EndpointData
-from aioiroh.metrics import SocketMetrics
+from aioiroh.metrics import Metrics
 from aioiroh.net import Network, NetworkState, UdpOptions, UdpSlot
 from aioiroh.paths import OwnAddresses
 from aioiroh.paths.guessing import Mapping
 from aioiroh.presets import BindAddress, bind_address
 from aioiroh.quic import Driver
 from aioiroh.relay import Relays, RelayStatus
-from aioiroh.report import NetReport
+from aioiroh.report import NetReport, Reason, Reporter, outside_addresses
 
 __all__ = ["Whereabouts"]
 
@@ -37,6 +38,8 @@ logger = logging.getLogger("aioiroh.endpoint")
 
 DEFAULT_BIND = (("0.0.0.0", 0), ("::", 0))
 """Where an endpoint is bound by default; the second only if the machine has IPv6."""
+HOME_PATIENCE = 10.0
+"""Seconds that the home relay may be unreachable before others are asked."""
 
 
 class Whereabouts:
@@ -50,7 +53,7 @@ class Whereabouts:
         secret_key: SecretKey,
         driver: Driver,
         network: Network,
-        metrics: SocketMetrics,
+        metrics: Metrics,
         on_change: Callable[[EndpointData], None],
     ) -> None:
         self._secret_key = secret_key
@@ -59,7 +62,10 @@ class Whereabouts:
         self._metrics = metrics
         self._on_change = on_change
         self._own = OwnAddresses(())
+        self._fixed_port: int | None = None
+        self._outside: tuple[IpAddr, ...] = ()
         self._relays: Relays | None = None
+        self._reporter: Reporter | None = None
         self._relay_roots: bytes | None = None
         self._tasks = Tasks("whereabouts")
         self.slots: tuple[UdpSlot, ...] = ()
@@ -67,7 +73,7 @@ class Whereabouts:
         self.addr = Watch(EndpointAddr(secret_key.public))
         """Id and addresses, as known last."""
         self.home: Watch[RelayStatus | None] = Watch(None)
-        """How the home relay stands; None without relays."""
+        """How the home relay stands; None while there is none."""
         self.report: Watch[NetReport | None] = Watch(None)
         """The latest net report; None without relays and before the first one."""
 
@@ -88,9 +94,10 @@ class Whereabouts:
                 raise BindError(error.errno or 0, f"cannot bind {where}: {text}") from error
         self.slots = tuple(slots)
         self._own = OwnAddresses(self.slots)
+        self._fixed_port = next((port for host, port in wanted if port and ":" not in host), None)
 
     def use_relays(self, relays: RelayMap, ca: str | Path | None) -> None:
-        """Connect to the home relay, if there is any; `ca` also holds for relays that are inserted later. Raises
+        """Find a home relay, if there are any; `ca` also holds for relays that are inserted later. Raises
         AddressParsingError; OSError or ValueError for `ca`.
         """
         self._relay_roots = None if ca is None else Path(ca).read_bytes()
@@ -98,32 +105,80 @@ class Whereabouts:
             self._begin_relays(relays)
 
     def _begin_relays(self, relays: RelayMap) -> None:
+        tls = _native.RelayTls(roots=self._relay_roots)
         self._relays = Relays(
             relays,
             self._driver,
             self._network,
             self._secret_key,
-            _native.RelayTls(roots=self._relay_roots),
-            self._metrics,
+            tls,
+            self._metrics.socket,
             self.home,
         )
         self._relays.start()
+        self._reporter = Reporter(
+            self._driver,
+            self._network,
+            tls,
+            self._metrics.net_report,
+            self.report,
+            relays=lambda: () if self._relays is None else self._relays.configured,
+            slots=lambda: self.slots,
+            on_news=self._heard,
+        )
+        self._reporter.start()
         self._tasks.spawn(self._follow_home(), name="home relay")
+        self._tasks.spawn(self._replace_home(), name="lost home relay")
 
     def insert_relay(self, config: RelayConfig) -> RelayConfig | None:
         """Use a relay; gives the entry that it replaces. Raises AddressParsingError."""
         if self._relays is None:
             self._begin_relays(RelayMap())
             assert self._relays is not None
-        return self._relays.insert(config)
+        previous = self._relays.insert(config)
+        self._report_on(Reason.RELAYS_CHANGED)
+        return previous
 
     def remove_relay(self, url: RelayUrl) -> RelayConfig | None:
         """Use a relay no more; gives its entry."""
-        return None if self._relays is None else self._relays.remove(url)
+        previous = None if self._relays is None else self._relays.remove(url)
+        self._report_on(Reason.RELAYS_CHANGED)
+        return previous
+
+    def _report_on(self, reason: Reason) -> None:
+        if self._reporter is not None:
+            self._reporter.refresh(reason)
+
+    def _heard(self, report: NetReport) -> None:
+        assert self._relays is not None
+        if report.preferred_relay is not None:
+            self._relays.set_home(report.preferred_relay)
+        elif self.home.value is None and not report.relay_latency.relays:
+            # No relay answers. One is tried all the same, so that it is home as soon as it is there.
+            self._relays.set_home(self._relays.configured[0].url)
+        self._outside = outside_addresses(report, self._fixed_port)
+        self.refresh()
 
     async def _follow_home(self) -> None:
         async for _ in self.home:
             self.refresh()
+
+    async def _replace_home(self) -> None:
+        """Has other relays asked when the home relay stays unreachable."""
+        while True:
+            lost = await self.home.wait_for(lambda status: status and not status.is_connected)
+            assert lost is not None
+            url = lost.url
+
+            def is_back(status: RelayStatus | None, url: RelayUrl = url) -> bool:
+                return status is None or status.is_connected or status.url != url
+
+            try:
+                async with asyncio.timeout(HOME_PATIENCE):
+                    await self.home.wait_for(is_back)
+            except TimeoutError:
+                self._report_on(Reason.HOME_LOST)
+                await self.home.wait_for(is_back)
 
     async def online(self) -> None:
         """Wait until the home relay is connected; without relays there is nothing to wait for."""
@@ -132,7 +187,8 @@ class Whereabouts:
 
     def refresh(self) -> None:
         """Look where we are now."""
-        direct = self._own.refresh(self._network.local_addresses())
+        local = self._own.refresh(self._network.local_addresses())
+        direct = tuple(dict.fromkeys((*self._outside, *local)))
         found: tuple[TransportAddr, ...] = direct
         if self.home.value is not None:
             found = (RelayAddr(self.home.value.url), *found)
@@ -148,6 +204,7 @@ class Whereabouts:
             self._rebind(state)
             if self._relays is not None:
                 self._relays.network_changed(state.ips)
+        self._report_on(Reason.LINK_CHANGE_MAJOR if major else Reason.LINK_CHANGE_MINOR)
         self.refresh()
 
     def _rebind(self, state: NetworkState) -> None:
@@ -200,9 +257,15 @@ class Whereabouts:
         """Nothing changes any more."""
         self.addr.close(EndpointClosedError())
 
+    async def stop_reports(self) -> None:
+        """Ask relays nothing any more. Before the engine ends, so that they hear of it."""
+        await self._tasks.aclose()
+        if self._reporter is not None:
+            await self._reporter.aclose()
+        self.report.close()
+
     async def leave_relays(self) -> None:
         """Say goodbye to the relays. Connections must have ended."""
-        await self._tasks.aclose()
         if self._relays is not None:
             await self._relays.aclose()
         self.home.close()

@@ -10,6 +10,7 @@ from aioiroh import events
 from aioiroh.address import IpAddr, RelayAddr, RelayUrl, TransportAddr
 from aioiroh.metrics import Metrics
 from aioiroh.paths.remotes import Remotes
+from aioiroh.quic.observer import Observer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Roster"]
 
 
-class Roster:
+class Roster(Observer):
     """The observer of a driver.
 
     Holds neither the endpoint nor connections, so that these are noticed when nobody holds them.
@@ -96,9 +97,6 @@ class Roster:
         """The peer offers an address for hole punching, or takes it back."""
         if self.steering is not None:
             self.steering.candidate(state, address, added=added)
-
-    def observed_at(self, state: ConnectionState, path: int, address: tuple[str, int]) -> None:
-        """A peer says where it sees us: nothing is made of that, as upstream; relays are asked."""
 
     def _path_added(self, state: ConnectionState, path: int, remote: TransportAddr) -> None:
         assert state.peer is not None

@@ -96,7 +96,3 @@ class AddressQuery(ConnectionObserver):
             assert state.lost is not None
             self._first.set_exception(loss_copy(state.lost))
             self._first.exception()  # nobody has to ask for it
-
-    def relay_at(self, ip: str) -> str | None:
-        """Servers are asked directly."""
-        return None

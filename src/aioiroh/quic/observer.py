@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aioiroh.quic.paths import PathStatus
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 __all__ = ["ConnectionObserver", "Observer"]
 
 
-class ConnectionObserver(Protocol):
-    """Called by a driver while it dispatches events of a connection; must not raise."""
+class ConnectionObserver:
+    """Called by a driver while it dispatches events of a connection; must not raise. Here nothing is made of them."""
 
     def connected(self, state: ConnectionState) -> None:
         """A handshake is complete; nobody else has been told yet."""
@@ -42,9 +42,10 @@ class ConnectionObserver(Protocol):
 
     def relay_at(self, ip: str) -> str | None:
         """URL of the relay behind which the peer at this address is; None: it is a real address."""
+        return None
 
 
-class Observer(ConnectionObserver, Protocol):
+class Observer(ConnectionObserver):
     """Of all connections of a driver that have none of their own, and of its sockets."""
 
     def socket_error(self, slot: int, errno: int, destination: tuple[str, int]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
@@ -34,7 +34,7 @@ IDLE_TIMEOUT: Final = 60.0
 
 
 class Relays:
-    """Connects to the home relay at once, to others when something is to be sent there.
+    """Stays connected to the relay that is made home, and to others while something is sent there.
 
     A relay that `relay_map` does not name, because a peer told of it, is dialled without a token. `home` is set to
     how the home relay stands, None without one.
@@ -64,13 +64,20 @@ class Relays:
         self._status = home
 
     def start(self) -> None:
-        """Connect to the first relay of the map, in the order of URLs: it is home for now. Raises
-        AddressParsingError: it cannot be dialled.
-        """
+        """Raises AddressParsingError: one of the relays cannot be dialled."""
+        for config in self._map:
+            check_url(config.url)
         self._tasks.spawn(self._leave_idle(), name="idle relays")
-        self.set_home(next(iter(self._map.urls), None))
+        if len(self._map) == 1:
+            # There is nothing to choose, so nothing to wait for.
+            self.set_home(self._map.urls[0])
 
     # --- which relays
+
+    @property
+    def configured(self) -> Sequence[RelayConfig]:
+        """Those that the endpoint may use, in the order of URLs."""
+        return tuple(self._map)
 
     def set_home(self, url: RelayUrl | None) -> None:
         """The relay through which peers are to reach us. The one before is left when it is idle. Raises
@@ -80,6 +87,9 @@ class Relays:
             return
         client = None if url is None else self._client(url)
         before, self._home = self._home, url
+        if before in self._clients:
+            # Peers have to hear of it first.
+            self._clients[before][0].last_sent = self._network.monotonic()
         self._metrics.relay_home_change += 1
         events.relay_home_changed(old_relay=before, new_relay=url)
         if self._watching is not None:

@@ -10,10 +10,10 @@ from aioiroh import _native
 from aioiroh.net import Network, UdpOptions
 from aioiroh.quic import Driver
 from aioiroh.quic.discovery import ALPN, CLOSE_CODE, CLOSE_REASON
+from aioiroh.quic.observer import Observer
 
 if TYPE_CHECKING:
     from aioiroh.quic import Connection, Incoming
-    from aioiroh.quic.paths import PathStatus
     from aioiroh.quic.state import ConnectionState
 
 __all__ = ["DiscoveryMetrics", "DiscoveryServer"]
@@ -76,13 +76,9 @@ class DiscoveryServer:
             seed=None if clock is None else network.secret(32),
         )
         engine.use_certificate(chain, key)
-        self._metrics = metrics
-        self._max_connections = max_connections
-        self._connections: dict[ConnectionState, tuple[Connection, str]] = {}
-        self._hosts: Counter[str] = Counter()
-        self._unproved = 0
+        self._clients = _Clients(metrics, max_connections)
         self._driver = Driver(engine, virtual=clock is not None)
-        self._driver.observer = self
+        self._driver.observer = self._clients
         host = address[0]
         try:
             slot = network.bind_udp(self._driver, address, UdpOptions())
@@ -93,7 +89,7 @@ class DiscoveryServer:
             raise
         self.address = (host, slot.port)
         """IP address and UDP port."""
-        self._driver.divert(self._take)
+        self._driver.divert(self._clients.take)
 
     def replace_certificate(self, chain: bytes, key: bytes) -> None:
         """Clients that come from now on see this one. Raises ValueError."""
@@ -102,17 +98,32 @@ class DiscoveryServer:
     @property
     def connection_count(self) -> int:
         """Connections of clients, handshakes included."""
-        return len(self._connections)
+        return len(self._clients)
 
     async def aclose(self) -> None:
         """Let clients know and go."""
         await self._driver.aclose(CLOSE_CODE, CLOSE_REASON)
 
-    def _take(self, knock: Incoming) -> bool:
+
+class _Clients(Observer):
+    """The connections of clients."""
+
+    def __init__(self, metrics: DiscoveryMetrics, limit: int) -> None:
+        self._metrics = metrics
+        self._limit = limit
+        self._connections: dict[ConnectionState, tuple[Connection, str]] = {}
+        self._hosts: Counter[str] = Counter()
+        self._unproved = 0
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def take(self, knock: Incoming) -> bool:
+        """Answer whoever knocks."""
         self._metrics.qad_incoming += 1
         host = _share_of(knock.remote_address[0])
-        full = len(self._connections) >= self._max_connections
-        if full or self._hosts[host] >= max(self._max_connections // MAX_SHARE, 1):
+        full = len(self._connections) >= self._limit
+        if full or self._hosts[host] >= max(self._limit // MAX_SHARE, 1):
             self._metrics.qad_incoming_error += 1
             knock.refuse()
         elif self._unproved >= MAX_UNPROVED and knock.may_retry and not knock.validated:
@@ -129,8 +140,6 @@ class DiscoveryServer:
             self._hosts[host] += 1
             self._unproved += 1
         return True
-
-    # --- as the observer of the engine
 
     def connected(self, state: ConnectionState) -> None:
         """The client knows its address, or will soon."""
@@ -153,34 +162,6 @@ class DiscoveryServer:
         self._metrics.qad_connections_closed += 1
         if getattr(state.lost, "code", None) != CLOSE_CODE:
             self._metrics.qad_connections_errored += 1
-
-    def path_opened(self, state: ConnectionState, path: int, remote: tuple[str, int]) -> None:
-        """There is only one path."""
-
-    def path_closed(self, state: ConnectionState, path: int, reason: str) -> None:
-        """There is only one path."""
-
-    def path_silent(self, state: ConnectionState, path: int, *, silent: bool) -> None:
-        """There is only one path."""
-
-    def path_marked(self, state: ConnectionState, path: int, status: PathStatus) -> None:
-        """There is only one path."""
-
-    def candidate(self, state: ConnectionState, address: tuple[str, int], *, added: bool) -> None:
-        """Holes are not punched here."""
-
-    def observed_at(self, state: ConnectionState, path: int, address: tuple[str, int]) -> None:
-        """Clients tell nothing."""
-
-    def relay_at(self, ip: str) -> str | None:
-        """Clients come directly."""
-        return None
-
-    def socket_error(self, slot: int, errno: int, destination: tuple[str, int]) -> None:
-        """The client will try again."""
-
-    def failed(self) -> None:
-        """The driver has told the log."""
 
 
 def _share_of(host: str) -> str:

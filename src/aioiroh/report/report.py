@@ -1,13 +1,43 @@
-"""Values: what one report says (endpoint reference, section 5)."""
+"""Values: what is measured, and what a report makes of it (endpoint reference, section 5)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 
 from aioiroh.address import IpAddr, RelayUrl
 
-__all__ = ["NetReport", "ObservedAddress", "RelayLatencies"]
+__all__ = [
+    "Measurement",
+    "NetReport",
+    "ObservedAddress",
+    "Probe",
+    "RelayLatencies",
+    "latencies_of",
+    "report_of",
+]
+
+
+class Probe(Enum):
+    """How a relay is measured."""
+
+    HTTPS = "https"
+    QAD_IPV4 = "ipv4"
+    QAD_IPV6 = "ipv6"
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A relay answered `probe` after `latency` seconds. Address discovery also has the address that the
+    relay saw, and the slot of the UDP socket it was asked from.
+    """
+
+    probe: Probe
+    relay: RelayUrl
+    latency: float
+    address: IpAddr | None = None
+    slot: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +67,14 @@ class RelayLatencies:
         """Those with a measurement."""
         return frozenset((*self.ipv4, *self.ipv6, *self.https))
 
-    def merged(self, other: RelayLatencies) -> RelayLatencies:
-        """The lowest values of both."""
-        return RelayLatencies(
-            _lowest(self.ipv4, other.ipv4),
-            _lowest(self.ipv6, other.ipv6),
-            _lowest(self.https, other.https),
-        )
 
-
-def _lowest(
-    one: Mapping[RelayUrl, float], other: Mapping[RelayUrl, float]
-) -> Mapping[RelayUrl, float]:
-    return {
-        url: min(way[url] for way in (one, other) if url in way) for url in sorted({*one, *other})
-    }
+def latencies_of(measurements: Iterable[Measurement]) -> RelayLatencies:
+    """The lowest value of each relay and way."""
+    ways: dict[Probe, dict[RelayUrl, float]] = {probe: {} for probe in Probe}
+    for one in measurements:
+        way = ways[one.probe]
+        way[one.relay] = min(one.latency, way.get(one.relay, one.latency))
+    return RelayLatencies(ways[Probe.QAD_IPV4], ways[Probe.QAD_IPV6], ways[Probe.HTTPS])
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +97,7 @@ class NetReport:
     captive_portal: bool | None = None
     """Whether something between here and the relays answers HTTP in their place."""
     observed: tuple[ObservedAddress, ...] = ()
-    """What each relay saw; upstream's report has only `global_v4` and `global_v6` of it."""
+    """What each relay saw, IPv4 first; upstream's report has only `global_v4` and `global_v6`."""
 
     @property
     def has_udp(self) -> bool:
@@ -88,3 +111,46 @@ class NetReport:
         if True in known:
             return True
         return False if False in known else None
+
+
+def report_of(measurements: Iterable[Measurement], captive_portal: bool | None = None) -> NetReport:
+    """What follows from these; `preferred_relay` is not chosen here."""
+    known = tuple(measurements)
+    v4 = _observed(known, Probe.QAD_IPV4, 4)
+    v6 = _observed(known, Probe.QAD_IPV6, 6)
+    return NetReport(
+        udp_v4=bool(v4),
+        udp_v6=bool(v6),
+        mapping_varies_by_dest_ipv4=_varies(v4),
+        mapping_varies_by_dest_ipv6=_varies(v6),
+        relay_latency=latencies_of(known),
+        global_v4=v4[0].address if v4 else None,
+        global_v6=v6[0].address if v6 else None,
+        captive_portal=captive_portal,
+        observed=(*v4, *v6),
+    )
+
+
+def _observed(
+    known: Iterable[Measurement], probe: Probe, version: int
+) -> tuple[ObservedAddress, ...]:
+    """A relay that is asked over one IP version and tells an address of the other one tells nothing."""
+    return tuple(
+        ObservedAddress(one.relay, one.slot, one.address)
+        for one in known
+        if one.probe is probe
+        and one.slot is not None
+        and one.address is not None
+        and one.address.ip.version == version
+    )
+
+
+def _varies(observed: Iterable[ObservedAddress]) -> bool | None:
+    """Whether one socket was seen at several addresses; None: by one relay only."""
+    first: dict[int, ObservedAddress] = {}
+    answer: bool | None = None
+    for one in observed:
+        other = first.setdefault(one.slot, one)
+        if one.relay != other.relay:
+            answer = bool(answer) or one.address != other.address
+    return answer

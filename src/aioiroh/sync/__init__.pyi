@@ -44,7 +44,9 @@ from aioiroh import LookupFailedError as LookupFailedError
 from aioiroh import LookupItem as LookupItem
 from aioiroh import LookupService as LookupService
 from aioiroh import MemoryLookup as MemoryLookup
+from aioiroh import NetReport as NetReport
 from aioiroh import NoAddressError as NoAddressError
+from aioiroh import ObservedAddress as ObservedAddress
 from aioiroh import PathClosed as PathClosed
 from aioiroh import PathEvent as PathEvent
 from aioiroh import PathInfo as PathInfo
@@ -59,6 +61,7 @@ from aioiroh import Reject as Reject
 from aioiroh import RelayAddr as RelayAddr
 from aioiroh import RelayConfig as RelayConfig
 from aioiroh import RelayError as RelayError
+from aioiroh import RelayLatencies as RelayLatencies
 from aioiroh import RelayMap as RelayMap
 from aioiroh import RelayState as RelayState
 from aioiroh import RelayStatus as RelayStatus
@@ -84,7 +87,7 @@ from aioiroh import ZeroRttRejectedError as ZeroRttRejectedError
 from aioiroh import _native
 from aioiroh import errors as errors
 from aioiroh import presets as presets
-from aioiroh.metrics import SocketMetrics
+from aioiroh.metrics import NetReportMetrics, SocketMetrics
 from aioiroh.paths.selection import PathSelector
 from aioiroh.presets import BindAddress, Preset
 from aioiroh.quic.alpn import Alpns
@@ -166,6 +169,10 @@ class Endpoint(Facade):
     def watch_home_relay(self) -> Watch[RelayStatus | None]: ...
     def insert_relay(self, relay: RelayConfig | str) -> RelayConfig | None: ...
     def remove_relay(self, url: str) -> RelayConfig | None: ...
+    @property
+    def net_report(self) -> NetReport | None: ...
+    @property
+    def watch_net_report(self) -> Watch[NetReport | None]: ...
     def online(self) -> None: ...
     def network_change(self) -> None: ...
     def connect(
@@ -222,6 +229,7 @@ class Incoming(Facade):
 
 class Metrics(Facade):
     socket: SocketMetrics
+    net_report: NetReportMetrics
     def __init__(self) -> None: ...
     def add_group(self, name: str, group: _G) -> _G: ...
     def add_source(self, refresh: Callable[[], object]) -> None: ...

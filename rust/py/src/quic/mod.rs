@@ -6,6 +6,7 @@ mod engine;
 mod events;
 mod relay;
 mod shared;
+mod stream;
 mod transport;
 
 use pyo3::{create_exception, exceptions::PyException, prelude::*};
@@ -28,6 +29,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<engine::Engine>()?;
     module.add_class::<conn::Conn>()?;
     module.add_class::<transport::Transport>()?;
+    module.add_class::<stream::TlsStream>()?;
     relay::register(module)?;
     events::register(module)
 }

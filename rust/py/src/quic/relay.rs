@@ -89,6 +89,10 @@ impl RelayTls {
 }
 
 impl RelayTls {
+    pub fn tcp(&self) -> Arc<ClientConfig> {
+        self.0.clone()
+    }
+
     /// The same for QUIC, with these protocols offered.
     pub fn quic(&self, alpns: Vec<Vec<u8>>) -> PyResult<QuicClientConfig> {
         let mut config = ClientConfig::clone(&self.0);
