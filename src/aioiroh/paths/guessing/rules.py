@@ -65,7 +65,7 @@ port mappings make fewer.
 """
 LISTEN: Final = 6.0
 """Seconds from the announcement on in which the peer's sweep must get through."""
-TRY: Final = 2.0
+TRY: Final = 4.0
 """Seconds that a path has to come about once a probe got through."""
 PAUSE: Final = 1.5
 """Seconds that a sweep pauses when the peer names the port where a probe got through."""
