@@ -33,8 +33,8 @@ GOOD_RTT: Final = 0.010
 PUNCH_INTERVAL: Final = 5.0
 """Seconds between attempts with the same addresses."""
 MAX_PUNCHES: Final = 8
-"""Attempts in a row with new addresses each time; then one in each `PUNCH_INTERVAL`. A peer that goes on naming
-addresses must not make us send to all of them.
+"""Attempts in a row with new addresses of the peer each time; then one in each `PUNCH_INTERVAL`. A peer that goes on
+naming addresses must not make us send to all of them.
 """
 PUNCH_RETRY: Final = 0.1
 """Seconds after an attempt that could not be made."""
@@ -139,6 +139,7 @@ class Remote:
         self._own: tuple[Address, ...] = ()
         self._relays: tuple[Address, ...] = ()
         self._wants_punch = False
+        self._own_is_new = False
         # After our network has changed the paths that there are may be dead.
         self._shaken = False
         self._last_punch: tuple[float, frozenset[Address], frozenset[Address]] | None = None
@@ -197,6 +198,7 @@ class Remote:
         own = tuple(dict.fromkeys(addresses))[:MAX_CANDIDATES]
         if own != self._own:
             self._own = own
+            self._own_is_new = True
             self._something_new()
         self._relays = tuple(relays)
 
@@ -358,11 +360,13 @@ class Remote:
             if own <= before and theirs <= their_before and now < again_at:
                 self._punch_at = again_at
                 return
-        if self._punches.level(now) < 1:
-            # A little later than to the moment, so that rounding leaves nothing to wait for.
-            self._punch_at = now + self._punches.delay(now, 1) + PUNCH_RETRY
-            return
-        self._punches.take(now, 1)
+        # New addresses of our own are nothing that a peer could have us try again and again.
+        if not self._own_is_new:
+            if self._punches.level(now) < 1:
+                # A little later than to the moment, so that rounding leaves nothing to wait for.
+                self._punch_at = now + self._punches.delay(now, 1) + PUNCH_RETRY
+                return
+            self._punches.take(now, 1)
         self._last_punch = now, own, theirs
-        self._shaken = False
+        self._shaken = self._own_is_new = False
         actions.append(Punch(number))

@@ -24,6 +24,8 @@ __all__ = [
     "ATTEMPTS",
     "KEEP",
     "LISTEN",
+    "NAMES",
+    "NAME_STEP",
     "PATIENCE",
     "PORTS",
     "RESTS",
@@ -57,14 +59,20 @@ PORTS: Final = range(1024, 65_536)
 """The ports that NATs give away."""
 TARGETS: Final = 2
 """Addresses of the peer that are spread to: a port mapping's and that of its NAT, say."""
-ANNOUNCED: Final = 10
-"""Ports that are named in an announcement. The peer's ordinary hole punching tries them as well."""
+ANNOUNCED: Final = 14
+"""Ports that are named at once. Two times as many, and four other addresses, are those that a peer keeps."""
 TOLD_APART: Final = 8
 """Ports of one address by which the peer knows an announcement: sockets, the five relays of a report and
 port mappings make fewer.
 """
-LISTEN: Final = 6.0
-"""Seconds from the announcement on in which the peer's sweep must get through."""
+LISTEN: Final = 4.5
+"""Seconds from the announcement on in which a sweep of the peer must get through."""
+NAME_STEP: Final = 0.05
+"""Seconds after which other ports are named to a peer that seems not to sweep: its ordinary hole punching tries
+all that it is told. As few as two of its probes go to each, as a new round ends the one before.
+"""
+NAMES: Final = 100
+"""So many times: 1,400 ports in 5 s, of which one is hit with a probability of 99.6 %."""
 TRY: Final = 4.0
 """Seconds that a path has to come about once a probe got through."""
 PAUSE: Final = 1.5

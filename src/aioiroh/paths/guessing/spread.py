@@ -13,6 +13,8 @@ from aioiroh.paths.guessing.ports import announced_ports
 from aioiroh.paths.guessing.rules import (
     KEEP,
     LISTEN,
+    NAME_STEP,
+    NAMES,
     PATIENCE,
     RESTS,
     SOCKETS,
@@ -128,6 +130,9 @@ class Spread:
         match self.phase:
             case Phase.OPENING if now >= self.deadline:
                 self._open(now, mapping, actions)
+            case Phase.LISTENING if now >= self.deadline:
+                self._announce(mapping)
+                self.deadline = now + NAME_STEP
             case Phase.TRYING if now >= self.deadline:
                 self._untry(now, mapping, actions)
             case Phase.KEPT:
@@ -170,7 +175,8 @@ class Spread:
         # Now, and not before: what the peer sends to a port without a socket is lost.
         self._announce(mapping)
         self.phase = Phase.LISTENING
-        self.deadline = self._end = now + LISTEN
+        self.deadline = now + LISTEN
+        self._end = self.deadline + NAMES * NAME_STEP
 
     def _announce(self, mapping: Mapping) -> None:
         ip = mapping.ip
@@ -195,7 +201,7 @@ class Spread:
         self._used = None
         self._announce(mapping)
         self.phase = Phase.LISTENING
-        self.deadline = self._end
+        self.deadline = now + NAME_STEP
 
     def _settle(self, now: float, sight: Sight, actions: list[SpreadAction]) -> None:
         if self._used is not None and self._used[0] in sight.direct:
