@@ -51,7 +51,7 @@ def test_a_usual_home() -> None:
     assert section(FINE, "interfaces").lines == ("eth0: 192.168.1.5/24 (private)",)
     assert section(FINE, "udp_v4").words == "works; relays see 203.0.113.9:41000"
     assert section(FINE, "udp_v6").state is State.UNKNOWN
-    assert section(FINE, "nat").words.startswith("moderate: ")
+    assert section(FINE, "nat").words.startswith("one that keeps its port")
     assert section(FINE, "relays").lines == (
         "https://near.example/: UDP over IPv4 12.3 ms, HTTP 50.0 ms; home",
         "https://far.example/: UDP over IPv4 80.0 ms",

@@ -27,7 +27,6 @@ MODULES = [
     "aioiroh",
     "aioiroh.blobs",
     "aioiroh.lookup",
-    "aioiroh.relayserver",
     "aioiroh.ping",
     "aioiroh.presets",
     "aioiroh.relayserver",

@@ -9,7 +9,7 @@ import click
 
 from . import options
 from .blob.commands import blob
-from .reach.commands import ping
+from .reach.commands import doctor, ping
 from .relay.commands import relay
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def app() -> None:
     \b
     On the machine that has the files:      aioiroh send photos
     On the other one, with its ticket:      aioiroh receive blob…
+    What stands in the way here:            aioiroh doctor
     Does a machine answer, and how:         aioiroh ping …
     A relay for those behind a NAT:         aioiroh relay …
 
@@ -313,5 +314,6 @@ def completion(shell: str) -> None:
 
 
 app.add_command(blob)
+app.add_command(doctor)
 app.add_command(ping)
 app.add_command(relay)

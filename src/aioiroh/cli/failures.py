@@ -36,6 +36,7 @@ class ExitCode(IntEnum):
     CONFLICT = 3
     NO_CONNECTION = 4
     BAD_CONTENT = 5
+    LIMITED = 6
 
 
 class Failure(Exception):

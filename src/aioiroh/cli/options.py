@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -20,6 +21,7 @@ __all__ = [
     "on_conflict",
     "only",
     "relay",
+    "relay_ca",
     "secret",
     "ticket",
     "ticket_argument",
@@ -42,6 +44,13 @@ only = click.option(
     multiple=True,
     metavar="GLOB",
     help="Only files that match, such as '*.jpg' or 'photos/2024'; can be repeated.",
+)
+relay_ca = click.option(
+    "--relay-ca",
+    metavar="FILE",
+    envvar="AIOIROH_RELAY_CA",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="CA certificates (PEM) by which relays are judged. [default: those of Mozilla]",
 )
 ticket_argument = click.argument(
     "ticket", metavar="TICKET", callback=lambda _context, _parameter, value: ticket(value)

@@ -85,7 +85,7 @@ class RelayOperation:
         """Everything that can be known before it listens. Raises ConfigError."""
         operation = cls(config, SystemNetwork(), environment)
         try:
-            certificate = await operation._load_certificate(config)
+            certificate = operation._load_certificate(config)
             if certificate is not None:
                 _server_tls(certificate)
         finally:
@@ -94,7 +94,7 @@ class RelayOperation:
     async def _open(self) -> None:
         config = self._config
         self._stack.push_async_callback(self._close_access)
-        certificate = await self._load_certificate(config)
+        certificate = self._load_certificate(config)
         if config.enable_relay:
             await self._open_server(certificate)
         if config.enable_quic_addr_discovery:
@@ -181,7 +181,7 @@ class RelayOperation:
         """
         access = access_control(with_environment(config.access, self._environment))
         try:
-            certificate = await self._load_certificate(config)
+            certificate = self._load_certificate(config)
             if certificate is not None:
                 self._use_certificate(certificate)
         except BaseException:
@@ -200,14 +200,14 @@ class RelayOperation:
                     self._server.disconnect(endpoint_id)
         return later
 
-    async def _load_certificate(self, config: Config) -> CertificatePem | None:
+    def _load_certificate(self, config: Config) -> CertificatePem | None:
         if config.tls is None or not (
             config.enable_quic_addr_discovery or (config.enable_relay and config.is_https)
         ):
             self._certificate = None
             return None
         files = CertificateFiles(config.tls)
-        pem = await asyncio.to_thread(files.load)
+        pem = files.load()
         self._certificate = files
         return pem
 
@@ -218,10 +218,11 @@ class RelayOperation:
             files = self._certificate
             if files is None or not files.is_watched:
                 continue
-            if not await asyncio.to_thread(files.have_changed):
+            # They are small and on this machine: not worth a thread.
+            if not files.have_changed():
                 continue
             try:
-                self._use_certificate(await asyncio.to_thread(files.load))
+                self._use_certificate(files.load())
             except ConfigError as error:
                 logger.error("the certificate has changed and cannot be used: %s", error)
             else:

@@ -13,14 +13,14 @@ from aioiroh.address import IpAddr, RelayConfig, RelayUrl
 from aioiroh.quic.discovery import AddressQuery
 from aioiroh.quic.mapped import is_mapped
 from aioiroh.relay import ServerAddress
-from aioiroh.report.http import HttpError, ask
+from aioiroh.report.http import Answer, HttpError, ask
 from aioiroh.report.report import Measurement, Probe
 
 if TYPE_CHECKING:
     from aioiroh.net import Network
     from aioiroh.quic import Driver
 
-__all__ = ["Question", "check_portal", "host_of", "measure_https"]
+__all__ = ["Question", "ask_relay", "check_portal", "host_of", "measure_https"]
 
 HTTP_PORT: Final = 80
 MAX_CHALLENGE: Final = 63
@@ -92,9 +92,9 @@ def _usable(pair: tuple[str, int]) -> IpAddr | None:
     return IpAddr.from_pair(pair)
 
 
-async def measure_https(network: Network, relay: RelayConfig, tls: _native.RelayTls) -> Measurement:
-    """How long a relay takes to answer over a new connection. Raises HttpError, OSError, ValueError."""
-    server = ServerAddress.of(relay.url)
+async def ask_relay(network: Network, url: RelayUrl, tls: _native.RelayTls) -> tuple[float, Answer]:
+    """How many seconds a relay takes to answer over a new connection, and what. Raises as `measure_https`."""
+    server = ServerAddress.of(url)
     start = network.monotonic()
     stream = None
     if server.server_name is not None:
@@ -104,7 +104,13 @@ async def measure_https(network: Network, relay: RelayConfig, tls: _native.Relay
     )
     if not 200 <= answer.status < 300:
         raise HttpError(f"the relay answered with status {answer.status}")
-    return Measurement(Probe.HTTPS, relay.url, network.monotonic() - start)
+    return network.monotonic() - start, answer
+
+
+async def measure_https(network: Network, relay: RelayConfig, tls: _native.RelayTls) -> Measurement:
+    """How long a relay takes to answer over a new connection. Raises HttpError, OSError, ValueError."""
+    seconds, _ = await ask_relay(network, relay.url, tls)
+    return Measurement(Probe.HTTPS, relay.url, seconds)
 
 
 async def check_portal(network: Network, url: RelayUrl) -> bool:

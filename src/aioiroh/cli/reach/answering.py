@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from aioiroh import Endpoint, EndpointTicket, Router, SecretKey, ping
 from aioiroh.quic import Connection
@@ -25,13 +26,17 @@ class ListenOptions:
 
     bind: tuple[str, ...] = ()
     relay: tuple[str, ...] = ()
+    relay_ca: Path | None = None
     secret: SecretKey | None = None
 
 
 async def answer_pings(options: ListenOptions, display: Display, interrupts: Interrupts) -> int:
     """Writes a ticket and answers until it is interrupted."""
     async with Endpoint.bind(
-        secret_key=options.secret, bind=options.bind or None, relays=options.relay or None
+        secret_key=options.secret,
+        bind=options.bind or None,
+        relays=options.relay or None,
+        relay_ca=options.relay_ca,
     ) as endpoint:
         if options.relay:
             await arrive(endpoint, display)

@@ -1,7 +1,8 @@
-"""`aioiroh ping` and its options. What it does is loaded when it runs."""
+"""`aioiroh doctor`, `aioiroh ping` and their options. What they do is loaded when they run."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,7 +12,7 @@ from .. import options
 if TYPE_CHECKING:
     from aioiroh import EndpointAddr
 
-__all__ = ["ping"]
+__all__ = ["doctor", "ping"]
 
 
 def _target(
@@ -70,6 +71,7 @@ IROH_SECRET in the environment (64 hex digits or base32) is used as the secret k
 )
 @options.bind
 @options.relay("those in the ticket")
+@options.relay_ca
 @options.as_json
 @click.option("-v", "--verbose", count=True, help="-vv: also write a log.")
 def ping(
@@ -80,6 +82,7 @@ def ping(
     timeout: float,
     bind: tuple[str, ...],
     relay: tuple[str, ...],
+    relay_ca: Path | None,
     as_json: bool,
     verbose: int,
 ) -> None:
@@ -98,15 +101,54 @@ def ping(
     secret = options.secret()
     display = choose_display(as_json=as_json, with_log=verbose >= 2)
     if target is None:
-        answering = ListenOptions(bind, relay, secret)
+        answering = ListenOptions(bind, relay, relay_ca, secret)
         run(
             lambda display, interrupts: answer_pings(answering, display, interrupts),
             display,
             verbose=verbose,
         )
-    asking = PingOptions(target, count, interval, timeout, bind, relay, secret)
+    asking = PingOptions(target, count, interval, timeout, bind, relay, relay_ca, secret)
     run(
         lambda display, interrupts: ping_peer(asking, display, interrupts),
         display,
+        verbose=verbose,
+    )
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  aioiroh doctor                                       what can be told without a relay
+  aioiroh doctor --relay https://relay.example         also UDP, NAT, latency, captive portal
+  aioiroh doctor --relay https://a… --relay https://b… two of them tell how a NAT maps
+  aioiroh doctor --relay https://… --json              for programs
+
+\b
+Ends with 0 if nothing is in the way, 6 if not every peer is reached directly, 4 if hardly any is."""
+)
+@options.relay("none; then little can be told")
+@options.relay_ca
+@options.bind
+@options.as_json
+@click.option("-v", "--verbose", count=True, help="-vv: also write a log.")
+def doctor(
+    relay: tuple[str, ...],
+    relay_ca: Path | None,
+    bind: tuple[str, ...],
+    as_json: bool,
+    verbose: int,
+) -> None:
+    """Look at this machine's network, and say what stands between it and its peers.
+
+    Asks the given relays, and nobody else.
+    """
+    from ..display import choose_display
+    from ..run import run
+    from .doctor import DoctorOptions, examine
+
+    wanted = DoctorOptions(relay, relay_ca, bind)
+    run(
+        lambda display, _: examine(wanted, display),
+        choose_display(as_json=as_json, with_log=verbose >= 2),
         verbose=verbose,
     )

@@ -161,12 +161,12 @@ def _nat(found: Findings) -> Section:
         return Section("nat", State.GOOD, words, facts=facts)
     if report.mapping_varies_by_dest:
         words = (
-            "strict: it takes another port for each destination. Peers behind the usual home router "
-            "may be reached directly; others that are as strict, through a relay only"
+            "a strict one: it takes another port for each destination. Peers behind the usual home "
+            "router may be reached directly; those behind another strict one through a relay only"
         )
         return Section("nat", State.LIMITED, words, facts=facts)
     if report.mapping_varies_by_dest is False:
-        words = "moderate: it keeps one port for all destinations, so holes can be punched"
+        words = "one that keeps its port for all destinations, so holes can be punched"
         return Section("nat", State.GOOD, words, facts=facts)
     words = "there is one; how it maps can be told with two relays, so name another"
     return Section("nat", State.UNKNOWN, words, facts=facts)

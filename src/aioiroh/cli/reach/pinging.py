@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from math import inf
+from pathlib import Path
 
 from aioiroh import Endpoint, EndpointAddr, SecretKey, ping
 from aioiroh.quic import Connection
@@ -30,6 +31,7 @@ class PingOptions:
     timeout: float = 10.0
     bind: tuple[str, ...] = ()
     relay: tuple[str, ...] = ()
+    relay_ca: Path | None = None
     secret: SecretKey | None = None
 
 
@@ -38,7 +40,10 @@ async def ping_peer(options: PingOptions, display: Display, interrupts: Interrup
     relays = options.relay or options.target.relay_urls
     tally = Tally()
     async with Endpoint.bind(
-        secret_key=options.secret, bind=options.bind or None, relays=relays or None
+        secret_key=options.secret,
+        bind=options.bind or None,
+        relays=relays or None,
+        relay_ca=options.relay_ca,
     ) as endpoint:
         try:
             await _Pinger(endpoint, options, tally, display).run()

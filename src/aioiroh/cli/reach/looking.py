@@ -1,0 +1,117 @@
+"""Looking around for `aioiroh doctor`: what addresses there are, what relays see of us, what they answer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Final
+
+from aioiroh import Endpoint, _native
+from aioiroh.address import RelayUrl
+from aioiroh.aio import fan_out
+from aioiroh.errors import AioirohError
+from aioiroh.net import Network
+from aioiroh.report import NetReport
+from aioiroh.report.http import HttpError
+from aioiroh.report.probes import ask_relay, check_portal
+
+from .diagnosis import Findings
+
+__all__ = ["look_around"]
+
+REPORT_TIMEOUT: Final = 10.0
+"""Seconds for the report of the endpoint, which takes less by itself."""
+ANSWER_TIMEOUT: Final = 5.0
+"""Seconds for a relay to answer over HTTP."""
+MAX_AT_ONCE: Final = 16
+"""Relays that are asked at a time."""
+
+_FAILURES: Final = (OSError, ValueError, AioirohError, HttpError)
+
+
+async def look_around(
+    network: Network, relays: Sequence[RelayUrl], ca: Path | None, bind: tuple[str, ...] = ()
+) -> Findings:
+    """Everything that can be found out within some seconds. Raises BindError; OSError or ValueError for `ca`."""
+    findings = Findings(
+        addresses=network.local_addresses(), outward=network.outward_addresses(), relays=relays
+    )
+    if not relays:
+        return findings
+    tls = _native.RelayTls(roots=None if ca is None else ca.read_bytes())
+    report, answers = await asyncio.gather(
+        _report(network, relays, ca, bind),
+        fan_out(MAX_AT_ONCE, relays, lambda url: _ask(network, url, tls)),
+    )
+    seconds = {answer.url: answer.seconds for answer in answers if answer.seconds is not None}
+    latency = report.relay_latency
+    latency = replace(latency, https={**seconds, **latency.https})
+    report = replace(report, relay_latency=latency)
+    if report.captive_portal is None:
+        report = replace(report, captive_portal=await _captive(network, relays[0]))
+    clocks = [answer.ahead for answer in answers if answer.ahead is not None]
+    return replace(
+        findings,
+        report=report,
+        problems={answer.url: answer.problem for answer in answers if answer.problem is not None},
+        # A relay may be wrong itself.
+        clock=min(clocks, key=abs, default=None),
+    )
+
+
+async def _report(
+    network: Network, relays: Sequence[RelayUrl], ca: Path | None, bind: tuple[str, ...]
+) -> NetReport:
+    """What an endpoint finds out by itself."""
+    async with Endpoint.bind(
+        network=network, relays=relays, relay_ca=ca, bind=bind or None
+    ) as endpoint:
+        try:
+            async with asyncio.timeout(REPORT_TIMEOUT):
+                report = await endpoint.watch_net_report.wait_for(lambda report: report is not None)
+        except TimeoutError:
+            report = None
+    return report or NetReport()
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What came of asking a relay. Times are seconds; `ahead`: by which our clock is ahead of its."""
+
+    url: RelayUrl
+    seconds: float | None = None
+    ahead: float | None = None
+    problem: str | None = None
+
+
+async def _ask(network: Network, url: RelayUrl, tls: _native.RelayTls) -> _Answer:
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            seconds, answer = await ask_relay(network, url, tls)
+    except TimeoutError:
+        return _Answer(url, problem=f"no answer within {ANSWER_TIMEOUT:g} s")
+    except _FAILURES as error:
+        number = getattr(error, "errno", None)
+        return _Answer(url, problem=os.strerror(number) if number else str(error))
+    return _Answer(url, seconds, _ahead(network.wall_clock(), answer.headers.get("date")))
+
+
+def _ahead(now: float, date: str | None) -> float | None:
+    """By how many seconds `now` is ahead of an HTTP date, which has whole seconds."""
+    try:
+        return None if date is None else now - parsedate_to_datetime(date).timestamp() - 0.5
+    except (ValueError, OverflowError):
+        return None
+
+
+async def _captive(network: Network, url: RelayUrl) -> bool | None:
+    """Whether somebody answers in the relay's place; None: nobody answers at all."""
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            return await check_portal(network, url)
+    except _FAILURES:
+        return None

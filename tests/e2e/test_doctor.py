@@ -1,0 +1,60 @@
+"""`aioiroh doctor` on this machine, with a relay of ours, in an empty network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from commands import Process
+from relay_process import RelayProcess
+
+Start = Callable[..., Process]
+NAMES = [
+    "interfaces",
+    "udp_v4",
+    "udp_v6",
+    "nat",
+    "relays",
+    "port_mapping",
+    "captive_portal",
+    "clock",
+]
+
+
+@pytest.fixture
+def relay(tmp_path: Path) -> Iterator[RelayProcess]:
+    path = tmp_path / "relay.toml"
+    path.write_text('http_bind_addr = "127.0.0.1:0"\nenable_metrics = false\n')
+    relay = RelayProcess(path)
+    yield relay
+    relay.kill()
+
+
+def test_only_the_machine(start: Start) -> None:
+    looked = start("doctor")
+    looked.wait(None)
+    lines = looked.out.splitlines()
+    assert lines[0].startswith(("+ Interfaces", "! Interfaces", "x Interfaces"))
+    assert looked.exit_code in (0, 4, 6) and lines[-1].endswith(".")
+
+
+def test_with_a_relay(relay: RelayProcess, start: Start) -> None:
+    """The relay has no address discovery, so nothing is known of UDP."""
+    looked = start("doctor", "--relay", relay.url(), "--json", "--bind", "127.0.0.1:0")
+    looked.wait(None)
+    assert [event.get("name") for event in looked.events] == [*NAMES, None]
+    sections = {event.get("name"): event for event in looked.events}
+    [known] = sections["relays"]["relays"]
+    assert known["url"] == relay.url() and known["https"] > 0
+    assert sections["clock"]["state"] == "good"
+    verdict = looked.events[-1]
+    assert verdict["event"] == "verdict" and verdict["words"]
+    codes = {"good": 0, "unknown": 0, "limited": 6, "bad": 4}
+    assert looked.exit_code == codes[verdict["state"]]
+
+
+def test_wrong_usage(start: Start, tmp_path: Path) -> None:
+    assert "--relay" in start("doctor", "--relay", "nonsense").wait(2).err
+    assert "--relay-ca" in start("doctor", "--relay-ca", tmp_path / "none").wait(2).err
