@@ -6,13 +6,15 @@ import asyncio
 import json
 import os
 import signal
+import threading
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -133,6 +135,39 @@ async def test_a_token_from_the_environment(serve: Serve) -> None:
     assert "not authorized" in await refused(relays=[relay.url()])
     async with at(relay, relays=[RelayConfig(relay.url(), auth_token="open sesame")]):
         pass
+
+
+class Doorman(BaseHTTPRequestHandler):
+    """Lets in whoever is in `welcome`."""
+
+    welcome: ClassVar[set[str]] = set()
+
+    def do_POST(self) -> None:
+        known = self.headers["X-Iroh-Endpoint-Id"] in self.welcome
+        good = known and self.headers["Authorization"] == "Bearer ours"
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"true" if good else b"false")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """It writes nothing."""
+
+
+async def test_a_service_decides(serve: Serve) -> None:
+    key = SecretKey.generate()
+    Doorman.welcome.add(str(key.public))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Doorman) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}/"
+            text = f'access.http = {{ url = "{url}", bearer_token = "not this" }}\n'
+            relay = serve(text, env={"IROH_RELAY_HTTP_BEARER_TOKEN": "ours"})
+            async with at(relay, secret_key=key):
+                assert "not authorized" in await refused(relays=[relay.url()])
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 async def test_a_certificate_that_is_renewed(serve: Serve, tmp_path: Path) -> None:

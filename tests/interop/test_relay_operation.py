@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from aioiroh.relayserver.metrics import OURS
+from commands import Process
 from relay_process import RelayProcess
-from relay_server import CERTIFICATE, free_port
+from relay_server import CERTIFICATE, RelayServer, free_port
 from remote_peer import RemotePeer
 
 SECURE = f"""
@@ -77,6 +78,23 @@ def _fetched(url: str) -> str:
         except urllib.error.URLError:
             assert time.monotonic() < deadline
             time.sleep(0.02)
+
+
+async def test_our_doctor_asks_upstreams_relay(
+    upstream_relay: Callable[..., RelayServer], our_relay: Callable[..., RelayServer]
+) -> None:
+    async with upstream_relay(tls=True) as theirs, our_relay() as ours:
+        urls = [relay.url for relay in (theirs, ours)]
+        asked = ["doctor", "--json", "--relay-ca", CERTIFICATE]
+        looked = Process([*asked, "--relay", urls[0], "--relay", urls[1]])
+        try:
+            await asyncio.to_thread(looked.wait, None)
+        finally:
+            looked.kill()
+    sections = {event.get("name"): event for event in looked.events}
+    for relay, url in zip(sections["relays"]["relays"], urls, strict=True):
+        assert relay["url"] == url and relay["https"] > 0 and relay["problem"] is None
+    assert sections["clock"]["state"] == "good"
 
 
 async def test_upstream_comes_by_tls_and_is_counted(
