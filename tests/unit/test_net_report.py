@@ -235,6 +235,14 @@ def test_answers_over_https_settle_home_but_udp_is_waited_for() -> None:
     assert not gathering.has_udp
 
 
+def test_a_relay_that_fails_over_https_is_not_waited_for() -> None:
+    gathering = Gathering(both(A, B), https=[A, B], full=True)
+    gathering.failed(HTTPS, A)
+    assert not gathering.is_settled
+    gathering.answered(https(B))
+    assert gathering.is_settled
+
+
 def test_a_dead_network_is_given_up_when_all_have_failed() -> None:
     gathering = Gathering([(V4, A)], https=[A], captive=True, full=True)
     gathering.failed(V4, A)

@@ -87,9 +87,9 @@ class Gathering:
 
     @property
     def is_settled(self) -> bool:
-        """Whether a home relay can be chosen by it: enough has been heard, over UDP or from all over HTTPS."""
-        answered_all = all(state is _State.ANSWERED for state in self._https.values())
-        return self._heard_enough or (bool(self._https) and answered_all)
+        """Whether a home relay can be chosen by it: enough has been heard over UDP, or all there is over HTTPS."""
+        https = self._https.values()
+        return self._heard_enough or (_State.ANSWERED in https and _State.PENDING not in https)
 
     @property
     def is_complete(self) -> bool:
