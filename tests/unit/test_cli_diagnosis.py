@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aioiroh.address import IpAddr, RelayUrl
-from aioiroh.cli.reach.diagnosis import Findings, PortMapping, Section, State, diagnose
+from aioiroh.cli.reach.diagnosis import Findings, Section, State, diagnose
 from aioiroh.net import LocalAddress
 from aioiroh.report import NetReport, RelayLatencies
 
@@ -75,7 +75,7 @@ def test_a_usual_home() -> None:
         ({}, {"udp_v4": False, "global_v4": None}, State.LIMITED, "through the relay"),
         ({}, {"mapping_varies_by_dest_ipv4": True}, State.LIMITED, "NAT is strict"),
         (
-            {"port_mapping": PortMapping("PCP", SEEN)},
+            {"port_mapping": {"PCP": "", "UPnP": "no answer"}},
             {"mapping_varies_by_dest_ipv4": True},
             State.GOOD,
             "Direct connections",
@@ -107,6 +107,16 @@ def test_relays_that_do_not_answer() -> None:
     assert (found.state, found.words) == (State.LIMITED, "1 of 2 answer")
     assert found.lines[0] == "https://near.example/: TLS: expired"
     assert found.facts["relays"][0]["problem"] == "TLS: expired"  # type: ignore[index]
+
+
+def test_port_mapping() -> None:
+    silent = {"PCP": "no answer", "NAT-PMP": "no answer"}
+    found = section(replace(FINE, port_mapping=silent), "port_mapping")
+    assert found.state is State.UNKNOWN and found.lines[1] == "NAT-PMP: no answer"
+    found = section(replace(FINE, port_mapping={**silent, "UPnP": ""}), "port_mapping")
+    assert (found.state, found.words) == (State.GOOD, "the router offers it (UPnP)")
+    assert "no router" in section(replace(FINE, port_mapping={}), "port_mapping").words
+    assert section(FINE, "port_mapping").words == "not looked at"
 
 
 def test_udp_that_is_dropped() -> None:

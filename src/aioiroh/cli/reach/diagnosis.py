@@ -8,14 +8,14 @@ from enum import Enum
 from ipaddress import ip_address
 from typing import Final
 
-from aioiroh.address import IpAddr, RelayUrl
+from aioiroh.address import RelayUrl
 from aioiroh.net import LocalAddress
 from aioiroh.report import NetReport
 
 from ..amounts import duration
 from .ways import milliseconds
 
-__all__ = ["Diagnosis", "Findings", "PortMapping", "Section", "State", "diagnose"]
+__all__ = ["Diagnosis", "Findings", "Section", "State", "diagnose"]
 
 MAX_CLOCK_ERROR: Final = 300.0
 """Seconds; above, certificates and signed records may be refused."""
@@ -31,20 +31,12 @@ class State(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class PortMapping:
-    """What a router offers: the protocol that answered, where it maps to, or why there is none."""
-
-    protocol: str | None = None
-    external: IpAddr | None = None
-    problem: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Findings:
     """What was found out. None: it was not looked for, or could not be.
 
     `outward`: addresses of this machine from which the internet is reached. `problems`: what is wrong with
-    relays that do not answer. `clock`: seconds by which this machine's clock is ahead of a relay's.
+    relays that do not answer. `port_mapping`: what is wrong with each protocol that a router could have for it,
+    nothing if it has it. `clock`: seconds by which this machine's clock is ahead of a relay's.
     """
 
     addresses: Sequence[LocalAddress] = ()
@@ -52,7 +44,7 @@ class Findings:
     relays: Sequence[RelayUrl] = ()
     report: NetReport | None = None
     problems: Mapping[RelayUrl, str] = field(default_factory=dict)
-    port_mapping: PortMapping | None = None
+    port_mapping: Mapping[str, str] | None = None
     clock: float | None = None
 
 
@@ -206,19 +198,20 @@ _WAYS: Final = {"ipv4": "UDP over IPv4", "ipv6": "UDP over IPv6", "https": "HTTP
 
 
 def _port_mapping(found: Findings) -> Section:
-    mapping = found.port_mapping
-    if mapping is None:
-        return Section("port_mapping", State.UNKNOWN, "not looked at")
-    facts = {
-        "protocol": mapping.protocol,
-        "external": mapping.external.text if mapping.external else None,
-        "problem": mapping.problem,
-    }
-    if mapping.external is not None:
-        words = f"the router maps {mapping.external.text} to this machine ({mapping.protocol})"
+    protocols = found.port_mapping
+    facts = {"protocols": protocols}
+    if protocols is None:
+        return Section("port_mapping", State.UNKNOWN, "not looked at", facts=facts)
+    if not protocols:
+        words = "there is no router that could be asked"
+        return Section("port_mapping", State.UNKNOWN, words, facts=facts)
+    offered = [name for name, problem in protocols.items() if not problem]
+    if offered:
+        words = f"the router offers it ({', '.join(offered)})"
         return Section("port_mapping", State.GOOD, words, facts=facts)
-    words = mapping.problem or "no router offers one (PCP, NAT-PMP, UPnP); most do not"
-    return Section("port_mapping", State.UNKNOWN, words, facts=facts)
+    lines = tuple(f"{name}: {problem}" for name, problem in protocols.items())
+    words = "the router offers none; most do not"
+    return Section("port_mapping", State.UNKNOWN, words, lines, facts)
 
 
 def _captive_portal(found: Findings) -> Section:
