@@ -397,7 +397,7 @@ class RelayHub:
     ) -> tuple[list[tuple[Any, ...]], list[int]]:
         """Bytes from a client."""
 
-    def take(self, number: int) -> bytes | memoryview | None:
+    def take(self, number: int) -> memoryview | None:
         """Some of the bytes for a client."""
 
     def respond(

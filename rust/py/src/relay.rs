@@ -1,6 +1,6 @@
 //! `RelayHub`: the clients of a relay server, and what is forwarded between them without Python.
 
-use std::{sync::Arc, time::Duration};
+use std::{ffi::c_int, sync::Arc, time::Duration};
 
 use aioiroh_relay::{
     Link,
@@ -10,8 +10,9 @@ use aioiroh_relay::{
 use parking_lot::Mutex;
 use pyo3::{
     exceptions::PyValueError,
+    ffi,
     prelude::*,
-    types::{PyBytes, PyDict, PyTuple},
+    types::{PyBytes, PyDict, PyMemoryView, PyTuple},
 };
 use rustls::{
     ServerConfig,
@@ -56,7 +57,7 @@ impl RelayServerTls {
 }
 
 #[pyclass(frozen, module = "aioiroh._native")]
-pub struct RelayHub(Mutex<Hub>);
+pub struct RelayHub(Arc<Mutex<Hub>>);
 
 #[pymethods]
 impl RelayHub {
@@ -71,14 +72,14 @@ impl RelayHub {
         handshake_timeout: f64,
     ) -> PyResult<Self> {
         let seed = seed.try_into().map_err(|_| PyValueError::new_err("a seed has 8 bytes"))?;
-        Ok(Self(Mutex::new(Hub::new(Config {
+        Ok(Self(Arc::new(Mutex::new(Hub::new(Config {
             connections,
             pending,
             queue_bytes,
             establish_timeout: duration(establish_timeout)?,
             handshake_timeout: duration(handshake_timeout)?,
             seed: u64::from_le_bytes(seed),
-        }))))
+        })))))
     }
 
     #[pyo3(signature = (tls, now))]
@@ -114,9 +115,10 @@ impl RelayHub {
         Ok((tuples(py, news)?, ready))
     }
 
-    fn take<'py>(&self, py: Python<'py>, number: u64) -> Option<Bound<'py, PyBytes>> {
-        let bytes = self.0.lock().take(number)?;
-        Some(PyBytes::new(py, &bytes))
+    fn take<'py>(&self, py: Python<'py>, number: u64) -> PyResult<Option<Bound<'py, PyMemoryView>>> {
+        let Some(bytes) = self.0.lock().take(number) else { return Ok(None) };
+        let chunk = Bound::new(py, Chunk { bytes, hub: self.0.clone() })?;
+        PyMemoryView::from(&chunk).map(Some)
     }
 
     fn respond<'py>(
@@ -218,6 +220,36 @@ impl RelayHub {
     #[getter]
     fn deadline(&self) -> Option<f64> {
         self.0.lock().deadline().map(|at| at.as_secs_f64())
+    }
+}
+
+/// Bytes on their way to a client, as Python sees them without a copy. Their memory goes back to the hub.
+#[pyclass(frozen, module = "aioiroh._native")]
+struct Chunk {
+    bytes: Vec<u8>,
+    hub: Arc<Mutex<Hub>>,
+}
+
+#[pymethods]
+impl Chunk {
+    /// # Safety
+    ///
+    /// Called by Python, with a view to be filled.
+    unsafe fn __getbuffer__(slf: &Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        let bytes = &slf.get().bytes;
+        // SAFETY: the view keeps the object, and nothing changes the bytes of a frozen object while it lives.
+        let result = unsafe {
+            let start = bytes.as_ptr().cast_mut().cast();
+            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, bytes.len() as ffi::Py_ssize_t, 1, flags)
+        };
+        if result < 0 { Err(PyErr::fetch(slf.py())) } else { Ok(()) }
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        // No Python code runs while the hub is locked, so nobody drops this meanwhile.
+        self.hub.lock().recycle(std::mem::take(&mut self.bytes));
     }
 }
 

@@ -123,7 +123,7 @@ class Forwarder:
         if ready:
             self._write(ready)
 
-    def take(self, number: int) -> bytes | memoryview | None:
+    def take(self, number: int) -> memoryview | None:
         """Some of the bytes that wait for a connection; None: no more."""
         return self._hub.take(number)
 

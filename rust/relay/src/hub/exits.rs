@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Spare};
 use super::table::{Left, Table};
 use crate::frame::{Frame, Key, Version};
 use crate::server::Parcel;
@@ -64,6 +64,7 @@ pub struct Exits {
     pub counters: Counters,
     exits: FxHashMap<u64, Exit>,
     ready: Vec<u64>,
+    pub spare: Spare,
 }
 
 impl Exits {
@@ -74,6 +75,7 @@ impl Exits {
             counters: Counters::default(),
             exits: FxHashMap::default(),
             ready: Vec::new(),
+            spare: Spare::default(),
         }
     }
 
@@ -129,7 +131,7 @@ impl Exits {
             }
         };
         let Some(exit) = self.exits.get_mut(&number) else { return };
-        if exit.outbox.forward(source, parcel, self.most) {
+        if exit.outbox.forward(source, parcel, self.most, &mut self.spare) {
             self.counters.send_packets_sent += 1;
             self.counters.bytes_sent += size;
             self.announce(number);
@@ -140,7 +142,7 @@ impl Exits {
 
     pub fn control(&mut self, number: u64, frame: &Frame) {
         if let Some(exit) = self.exits.get_mut(&number)
-            && exit.outbox.control(frame, self.most)
+            && exit.outbox.control(frame, self.most, &mut self.spare)
         {
             self.announce(number);
         }
@@ -154,7 +156,7 @@ impl Exits {
 
     pub fn echo(&mut self, number: u64, content: &Masked<'_>) {
         if let Some(exit) = self.exits.get_mut(&number)
-            && exit.outbox.echo(content, self.most)
+            && exit.outbox.echo(content, self.most, &mut self.spare)
         {
             self.announce(number);
         }

@@ -229,7 +229,7 @@ impl Hub {
         news
     }
 
-    /// Some of the bytes for a client; None: no more.
+    /// Some of the bytes for a client; None: no more. What was taken may come back by [`recycle`](Self::recycle).
     pub fn take(&mut self, number: u64) -> Option<Vec<u8>> {
         let client = self.clients.get_mut(&number)?;
         let inner = client.server.has_output();
@@ -238,6 +238,11 @@ impl Hub {
             None if inner => Some(client.server.take(Vec::new())),
             None => None,
         }
+    }
+
+    /// Memory that is not needed any more.
+    pub fn recycle(&mut self, bytes: Vec<u8>) {
+        self.exits.spare.give(bytes);
     }
 
     // --- decisions

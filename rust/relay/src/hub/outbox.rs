@@ -10,6 +10,25 @@ use crate::websocket::{Kind, Masked, write, write_head};
 pub const CHUNK: usize = 128 * 1024;
 /// Bytes for what is no datagram, beyond the bound for datagrams.
 const RESERVE: usize = 64 * 1024;
+/// Chunks that are kept for later.
+const MAX_SPARE: usize = 16;
+
+/// Memory that was used and will be again: fresh memory costs more than what is copied into it.
+#[derive(Debug, Default)]
+pub struct Spare(Vec<Vec<u8>>);
+
+impl Spare {
+    fn take(&mut self) -> Vec<u8> {
+        self.0.pop().unwrap_or_default()
+    }
+
+    pub fn give(&mut self, mut chunk: Vec<u8>) {
+        if self.0.len() < MAX_SPARE && chunk.capacity() <= 2 * CHUNK {
+            chunk.clear();
+            self.0.push(chunk);
+        }
+    }
+}
 
 /// Messages, as they will be on the wire before TLS. What does not fit is not taken.
 #[derive(Debug, Default)]
@@ -20,13 +39,13 @@ pub struct Outbox {
 
 impl Outbox {
     /// Whether there was room for these datagrams of `source`; `most` bytes may wait.
-    pub fn forward(&mut self, source: &Key, parcel: &Parcel<'_>, most: usize) -> bool {
+    pub fn forward(&mut self, source: &Key, parcel: &Parcel<'_>, most: usize, spare: &mut Spare) -> bool {
         let (head, len) = datagrams_head(false, source, parcel.ecn, parcel.segment_size);
         let size = len + parcel.contents.len();
         if self.bytes + size > most {
             return false;
         }
-        self.append(size, |out| {
+        self.append(size, spare, |out| {
             write_head(Kind::Binary, size, None, out);
             out.extend_from_slice(&head[..len]);
             parcel.contents.append_to(out);
@@ -35,15 +54,15 @@ impl Outbox {
     }
 
     /// Whether there was room for this frame, which is a short one.
-    pub fn control(&mut self, frame: &Frame, most: usize) -> bool {
+    pub fn control(&mut self, frame: &Frame, most: usize, spare: &mut Spare) -> bool {
         let mut bytes = Vec::with_capacity(64);
         frame.encode(&mut bytes);
-        self.short(Kind::Binary, &bytes, most)
+        self.short(Kind::Binary, &bytes, most, spare)
     }
 
     /// The same for the answer to a ping of WebSocket.
-    pub fn echo(&mut self, content: &Masked<'_>, most: usize) -> bool {
-        self.short(Kind::Pong, &content.to_bytes(), most)
+    pub fn echo(&mut self, content: &Masked<'_>, most: usize, spare: &mut Spare) -> bool {
+        self.short(Kind::Pong, &content.to_bytes(), most, spare)
     }
 
     /// The first of what waits.
@@ -53,16 +72,16 @@ impl Outbox {
         Some(chunk)
     }
 
-    fn short(&mut self, kind: Kind, content: &[u8], most: usize) -> bool {
+    fn short(&mut self, kind: Kind, content: &[u8], most: usize, spare: &mut Spare) -> bool {
         let room = self.bytes + content.len() <= most + RESERVE;
         if room {
-            self.append(content.len(), |out| write(kind, &[content], None, out));
+            self.append(content.len(), spare, |out| write(kind, &[content], None, out));
         }
         room
     }
 
     /// Lets a message with so much content be written where there is room for it.
-    fn append(&mut self, size: usize, write: impl FnOnce(&mut Vec<u8>)) {
+    fn append(&mut self, size: usize, spare: &mut Spare, write: impl FnOnce(&mut Vec<u8>)) {
         match self.chunks.back_mut() {
             Some(chunk) if chunk.len() + size <= CHUNK => {
                 let before = chunk.len();
@@ -70,7 +89,7 @@ impl Outbox {
                 self.bytes += chunk.len() - before;
             }
             _ => {
-                let mut chunk = Vec::new();
+                let mut chunk = spare.take();
                 write(&mut chunk);
                 self.bytes += chunk.len();
                 self.chunks.push_back(chunk);
