@@ -44,7 +44,11 @@ class Relay:
         config.write_text(
             f'http_bind_addr = "127.0.0.1:{self.address[1]}"\nenable_metrics = false\n'
         )
-        return [str(upstream.program("iroh-relay", release=True).path), "--config-path", str(config)]
+        return [
+            str(upstream.program("iroh-relay", release=True).path),
+            "--config-path",
+            str(config),
+        ]
 
     def cpu(self) -> float:
         """Processor time used so far, in seconds."""
