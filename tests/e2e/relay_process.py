@@ -18,7 +18,7 @@ class RelayProcess:
     """A relay with the configuration in `path`; its log is read as it comes."""
 
     def __init__(self, path: Path, *options: object, **popen: Any) -> None:
-        arguments = ["relay", "-c", path, "--log-format", "json", *options]
+        arguments = ["relay", "-c", path, "--log-format", "json", "--log-level", "debug", *options]
         self.process = Process(arguments, **popen)
 
     @property

@@ -37,7 +37,7 @@ def secure_relay(tmp_path: Path) -> Iterator[RelayProcess]:
     """`aioiroh relay` with everything that needs a certificate."""
     path = tmp_path / "relay.toml"
     path.write_text(SECURE)
-    relay = RelayProcess(path, "--log-level", "debug")
+    relay = RelayProcess(path)
     yield relay
     relay.kill()
 

@@ -145,10 +145,14 @@ async def test_everything_else_denies(text: str, status: int) -> None:
         assert await access(request()) == Deny()
 
 
-async def test_a_service_that_is_not_there_denies() -> None:
-    access = access_control(AskByHttp("http://127.0.0.1:9/"))
-    assert await access(request()) == Deny()
+async def test_a_service_that_is_not_there_denies(caplog: pytest.LogCaptureFixture) -> None:
+    access = access_control(AskByHttp("http://127.0.0.1:9/secret"))
+    for _ in range(3):
+        assert await access(request()) == Deny()
     await access.close()
+    # However many come, it is said once, and without what only the two should know.
+    [record] = caplog.records
+    assert record.levelname == "WARNING" and "secret" not in record.getMessage()
 
 
 async def test_a_service_that_does_not_answer_denies(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,16 +43,27 @@ class AccessByHttp:
         if rule.bearer_token is not None:
             self._headers["Authorization"] = f"Bearer {rule.bearer_token}"
         self._session: aiohttp.ClientSession | None = None
+        self._problem: str | None = None
 
     async def __call__(self, request: AccessRequest) -> Allow | Deny:
         try:
             async with asyncio.timeout(TIMEOUT):
                 granted = await self._ask(str(request.endpoint_id))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            # Not the URL, which may hold a secret.
-            logger.warning("the access service gave no answer: %s", error or type(error).__name__)
-            granted = False
+            self._tell(str(error) or type(error).__name__)
+            return Deny()
+        self._tell(None)
         return Allow() if granted else Deny()
+
+    def _tell(self, problem: str | None) -> None:
+        """Once when the service falls silent, and once when it is back; not the URL, which may hold a secret."""
+        if (problem is None) == (self._problem is None):
+            return
+        self._problem = problem
+        if problem is None:
+            logger.info("the access service answers again")
+        else:
+            logger.warning("the access service gives no answer, so nobody is let in: %s", problem)
 
     async def _ask(self, id: str) -> bool:
         if self._session is None:

@@ -49,7 +49,8 @@ class RelayOperation:
         self._environment = environment
         self._stack = AsyncExitStack()
         self._tasks = Tasks("relay operation")
-        self._access: AccessControl = access_control(with_environment(config.access, environment))
+        self._rule = with_environment(config.access, environment)
+        self._access: AccessControl = access_control(self._rule)
         self._certificate: CertificateFiles | None = None
         self._server: RelayServer | None = None
         self._discovery: DiscoveryServer | None = None
@@ -179,26 +180,33 @@ class RelayOperation:
         Clients that the new lists do not admit are sent away. Raises ConfigError, and then nothing has
         changed.
         """
-        access = access_control(with_environment(config.access, self._environment))
+        rule = with_environment(config.access, self._environment)
+        access = self._access if rule == self._rule else access_control(rule)
         try:
             certificate = self._load_certificate(config)
             if certificate is not None:
                 self._use_certificate(certificate)
         except BaseException:
-            await access.close()
+            if access is not self._access:
+                await access.close()
             raise
         fixed, wanted = _fixed(self._config), _fixed(config)
-        later = [key for key in wanted if wanted[key] != fixed[key]]
-        self._config = config
-        previous, self._access = self._access, access
-        await previous.close()
+        self._config, self._rule = config, rule
         if self._server is not None:
             self._server.set_rate(config.rate)
             self._server.set_accept(config.accept)
+        if access is not self._access:
+            previous, self._access = self._access, access
+            self._send_away()
+            await previous.close()
+        return [key for key in wanted if wanted[key] != fixed[key]]
+
+    def _send_away(self) -> None:
+        """Those whom the rules do not admit any more."""
+        if self._server is not None:
             for endpoint_id in self._server.endpoint_ids:
-                if not access.still_admits(endpoint_id):
+                if not self._access.still_admits(endpoint_id):
                     self._server.disconnect(endpoint_id)
-        return later
 
     def _load_certificate(self, config: Config) -> CertificatePem | None:
         if config.tls is None or not (
@@ -247,7 +255,7 @@ class RelayOperation:
             "remote": _text(request.remote),
         }
         if isinstance(verdict, Deny):
-            logger.info("a client was refused", extra={"fields": facts})
+            logger.debug("a client was refused", extra={"fields": facts})
         else:
             logger.debug("a client was let in", extra={"fields": facts})
         return verdict
