@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from aioiroh.lookup import LookupService as LookupService
     from aioiroh.lookup import MemoryLookup as MemoryLookup
     from aioiroh.metrics import Metrics as Metrics
+    from aioiroh.net import Proxies as Proxies
     from aioiroh.net import UdpSlot as UdpSlot
     from aioiroh.paths import RemoteAddress as RemoteAddress
     from aioiroh.paths import RemoteInfo as RemoteInfo
@@ -164,7 +165,7 @@ _MODULES = {
     "keys": ("EndpointId", "PublicKey", "SecretKey", "Signature"),
     "lookup": ("EndpointData", "LookupItem", "LookupService", "MemoryLookup"),
     "metrics": ("Metrics",),
-    "net": ("UdpSlot",),
+    "net": ("Proxies", "UdpSlot"),
     "paths": ("RemoteAddress", "RemoteInfo"),
     "pool": ("ConnectionPool",),
     "quic": (

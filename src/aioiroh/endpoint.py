@@ -33,7 +33,7 @@ from aioiroh.incoming import Incoming
 from aioiroh.keys import EndpointId, SecretKey
 from aioiroh.lookup import EndpointData, LookupContext, LookupRegistry, LookupService
 from aioiroh.metrics import Metrics
-from aioiroh.net import Network, NetworkMonitor, SystemNetwork, UdpSlot
+from aioiroh.net import Network, NetworkMonitor, Proxies, SystemNetwork, UdpSlot
 from aioiroh.paths import (
     Dial,
     PathSelector,
@@ -132,6 +132,7 @@ class Endpoint:
         hooks: Sequence[Hook] = (),
         relays: RelayMap | Iterable[RelayConfig | str] | None = None,
         relay_ca: str | Path | None = None,
+        proxy: str | Proxies | None = None,
         path_selector: PathSelector | None = None,
         max_incoming: int | None = None,
         retry_above: int | None = None,
@@ -154,6 +155,9 @@ class Endpoint:
             peers reach this endpoint through it. By default none.
         relay_ca: file with the CA certificates (PEM) by which relays are judged, in place of
             Mozilla's list.
+        proxy: through which proxy relays are reached, as `http://`, `https://` or `socks5://` URL with
+            user and password if need be; `Proxies.from_environment()` takes what HTTPS_PROXY,
+            HTTP_PROXY, ALL_PROXY and NO_PROXY say. By default none.
         path_selector: chooses which of the paths to a peer carries the data; by default direct before
             relayed ones, then by round-trip time.
         hooks: asked before dialling and after every handshake.
@@ -167,7 +171,7 @@ class Endpoint:
             other programs want that core everything becomes slower.
         network: the outside world; by default that of this machine.
 
-        Raises BindError, AddressParsingError, InvalidAlpnError, what a lookup service's start raises.
+        Raises BindError, AddressParsingError, InvalidAlpnError, ValueError (a proxy's URL), what a lookup service's start raises.
         """
         options = EndpointOptions() if preset is None else preset(EndpointOptions())
         given: dict[str, Any] = {
@@ -180,6 +184,7 @@ class Endpoint:
             if relays is None or isinstance(relays, RelayMap)
             else RelayMap(relays),
             "relay_ca": relay_ca,
+            "proxy": Proxies.all(proxy) if isinstance(proxy, str) else proxy,
             "path_selector": path_selector,
             "max_incoming": max_incoming,
             "retry_above": retry_above,
@@ -223,7 +228,7 @@ class Endpoint:
         self = cls(secret_key, driver, network, options.hooks, alpns, options.path_selector)
         try:
             self._where.open_sockets(options.bind)
-            self._where.use_relays(options.relays or RelayMap(), options.relay_ca)
+            self._where.use_relays(options.relays or RelayMap(), options.relay_ca, options.proxy)
             self._roster.find_relay = self._where.relay_at
             self._where.refresh()
             for service in options.lookup:

@@ -15,6 +15,7 @@ from typing import TypeAlias
 from aioiroh.address import IpAddr, RelayMap
 from aioiroh.hooks import Hook
 from aioiroh.lookup import LookupService
+from aioiroh.net import Proxies
 from aioiroh.paths import PathSelector
 from aioiroh.quic import TransportConfig
 
@@ -35,6 +36,7 @@ class EndpointOptions:
     hooks: tuple[Hook, ...] = ()
     relays: RelayMap | None = None
     relay_ca: str | Path | None = None
+    proxy: Proxies | None = None
     path_selector: PathSelector | None = None
     max_incoming: int = 1024
     retry_above: int | None = None

@@ -24,7 +24,7 @@ from aioiroh.errors import BindError, EndpointClosedError
 from aioiroh.keys import EndpointId, SecretKey
 from aioiroh.lookup import EndpointData
 from aioiroh.metrics import Metrics
-from aioiroh.net import Network, NetworkState, UdpOptions, UdpSlot
+from aioiroh.net import Network, NetworkState, Proxies, TcpDialler, UdpOptions, UdpSlot
 from aioiroh.paths import OwnAddresses
 from aioiroh.paths.guessing import Mapping
 from aioiroh.presets import BindAddress, bind_address
@@ -67,6 +67,7 @@ class Whereabouts:
         self._relays: Relays | None = None
         self._reporter: Reporter | None = None
         self._relay_roots: bytes | None = None
+        self._dialler = TcpDialler(network)
         self._tasks = Tasks("whereabouts")
         self.slots: tuple[UdpSlot, ...] = ()
         """The UDP sockets."""
@@ -96,11 +97,12 @@ class Whereabouts:
         self._own = OwnAddresses(self.slots)
         self._fixed_port = next((port for host, port in wanted if port and ":" not in host), None)
 
-    def use_relays(self, relays: RelayMap, ca: str | Path | None) -> None:
-        """Find a home relay, if there are any; `ca` also holds for relays that are inserted later. Raises
+    def use_relays(self, relays: RelayMap, ca: str | Path | None, proxies: Proxies | None) -> None:
+        """Find a home relay, if there are any; `ca` and `proxies` also hold for relays that are inserted later. Raises
         AddressParsingError; OSError or ValueError for `ca`.
         """
         self._relay_roots = None if ca is None else Path(ca).read_bytes()
+        self._dialler = TcpDialler(self._network, proxies, ca)
         if relays:
             self._begin_relays(relays)
 
@@ -114,6 +116,7 @@ class Whereabouts:
             tls,
             self._metrics.socket,
             self.home,
+            self._dialler,
         )
         self._relays.start()
         self._reporter = Reporter(

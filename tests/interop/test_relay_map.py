@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 
 from aioiroh import Endpoint, EndpointAddr, RelayAddr, RelayConfig
 from aioiroh.net import NetworkState
 from aioiroh.relay import relays
-from relay_server import RelayServer
-from test_relay import ALPN, NOWHERE, at, echoing, exchange
-
-Server = Callable[..., RelayServer]
+from relayed import ALPN, NOWHERE, Server, at, echoing, exchange
 
 
 async def home_is(endpoint: Endpoint, url: str | None) -> None:

@@ -53,12 +53,12 @@ def negotiate(proxy: Proxy, host: str, port: int) -> Negotiation:
 
 class _Connect:
     def __init__(self, proxy: Proxy, host: str, port: int) -> None:
-        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        where = f"[{host}]:{port}" if ":" in host else f"{_ascii(host)}:{port}"
         lines = [f"CONNECT {where} HTTP/1.1", f"Host: {where}", "Proxy-Connection: Keep-Alive"]
         if proxy.user is not None:
             secret = base64.b64encode(f"{proxy.user}:{proxy.password}".encode()).decode()
             lines.append(f"Proxy-Authorization: Basic {secret}")
-        self.greeting = "\r\n".join([*lines, "", ""]).encode("latin-1")
+        self.greeting = "\r\n".join([*lines, "", ""]).encode()
         self.done = False
         self.rest = b""
         self._head = b""
@@ -159,8 +159,16 @@ def _socks_address(host: str) -> bytes:
     try:
         ip = ip_address(host)
     except ValueError:
-        name = host.encode("idna") if not host.isascii() else host.encode()
-        if len(name) > 255:
-            raise RefusedError("SOCKS takes names of at most 255 bytes") from None
+        name = _ascii(host).encode()
         return bytes([3, len(name)]) + name
     return (b"\x01" if isinstance(ip, IPv4Address) else b"\x04") + ip.packed
+
+
+def _ascii(host: str) -> str:
+    try:
+        name = host if host.isascii() else host.encode("idna").decode()
+    except UnicodeError:
+        name = ""
+    if not 0 < len(name) < 256 or any(not "!" <= letter <= "~" for letter in name):
+        raise RefusedError("it cannot be asked for such a name")
+    return name

@@ -20,7 +20,7 @@ from aioiroh.relay.status import RelayState, RelayStatus
 if TYPE_CHECKING:
     from aioiroh.keys import EndpointId, SecretKey
     from aioiroh.metrics import SocketMetrics
-    from aioiroh.net import Network
+    from aioiroh.net import Network, TcpDialler
     from aioiroh.quic import Driver
 
 __all__ = ["RelayClient"]
@@ -58,6 +58,7 @@ class RelayClient:
         secret_key: SecretKey,
         tls: _native.RelayTls,
         metrics: SocketMetrics,
+        dialler: TcpDialler,
         seed: bytes,
     ) -> None:
         """Raises AddressParsingError: the URL cannot be dialled."""
@@ -68,6 +69,7 @@ class RelayClient:
         self._secret_key = secret_key
         self._tls = tls
         self._metrics = metrics
+        self._dialler = dialler
         # An address of this kind keeps the engine from using the slot for anything but routes.
         nowhere = mapped_ip(Mapped.RELAY, bytes(8))
         self._slot = driver.add_virtual(nowhere, MAPPED_PORT, self._output)
@@ -219,7 +221,9 @@ class RelayClient:
             )
 
         try:
-            connection = await self._network.connect_tcp(make, server.host, server.port)
+            connection = await self._dialler.connect(
+                make, server.host, server.port, encrypted=server.server_name is not None
+            )
         except OSError as error:
             raise RelayError("dial", f"cannot reach {server.host}: {error}") from error
         try:

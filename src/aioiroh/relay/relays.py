@@ -19,7 +19,7 @@ from aioiroh.relay.status import RelayStatus
 if TYPE_CHECKING:
     from aioiroh.keys import EndpointId, SecretKey
     from aioiroh.metrics import SocketMetrics
-    from aioiroh.net import Network
+    from aioiroh.net import Network, TcpDialler
     from aioiroh.quic import Driver
 
 __all__ = ["Relays"]
@@ -49,6 +49,7 @@ class Relays:
         tls: _native.RelayTls,
         metrics: SocketMetrics,
         home: Watch[RelayStatus | None],
+        dialler: TcpDialler,
     ) -> None:
         self._map = RelayMap(relay_map)
         self._driver = driver
@@ -62,6 +63,7 @@ class Relays:
         self._watching: asyncio.Task[None] | None = None
         self._home: RelayUrl | None = None
         self._status = home
+        self._dialler = dialler
 
     def start(self) -> None:
         """Raises AddressParsingError: one of the relays cannot be dialled."""
@@ -168,6 +170,7 @@ class Relays:
             self._secret_key,
             self._tls,
             self._metrics,
+            self._dialler,
             # A relay that is left and found again has its peers at the same addresses: paths live on.
             blake2b(url.encode(), key=self._seed, digest_size=32).digest(),
         )

@@ -55,6 +55,7 @@ from aioiroh import PathSelected as PathSelected
 from aioiroh import PathStatusChanged as PathStatusChanged
 from aioiroh import PeerCandidate as PeerCandidate
 from aioiroh import PeerTransportError as PeerTransportError
+from aioiroh import Proxies as Proxies
 from aioiroh import PublicKey as PublicKey
 from aioiroh import ReadLimitError as ReadLimitError
 from aioiroh import Reject as Reject
@@ -134,6 +135,7 @@ class Endpoint(Facade):
         hooks: Sequence[Hook] = ...,
         relays: RelayMap | Iterable[RelayConfig | str] | None = ...,
         relay_ca: str | Path | None = ...,
+        proxy: str | Proxies | None = ...,
         path_selector: PathSelector | None = ...,
         max_incoming: int | None = ...,
         retry_above: int | None = ...,
