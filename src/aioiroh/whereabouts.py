@@ -67,7 +67,7 @@ class Whereabouts:
         self._relays: Relays | None = None
         self._reporter: Reporter | None = None
         self._relay_roots: bytes | None = None
-        self._dialler = TcpDialler(network)
+        self._proxies: Proxies | None = None
         self._tasks = Tasks("whereabouts")
         self.slots: tuple[UdpSlot, ...] = ()
         """The UDP sockets."""
@@ -102,12 +102,13 @@ class Whereabouts:
         AddressParsingError; OSError or ValueError for `ca`.
         """
         self._relay_roots = None if ca is None else Path(ca).read_bytes()
-        self._dialler = TcpDialler(self._network, proxies, ca)
+        self._proxies = proxies
         if relays:
             self._begin_relays(relays)
 
     def _begin_relays(self, relays: RelayMap) -> None:
         tls = _native.RelayTls(roots=self._relay_roots)
+        dialler = TcpDialler(self._network, self._proxies, tls)
         self._relays = Relays(
             relays,
             self._driver,
@@ -116,12 +117,12 @@ class Whereabouts:
             tls,
             self._metrics.socket,
             self.home,
-            self._dialler,
+            dialler,
         )
         self._relays.start()
         self._reporter = Reporter(
             self._driver,
-            self._network,
+            dialler,
             tls,
             self._metrics.net_report,
             self.report,

@@ -3,71 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from pathlib import Path
 
-import pproxy
 import pytest
 
 from aioiroh import Endpoint, Proxies
-from relay_server import CERTIFICATE
 from relayed import ALPN, NOWHERE, Server, at, behind, echoing, exchange, refused
 
 
 @asynccontextmanager
-async def proxy(kind: str, login: str = "") -> AsyncIterator[tuple[str, list[str]]]:
-    """A proxy, as host and port, and what it was asked for."""
-    asked: list[str] = []
-    suffix = f"/#{login}" if login else ""
-    server = await pproxy.Server(f"{kind}://127.0.0.1:0{suffix}").start_server(
-        # Else it remembers for a month who has logged in from where.
-        {"rserver": [], "verbose": asked.append, "authtime": -1}
+async def proxy(kind: str, login: str = "", *, tls: bool = False) -> AsyncIterator[str]:
+    """A proxy that somebody uses, as host and port."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(Path(__file__).with_name("proxy_server.py")),
+        *(kind, login, "tls" if tls else ""),
+        stdout=asyncio.subprocess.PIPE,
+        stdin=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
     )
+    assert process.stdout is not None
     try:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
+        async with asyncio.timeout(20):
+            port = int(await process.stdout.readline())
+        yield f"127.0.0.1:{port}"
     finally:
-        server.close()
-
-
-@asynccontextmanager
-async def encrypted(target: str) -> AsyncIterator[str]:
-    """The same, reached by TLS."""
-    host, port = target.split(":")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(CERTIFICATE)
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65_536):
-            writer.write(data)
-            await writer.drain()
-        writer.close()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        theirs, ours = await asyncio.open_connection(host, int(port))
-        await asyncio.gather(pump(reader, ours), pump(theirs, writer), return_exceptions=True)
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    async with server:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        process.kill()
+        said = await process.stdout.read()
+        await process.wait()
+    assert b"->" in said or b"Unauthorized" in said or b"SOCKS" in said, said
 
 
 @pytest.mark.parametrize(("kind", "tls"), [("http", False), ("socks5", True), ("https", True)])
 async def test_through_a_proxy(relay_server: Server, kind: str, tls: bool) -> None:
-    inner = "http" if kind == "https" else kind
-    async with relay_server(tls=tls) as relay, proxy(inner, "us er:p%w") as (where, asked):
-        async with encrypted(where) as outer:
-            url = f"{kind}://us%20er:p%25w@{outer if kind == 'https' else where}"
-            options: dict[str, Any] = {"proxy": url, "bind": ()}
-            async with (
-                at(relay, **options) as client,
-                at(relay, bind=()) as server,
-                echoing(server),
-                client.connect(behind(relay, server.id), alpn=ALPN, timeout=20) as connection,
-            ):
-                await exchange(connection, 2_000_000)
-        assert len(asked) == 1
+    inner, outer_tls = ("http", True) if kind == "https" else (kind, False)
+    async with (
+        relay_server(tls=tls) as relay,
+        proxy(inner, "us er:p%w", tls=outer_tls) as where,
+        at(relay, bind=(), proxy=f"{kind}://us%20er:p%25w@{where}") as client,
+        at(relay, bind=()) as server,
+        echoing(server),
+        client.connect(behind(relay, server.id), alpn=ALPN, timeout=20) as connection,
+    ):
+        await exchange(connection, 2_000_000)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +62,7 @@ async def test_through_a_proxy(relay_server: Server, kind: str, tls: bool) -> No
 async def test_a_proxy_that_refuses(
     relay_server: Server, kind: str, login: str, problem: str
 ) -> None:
-    async with relay_server() as relay, proxy(kind, "u:p") as (where, _):
+    async with relay_server() as relay, proxy(kind, "u:p") as where:
         bound = Endpoint.bind(bind=NOWHERE, relays=[relay.url], proxy=f"{kind}://{login}{where}")
         assert problem in await refused(bound)
 

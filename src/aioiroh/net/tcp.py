@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from aioiroh import _native
 from aioiroh.net.port import Network
 from aioiroh.net.proxy import Proxies, Proxy
 from aioiroh.net.tunnel import Negotiation, RefusedError, negotiate
@@ -18,16 +17,17 @@ P = TypeVar("P", bound=asyncio.Protocol)
 
 
 class TcpDialler:
-    """Connects on `network`. `ca`: the file of CA certificates by which encrypted proxies are judged; None: those of the
-    system.
-    """
+    """Connects on `network`. `tls`: how encrypted proxies are judged; None: there are none."""
 
     def __init__(
-        self, network: Network, proxies: Proxies | None = None, ca: str | Path | None = None
+        self,
+        network: Network,
+        proxies: Proxies | None = None,
+        tls: _native.RelayTls | None = None,
     ) -> None:
-        self._network = network
+        self.network = network
         self._proxies = proxies or Proxies()
-        self._ca = ca
+        self._tls = tls
 
     async def connect(
         self, protocol_factory: Callable[[], P], host: str, port: int, *, encrypted: bool
@@ -38,11 +38,11 @@ class TcpDialler:
         """
         proxy = self._proxies.choose(host, port, encrypted=encrypted)
         if proxy is None:
-            return await self._network.connect_tcp(protocol_factory, host, port)
+            return await self.network.connect_tcp(protocol_factory, host, port)
         try:
             negotiation = negotiate(proxy, host, port)
             tls = self._encryption(proxy)
-            tunnel = await self._network.connect_tcp(
+            tunnel = await self.network.connect_tcp(
                 lambda: _Tunnel(protocol_factory, negotiation, tls), proxy.host, proxy.port
             )
             try:
@@ -55,59 +55,13 @@ class TcpDialler:
         except OSError as error:
             raise OSError(f"the {proxy}: {error}") from error
 
-    def _encryption(self, proxy: Proxy) -> _Encryption | None:
-        if proxy.kind != "https":
+    def _encryption(self, proxy: Proxy) -> _native.TlsStream | None:
+        if proxy.kind != "https" or self._tls is None:
             return None
-        context = ssl.create_default_context(cafile=None if self._ca is None else str(self._ca))
-        return _Encryption(context, proxy.host)
-
-
-class _Encryption:
-    """TLS without I/O: bytes of the proxy in, bytes for it out."""
-
-    def __init__(self, context: ssl.SSLContext, host: str) -> None:
-        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._in, self._out, server_hostname=host)
-        self._waiting: list[bytes] = []
-        self._ready = False
-
-    def feed(self, data: bytes) -> bytes:
-        """What the proxy says, decrypted. Raises OSError."""
-        self._in.write(data)
-        if not self._shaken():
-            return b""
-        found = []
-        while True:
-            try:
-                piece = self._tls.read(65_536)
-            except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
-                break
-            if not piece:
-                break
-            found.append(piece)
-        return b"".join(found)
-
-    def send(self, data: bytes) -> None:
-        """`take` has it encrypted, now or after the handshake."""
-        self._waiting.append(data)
-        self._shaken()
-
-    def take(self) -> bytes:
-        """What is due to the proxy."""
-        return self._out.read()
-
-    def _shaken(self) -> bool:
-        if not self._ready:
-            try:
-                self._tls.do_handshake()
-            except ssl.SSLWantReadError:
-                return False
-            self._ready = True
-        for data in self._waiting:
-            if data:
-                self._tls.write(data)
-        self._waiting.clear()
-        return True
+        try:
+            return _native.TlsStream(self._tls, proxy.host)
+        except ValueError as error:
+            raise RefusedError(str(error)) from error
 
 
 class _Tunnel(asyncio.Protocol):
@@ -117,7 +71,7 @@ class _Tunnel(asyncio.Protocol):
         self,
         protocol_factory: Callable[[], asyncio.Protocol],
         negotiation: Negotiation,
-        encryption: _Encryption | None,
+        encryption: _native.TlsStream | None,
     ) -> None:
         self._make = protocol_factory
         self._negotiation = negotiation
@@ -140,7 +94,8 @@ class _Tunnel(asyncio.Protocol):
     def _send(self, data: bytes) -> None:
         assert self._transport is not None
         if self._encryption is not None:
-            self._encryption.send(data)
+            if data:
+                self._encryption.write(data)
             data = self._encryption.take()
         if data:
             self._transport.write(data)
@@ -148,8 +103,7 @@ class _Tunnel(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             if self._encryption is not None:
-                data = self._encryption.feed(data)
-                self._send(b"")
+                data = self._decrypted(self._encryption, data)
             if self._protocol is None and data:
                 self._send(self._negotiation.feed(data))
                 data = b""
@@ -161,6 +115,14 @@ class _Tunnel(asyncio.Protocol):
             return
         if self._protocol is not None and data:
             self._protocol.data_received(data)
+
+    def _decrypted(self, encryption: _native.TlsStream, data: bytes) -> bytes:
+        try:
+            return encryption.feed(data)
+        except ValueError as error:
+            raise RefusedError(str(error)) from None
+        finally:
+            self._send(b"")
 
     def _begin(self) -> None:
         assert self._transport is not None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from aioiroh import _native
-from aioiroh.net import Network
+from aioiroh.net import TcpDialler
 
 __all__ = ["Answer", "HttpError", "ask", "read_head"]
 
@@ -45,7 +45,7 @@ def read_head(head: bytes) -> Answer:
 
 
 async def ask(
-    network: Network,
+    dialler: TcpDialler,
     address: tuple[str, int],
     target: str,
     *,
@@ -60,7 +60,9 @@ async def ask(
     fields = {"host": host, "connection": "close", **(headers or {})}
     lines = [f"GET {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
     request = "\r\n".join([*lines, "", ""]).encode("latin-1")
-    exchange = await network.connect_tcp(lambda: _Exchange(request, tls), *address)
+    exchange = await dialler.connect(
+        lambda: _Exchange(request, tls), *address, encrypted=tls is not None
+    )
     try:
         return await exchange.answer
     finally:

@@ -17,7 +17,7 @@ from aioiroh.report.http import Answer, HttpError, ask
 from aioiroh.report.report import Measurement, Probe
 
 if TYPE_CHECKING:
-    from aioiroh.net import Network
+    from aioiroh.net import TcpDialler
     from aioiroh.quic import Driver
 
 __all__ = ["Question", "ask_relay", "check_portal", "host_of", "measure_https"]
@@ -92,34 +92,38 @@ def _usable(pair: tuple[str, int]) -> IpAddr | None:
     return IpAddr.from_pair(pair)
 
 
-async def ask_relay(network: Network, url: RelayUrl, tls: _native.RelayTls) -> tuple[float, Answer]:
+async def ask_relay(
+    dialler: TcpDialler, url: RelayUrl, tls: _native.RelayTls
+) -> tuple[float, Answer]:
     """How many seconds a relay takes to answer over a new connection, and what. Raises as `measure_https`."""
     server = ServerAddress.of(url)
-    start = network.monotonic()
+    start = dialler.network.monotonic()
     stream = None
     if server.server_name is not None:
         stream = _native.TlsStream(tls, server.server_name)
     answer = await ask(
-        network, (server.host, server.port), "/ping", host=server.host_header, tls=stream
+        dialler, (server.host, server.port), "/ping", host=server.host_header, tls=stream
     )
     if not 200 <= answer.status < 300:
         raise HttpError(f"the relay answered with status {answer.status}")
-    return network.monotonic() - start, answer
+    return dialler.network.monotonic() - start, answer
 
 
-async def measure_https(network: Network, relay: RelayConfig, tls: _native.RelayTls) -> Measurement:
+async def measure_https(
+    dialler: TcpDialler, relay: RelayConfig, tls: _native.RelayTls
+) -> Measurement:
     """How long a relay takes to answer over a new connection. Raises HttpError, OSError, ValueError."""
-    seconds, _ = await ask_relay(network, relay.url, tls)
+    seconds, _ = await ask_relay(dialler, relay.url, tls)
     return Measurement(Probe.HTTPS, relay.url, seconds)
 
 
-async def check_portal(network: Network, url: RelayUrl) -> bool:
+async def check_portal(dialler: TcpDialler, url: RelayUrl) -> bool:
     """Whether somebody else answers in the relay's place. Raises HttpError, OSError."""
     host = host_of(url)
     # A relay repeats only such characters; upstream takes every relay with an IPv6 address for a portal.
     challenge = ("ts_" + re.sub(r"[^A-Za-z0-9._-]", "_", host))[:MAX_CHALLENGE]
     answer = await ask(
-        network,
+        dialler,
         (host, HTTP_PORT),
         "/generate_204",
         host=f"[{host}]" if ":" in host else host,

@@ -22,7 +22,7 @@ from aioiroh.report.survey import Survey
 if TYPE_CHECKING:
     from aioiroh import _native
     from aioiroh.metrics import NetReportMetrics
-    from aioiroh.net import Network, UdpSlot
+    from aioiroh.net import TcpDialler, UdpSlot
     from aioiroh.quic import Driver
 
 __all__ = ["Reporter"]
@@ -44,7 +44,7 @@ class Reporter:
     def __init__(
         self,
         driver: Driver,
-        network: Network,
+        dialler: TcpDialler,
         tls: _native.RelayTls,
         metrics: NetReportMetrics,
         report: Watch[NetReport | None],
@@ -54,7 +54,8 @@ class Reporter:
         on_news: Callable[[NetReport], None],
     ) -> None:
         self._driver = driver
-        self._network = network
+        self._network = dialler.network
+        self._dialler = dialler
         self._tls = tls
         self._metrics = metrics
         self._report = report
@@ -164,7 +165,7 @@ class Reporter:
         https = plan.to_ask(relays, self._home, random, plan.MAX_HTTPS)
         return Survey(
             self._driver,
-            self._network,
+            self._dialler,
             self._tls,
             self._slots(),
             asked=asked,

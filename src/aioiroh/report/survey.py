@@ -19,7 +19,7 @@ from aioiroh.report.report import Measurement, Probe
 
 if TYPE_CHECKING:
     from aioiroh import _native
-    from aioiroh.net import Network, UdpSlot
+    from aioiroh.net import TcpDialler, UdpSlot
     from aioiroh.quic import Driver
 
 __all__ = ["Survey"]
@@ -39,7 +39,7 @@ class Survey:
     def __init__(
         self,
         driver: Driver,
-        network: Network,
+        dialler: TcpDialler,
         tls: _native.RelayTls,
         slots: Sequence[UdpSlot],
         *,
@@ -51,13 +51,14 @@ class Survey:
         on_change: Callable[[], None],
     ) -> None:
         self._driver = driver
-        self._network = network
+        self._network = dialler.network
+        self._dialler = dialler
         self._tls = tls
         self._on_change = on_change
         self._slots: dict[int, int] = {}
         for slot in slots:
             self._slots.setdefault(ip_address(slot.host).version, slot.index)
-        self._available = plan.available_versions(network.local_addresses(), self._slots)
+        self._available = plan.available_versions(dialler.network.local_addresses(), self._slots)
         open_probes = _VERSIONS.keys() - {measurement.probe for measurement in known}
         probes = [
             p for p, version in _VERSIONS.items() if p in open_probes and version in self._slots
@@ -150,7 +151,7 @@ class Survey:
         await asyncio.sleep(delay)
         try:
             async with asyncio.timeout(plan.PROBE_TIMEOUT - delay):
-                return await measure_https(self._network, relay, self._tls)
+                return await measure_https(self._dialler, relay, self._tls)
         except _FAILURES:
             return None
 
@@ -160,6 +161,6 @@ class Survey:
         if not self.gathering.has_udp:
             with contextlib.suppress(*_FAILURES):
                 async with asyncio.timeout(plan.CAPTIVE_TIMEOUT):
-                    found = await check_portal(self._network, relay)
+                    found = await check_portal(self._dialler, relay)
         self.gathering.looked_for_portal(found)
         self._changed.set()

@@ -14,7 +14,7 @@ from aioiroh import Endpoint, _native
 from aioiroh.address import RelayUrl
 from aioiroh.aio import fan_out
 from aioiroh.errors import AioirohError
-from aioiroh.net import Network
+from aioiroh.net import Network, TcpDialler
 from aioiroh.report import NetReport
 from aioiroh.report.http import HttpError
 from aioiroh.report.probes import ask_relay, check_portal
@@ -91,7 +91,7 @@ class _Answer:
 async def _ask(network: Network, url: RelayUrl, tls: _native.RelayTls) -> _Answer:
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT):
-            seconds, answer = await ask_relay(network, url, tls)
+            seconds, answer = await ask_relay(TcpDialler(network), url, tls)
     except TimeoutError:
         return _Answer(url, problem=f"no answer within {ANSWER_TIMEOUT:g} s")
     except _FAILURES as error:
@@ -112,6 +112,6 @@ async def _captive(network: Network, url: RelayUrl) -> bool | None:
     """Whether somebody answers in the relay's place; None: nobody answers at all."""
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT):
-            return await check_portal(network, url)
+            return await check_portal(TcpDialler(network), url)
     except _FAILURES:
         return None
