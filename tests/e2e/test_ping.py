@@ -67,6 +67,19 @@ def test_who_answers_stops(answering: Process, start: Start) -> None:
     assert "error: " in asking.err and " answered; " in asking.err
 
 
+def test_who_answers_is_held_up(answering: Process, start: Start) -> None:
+    asking = start("ping", ticket_of(answering), "-i", 0.01, "--timeout", 2, "--json", *LOOPBACK)
+    asking.event("answer")
+    answering.signal(signal.SIGSTOP)
+    number = asking.event("lost")["number"]
+    answering.signal(signal.SIGCONT)
+    asking.until(lambda: asking.events[-1].get("number", 0) > number, "another answer")
+    asking.signal(signal.SIGINT)
+    asking.wait(0)
+    done = asking.event("done")
+    assert 0 < done["answered"] < done["asked"]
+
+
 def test_the_key_comes_from_the_environment(start: Start) -> None:
     key = SecretKey.generate()
     listening = start("ping", "--listen", *LOOPBACK, env={"IROH_SECRET": bytes(key).hex()})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import threading
 import urllib.request
@@ -224,6 +225,13 @@ async def test_development_is_plain_http(serve: Serve) -> None:
     relay = serve('[tls]\ncert_mode = "LetsEncrypt"\ncontact = "us@relay.example"\n', "--dev")
     async with at(relay):
         assert "https" not in relay.said("the relay is ready")
+
+
+def test_it_takes_all_the_files_it_may_open(serve: Serve) -> None:
+    def few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, 4000))
+
+    assert serve(preexec_fn=few).said("the relay is ready")["open_files"] == 4000
 
 
 def test_text_for_people(start: Callable[..., Process], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 import subprocess
 import time
@@ -72,12 +73,22 @@ def _fetched(url: str) -> str:
     while True:
         try:
             with urllib.request.urlopen(url, timeout=20) as answer:
-                assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
                 text: str = answer.read().decode()
                 return text
         except urllib.error.URLError:
             assert time.monotonic() < deadline
             time.sleep(0.02)
+
+
+def test_for_development_it_is_where_upstreams_is(tmp_path: Path) -> None:
+    """Port 3340, and over IPv4, too, though it is bound to `[::]`."""
+    relay = Process(["relay", "--dev"], cwd=tmp_path)
+    try:
+        line = relay.until(lambda: relay.err, "a line")
+        assert "http=[::]:3340 metrics=[::]:9090" in line
+        assert json.loads(_fetched("http://127.0.0.1:3340/healthz"))["status"] == "ok"
+    finally:
+        relay.kill()
 
 
 async def test_our_doctor_asks_upstreams_relay(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,7 +81,20 @@ def _ready(operation: RelayOperation) -> None:
         name: f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         for name, (host, port) in operation.addresses.items()
     }
-    logger.info("the relay is ready", extra={"fields": fields})
+    logger.info("the relay is ready", extra={"fields": {**fields, **_use_all_files()}})
+
+
+def _use_all_files() -> dict[str, object]:
+    """Each client is an open file, and many systems allow a process few unless it asks for more."""
+    try:
+        import resource
+    except ImportError:  # a system without such limits
+        return {}
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Where there is no end to it some systems take no number either.
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return {"open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[0]}
 
 
 async def _reload(operation: RelayOperation, options: RelayOptions) -> None:
