@@ -81,9 +81,14 @@ class Gathering:
         return report_of(self._measurements, self._captive)
 
     @property
+    def heard(self) -> frozenset[Probe]:
+        """The probes that were answered by anybody."""
+        return frozenset(one.probe for one in self._measurements)
+
+    @property
     def has_udp(self) -> bool:
         """Whether UDP works."""
-        return any(one.probe is not Probe.HTTPS for one in self._measurements)
+        return bool(self.heard - {Probe.HTTPS})
 
     @property
     def is_settled(self) -> bool:

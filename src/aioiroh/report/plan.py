@@ -85,7 +85,7 @@ def to_ask(
     """At most `limit` of the relays: the home relay and, if there are too many, others by chance."""
     if len(relays) <= limit:
         return tuple(relays)
-    first = [relay for relay in relays if relay.url == home]
+    first = [relay for relay in relays if relay.url == home][:limit]
     rest = [relay for relay in relays if relay.url != home]
     return (*first, *random.sample(rest, limit - len(first)))
 

@@ -31,6 +31,8 @@ logger = logging.getLogger("aioiroh.report")
 
 OBSERVED_SPACING: Final = 5.0
 """Seconds between reports that a relay causes by telling another address."""
+PATIENCE: Final = 3
+"""Reports in a row in which nobody answers over an IP version until it is tried in full reports only."""
 
 
 class Reporter:
@@ -65,6 +67,7 @@ class Reporter:
         self._choice = HomeChoice()
         self._home: RelayUrl | None = None
         self._kept: dict[Probe, Question] = {}
+        self._unheard = {Probe.QAD_IPV4: 0, Probe.QAD_IPV6: 0}
         self._last: NetReport | None = None
         self._last_full: float | None = None
         self._observing: asyncio.TimerHandle | None = None
@@ -137,17 +140,23 @@ class Reporter:
             self._home = None
         last = self._last
         full = full or plan.should_be_full(now, self._last_full, last)
+        probes = [probe for probe, count in self._unheard.items() if full or count < PATIENCE]
+        if not probes and not self._kept:
+            return
         self._metrics.reports += 1
         if full:
             self._metrics.reports_full += 1
             self._last_full = now
             self._keep(())
-        survey = self._survey(
-            relays, full, unmeasured=last is None or not last.relay_latency.relays
-        )
+        unmeasured = last is None or not last.relay_latency.relays
+        survey = self._survey(relays, probes, full=full, https=full or unmeasured)
         try:
             await survey.run(self._on_progress if last is None else lambda _: None)
             found = self._concluded(survey.gathering, full)
+            for probe in self._unheard:
+                self._unheard[probe] = (
+                    0 if probe in survey.gathering.heard else self._unheard[probe] + 1
+                )
             self._keep((*self._kept.values(), *survey.answered))
         except BaseException:
             survey.close()
@@ -159,18 +168,19 @@ class Reporter:
         self._report.set(found)
         self._on_news(found)
 
-    def _survey(self, relays: Sequence[RelayConfig], full: bool, *, unmeasured: bool) -> Survey:
+    def _survey(
+        self, relays: Sequence[RelayConfig], probes: Sequence[Probe], *, full: bool, https: bool
+    ) -> Survey:
         random = self._network.random
-        asked = plan.to_ask(relays, self._home, random, plan.MAX_ASKED)
-        https = plan.to_ask(relays, self._home, random, plan.MAX_HTTPS)
         return Survey(
             self._driver,
             self._dialler,
             self._tls,
             self._slots(),
-            asked=asked,
+            probes=probes,
+            asked=plan.to_ask(relays, self._home, random, plan.MAX_ASKED),
             known=[measurement for one in self._kept.values() if (measurement := one.current())],
-            https=https if full or unmeasured else (),
+            https=plan.to_ask(relays, self._home, random, plan.MAX_HTTPS if https else 0),
             portal=(self._home or random.choice(relays).url) if full else None,
             full=full,
             on_change=self._observed,

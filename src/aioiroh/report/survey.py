@@ -30,8 +30,8 @@ _FAILURES: Final = (OSError, ValueError, AioirohError, HttpError)
 
 
 class Survey:
-    """What is asked of whom: over UDP all of `asked` over each IP version of `slots` that is not among
-    `known`, over HTTPS all of `https`, for a captive portal the host of `portal`.
+    """What is asked of whom: with each of `probes` for which there is a socket and nothing is `known` all of
+    `asked`, over HTTPS all of `https`, for a captive portal the host of `portal`.
 
     `on_change` hears when a relay that has answered sees a socket somewhere else later.
     """
@@ -43,6 +43,7 @@ class Survey:
         tls: _native.RelayTls,
         slots: Sequence[UdpSlot],
         *,
+        probes: Iterable[Probe],
         asked: Iterable[RelayConfig],
         known: Sequence[Measurement],
         https: Sequence[RelayConfig],
