@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["Metrics", "NetReportMetrics", "SocketMetrics", "counter", "gauge"]
+__all__ = ["Metrics", "NetReportMetrics", "PortmapMetrics", "SocketMetrics", "counter", "gauge"]
 
 G = TypeVar("G")
 
@@ -68,13 +68,28 @@ class NetReportMetrics:
     portmap_external_address_updated: int = counter("External addresses got by mapping a port")
 
 
+@dataclasses.dataclass(slots=True)
+class PortmapMetrics:
+    """What upstream counts as `portmap`, without what it counts for each protocol."""
+
+    probes_started: int = counter("Times the router was asked which protocols it has")
+    mapping_attempts: int = counter("Mappings asked for, renewals included")
+    mapping_failures: int = counter("Mappings that were not granted")
+    external_address_updated: int = counter("Changes of the mapped external address")
+
+
 class Metrics:
     """All groups of one endpoint."""
 
     def __init__(self) -> None:
         self.socket = SocketMetrics()
         self.net_report = NetReportMetrics()
-        self._groups: dict[str, Any] = {"socket": self.socket, "net_report": self.net_report}
+        self.portmap = PortmapMetrics()
+        self._groups: dict[str, Any] = {
+            "socket": self.socket,
+            "net_report": self.net_report,
+            "portmap": self.portmap,
+        }
         self._sources: list[Callable[[], object]] = []
 
     def add_group(self, name: str, group: G) -> G:
