@@ -51,6 +51,7 @@ if [ "$(uname -s)" = Linux ] && can_apt; then
     command -v ip >/dev/null || lab+=(iproute2)
     command -v nft >/dev/null || lab+=(nftables)
     command -v openssl >/dev/null || lab+=(openssl)
+    command -v miniupnpd >/dev/null || lab+=(miniupnpd-nftables)
     [ ${#lab[@]} = 0 ] || apt_install "${lab[@]}"
 fi
 

@@ -133,6 +133,7 @@ class Endpoint:
         relays: RelayMap | Iterable[RelayConfig | str] | None = None,
         relay_ca: str | Path | None = None,
         proxy: str | Proxies | None = None,
+        port_mapping: bool | None = None,
         path_selector: PathSelector | None = None,
         max_incoming: int | None = None,
         retry_above: int | None = None,
@@ -142,7 +143,8 @@ class Endpoint:
     ) -> Pending[Self]:
         """A new endpoint: `await` it, or use it with `async with`.
 
-        Without a preset and a lookup service nothing is contacted.
+        Without a preset, a lookup service and relays nothing is contacted but the router of the local network
+        (`port_mapping`).
 
         secret_key: the identity; by default a new one.
         alpns: the protocols that are accepted; none means that nobody can connect.
@@ -158,6 +160,8 @@ class Endpoint:
         proxy: through which proxy relays are reached, as `http://`, `https://` or `socks5://` URL with
             user and password if need be; `Proxies.from_environment()` takes what HTTPS_PROXY,
             HTTP_PROXY, ALL_PROXY and NO_PROXY say. By default none.
+        port_mapping: ask the router of the local network to forward the IPv4 port, by PCP, NAT-PMP or UPnP, until
+            the endpoint is closed; by default true. Nothing waits for that.
         path_selector: chooses which of the paths to a peer carries the data; by default direct before
             relayed ones, then by round-trip time.
         hooks: asked before dialling and after every handshake.
@@ -185,6 +189,7 @@ class Endpoint:
             else RelayMap(relays),
             "relay_ca": relay_ca,
             "proxy": Proxies.all(proxy) if isinstance(proxy, str) else proxy,
+            "port_mapping": port_mapping,
             "path_selector": path_selector,
             "max_incoming": max_incoming,
             "retry_above": retry_above,
@@ -230,6 +235,8 @@ class Endpoint:
             self._where.open_sockets(options.bind)
             self._where.use_relays(options.relays or RelayMap(), options.relay_ca, options.proxy)
             self._roster.find_relay = self._where.relay_at
+            if options.port_mapping:
+                self._where.map_port()
             self._where.refresh()
             for service in options.lookup:
                 await self._lookup.add(service)
@@ -584,6 +591,7 @@ class Endpoint:
             stack.callback(self._steering.close)
             stack.push_async_callback(self._clear_lookup)
             stack.push_async_callback(self._where.leave_relays)
+            stack.push_async_callback(self._where.release_port)
             stack.push_async_callback(self._driver.aclose)
             stack.push_async_callback(self._where.stop_reports)
             stack.push_async_callback(self._tasks.aclose)

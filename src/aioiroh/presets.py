@@ -37,6 +37,7 @@ class EndpointOptions:
     relays: RelayMap | None = None
     relay_ca: str | Path | None = None
     proxy: Proxies | None = None
+    port_mapping: bool = True
     path_selector: PathSelector | None = None
     max_incoming: int = 1024
     retry_above: int | None = None

@@ -27,6 +27,7 @@ from aioiroh.metrics import Metrics
 from aioiroh.net import Network, NetworkState, Proxies, TcpDialler, UdpOptions, UdpSlot
 from aioiroh.paths import OwnAddresses
 from aioiroh.paths.guessing import Mapping
+from aioiroh.portmap import PortMapper
 from aioiroh.presets import BindAddress, bind_address
 from aioiroh.quic import Driver
 from aioiroh.relay import Relays, RelayStatus
@@ -68,6 +69,7 @@ class Whereabouts:
         self._reporter: Reporter | None = None
         self._relay_roots: bytes | None = None
         self._proxies: Proxies | None = None
+        self._port_mapper: PortMapper | None = None
         self._tasks = Tasks("whereabouts")
         self.slots: tuple[UdpSlot, ...] = ()
         """The UDP sockets."""
@@ -96,6 +98,18 @@ class Whereabouts:
         self.slots = tuple(slots)
         self._own = OwnAddresses(self.slots)
         self._fixed_port = next((port for host, port in wanted if port and ":" not in host), None)
+
+    def map_port(self) -> None:
+        """Ask the router to forward the port of the first IPv4 socket that others can reach."""
+        slot = next((slot for slot in self.slots if _is_mappable(slot.host)), None)
+        if slot is not None:
+            self._port_mapper = PortMapper(self._network, slot.port, self._metrics)
+            self._port_mapper.start()
+            self._tasks.spawn(self._follow_mapping(self._port_mapper), name="mapped port")
+
+    async def _follow_mapping(self, mapper: PortMapper) -> None:
+        async for _ in mapper.external:
+            self.refresh()
 
     def use_relays(self, relays: RelayMap, ca: str | Path | None, proxies: Proxies | None) -> None:
         """Find a home relay, if there are any; `ca` and `proxies` also hold for relays that are inserted later. Raises
@@ -192,7 +206,8 @@ class Whereabouts:
     def refresh(self) -> None:
         """Look where we are now."""
         local = self._own.refresh(self._network.local_addresses())
-        direct = tuple(dict.fromkeys((*self._outside, *local)))
+        mapped = None if self._port_mapper is None else self._port_mapper.external.value
+        direct = tuple(dict.fromkeys((*filter(None, [mapped]), *self._outside, *local)))
         found: tuple[TransportAddr, ...] = direct
         if self.home.value is not None:
             found = (RelayAddr(self.home.value.url), *found)
@@ -208,6 +223,8 @@ class Whereabouts:
             self._rebind(state)
             if self._relays is not None:
                 self._relays.network_changed(state.ips)
+        if self._port_mapper is not None:
+            self._port_mapper.network_changed()
         self._report_on(Reason.LINK_CHANGE_MAJOR if major else Reason.LINK_CHANGE_MINOR)
         self.refresh()
 
@@ -268,8 +285,18 @@ class Whereabouts:
             await self._reporter.aclose()
         self.report.close()
 
+    async def release_port(self) -> None:
+        """Let the router forward nothing any more. Connections must have ended."""
+        if self._port_mapper is not None:
+            await self._port_mapper.aclose()
+
     async def leave_relays(self) -> None:
         """Say goodbye to the relays. Connections must have ended."""
         if self._relays is not None:
             await self._relays.aclose()
         self.home.close()
+
+
+def _is_mappable(host: str) -> bool:
+    ip = ip_address(host)
+    return ip.version == 4 and not ip.is_loopback

@@ -6,6 +6,7 @@ a kill, and labs that run side by side cannot meet.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import shutil
@@ -14,15 +15,18 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, TypeVar
 
 CLONE_NEWNET = 0x40000000
 NETLINK_NETFILTER = 12
 CONNTRACK_DELETE = (1 << 8) | 2
 REQUEST_AND_ACKNOWLEDGE = 1 | 4
+
+T = TypeVar("T")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -101,6 +105,17 @@ class Namespace:
                 _enter(home)
         finally:
             os.close(home)
+
+    def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Runs a coroutine inside to its end, on an event loop of its own in a thread of its own."""
+
+        def task() -> T:
+            _enter(self._fd)
+            return asyncio.run(work())
+
+        # Not a thread that does something else later: it stays in the namespace.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(task).result()
 
     def _run(self, command: list[str], text: str) -> None:
         with self.inside():

@@ -1,90 +1,151 @@
-"""Port mapping against a real router's daemon: miniupnpd speaks all three protocols."""
+"""Port mapping against a real router's daemon, by each of the three protocols."""
 
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
-import subprocess
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from aioiroh.metrics import PortmapMetrics
+import router_daemon
+from aioiroh import Endpoint, EndpointAddr, IpAddr
 from aioiroh.net import SystemNetwork
-from aioiroh.portmap import PortMapper, probe
+from aioiroh.portmap import probe
+from aioiroh.portmap.asking import Local
+from aioiroh.portmap.protocols import NatPmp, Pcp, PortProtocol, Upnp
 from nat import Nat
-from topology import Host, Internet, Uplink
+from router_daemon import RouterDaemon
+from topology import Host, Internet
 
 PORT = 4444
+ALPN = b"test"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def the_daemon_is_installed(require: Callable[[object, str], None]) -> None:
-    require(
-        shutil.which("miniupnpd"), "miniupnpd is missing (Debian: apt install miniupnpd-nftables)"
-    )
+    problem = router_daemon.missing()
+    require(problem is None, problem or "")
 
 
-RULES = """
-table inet filter {
-    chain miniupnpd { }
-    chain forward { type filter hook forward priority 0; jump miniupnpd; }
+@pytest.fixture
+def internet() -> Iterator[Internet]:
+    with Internet() as internet:
+        yield internet
+
+
+@pytest.fixture
+def host(internet: Internet) -> Host:
+    """A host behind a router that lets nothing in by itself."""
+    host = internet.host("host")
+    host.plug(Nat.MODERATE)
+    return host
+
+
+@pytest.fixture
+def outside(internet: Internet) -> Host:
+    outside = internet.host("outside")
+    outside.plug(Nat.NONE)
+    return outside
+
+
+def udp(host: Host) -> socket.socket:
+    with host.namespace.inside():
+        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    made.bind(("0.0.0.0", PORT))
+    made.setblocking(False)
+    return made
+
+
+async def ready(network: SystemNetwork, *names: str) -> None:
+    """Until the daemon, which has just been started, answers by these protocols."""
+    async with asyncio.timeout(20):
+        while [name for name, problem in (await probe(network)).items() if not problem] != [*names]:
+            pass
+
+
+PROTOCOLS: dict[str, Callable[[Local], PortProtocol]] = {
+    "PCP": lambda local: Pcp(local, bytes(range(12))),
+    "NAT-PMP": NatPmp,
+    "UPnP": Upnp,
 }
-table ip nat {
-    chain miniupnpd { }
-    chain miniupnpd_post { }
-    chain pre { type nat hook prerouting priority dstnat; iifname "wan" jump miniupnpd; }
-    chain post { type nat hook postrouting priority 99; oifname "wan" jump miniupnpd_post; }
-}
-"""
 
 
-class Daemon:
-    """The daemon on a host's router, with these protocols."""
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_what_comes_to_the_mapped_port_arrives(
+    host: Host, outside: Host, tmp_path: Path, name: str
+) -> None:
+    uplink = host.uplinks[0]
 
-    def __init__(self, uplink: Uplink, folder: Path, *, pcp_pmp: bool, upnp: bool) -> None:
-        assert uplink.router is not None
-        self.router = uplink.router
-        uplink.router.nft(RULES)
-        config = folder / "miniupnpd.conf"
-        yes_no = {True: "yes", False: "no"}
-        config.write_text(
-            "\n".join(
-                [
-                    "ext_ifname=wan",
-                    "listening_ip=lan",
-                    "port=0" if upnp else "port=5000",
-                    f"enable_upnp={yes_no[upnp]}",
-                    f"enable_natpmp={yes_no[pcp_pmp]}",
-                    "min_lifetime=120",
-                    "max_lifetime=86400",
-                    "secure_mode=yes",
-                    "uuid=00000000-0000-0000-0000-000000000001",
-                    "upnp_table_name=filter",
-                    "upnp_nat_table_name=nat",
-                    "upnp_forward_chain=miniupnpd",
-                    "upnp_nat_chain=miniupnpd",
-                    "upnp_nat_postrouting_chain=miniupnpd_post",
-                    "allow 1024-65535 0.0.0.0/0 1024-65535",
-                ]
+    async def work() -> None:
+        network = SystemNetwork()
+        await ready(network, *(["UPnP"] if name == "UPnP" else ["PCP", "NAT-PMP"]))
+        router = network.gateway()
+        assert router is not None
+        protocol = PROTOCOLS[name](Local(network, uplink.address, router))
+        with udp(host) as inside, udp(outside) as sender:
+
+            def arrives(place: tuple[str, int]) -> bool:
+                # Within the machine a datagram is there as soon as it was sent.
+                sender.sendto(b"x", place)
+                try:
+                    return inside.recvfrom(10) == (b"x", (outside.uplinks[0].public, PORT))
+                except BlockingIOError:
+                    return False
+
+            assert not arrives((uplink.public, PORT))
+            mapping = await protocol.obtain(PORT, None)
+            assert str(mapping.external.ip) == uplink.public
+            assert mapping.lifetime >= 3600
+            assert arrives(mapping.external.pair)
+            # Renewed, it is the same one.
+            assert await protocol.obtain(PORT, mapping.external) == mapping
+            await protocol.release(mapping)
+            # The kernel keeps the connection that it has seen; a new one is not let in.
+            uplink.forget()
+            assert not arrives(mapping.external.pair)
+
+    with RouterDaemon(uplink, tmp_path, pcp=name != "UPnP", upnp=name == "UPnP"):
+        host.namespace.run(work)
+
+
+def test_an_endpoint_is_dialled_at_its_mapped_port(
+    internet: Internet, host: Host, outside: Host, tmp_path: Path
+) -> None:
+    uplink = host.uplinks[0]
+
+    async def dial(target: EndpointAddr) -> None:
+        async with (
+            Endpoint.bind() as client,
+            client.connect(target, alpn=ALPN, timeout=20) as connection,
+            connection.open_uni() as stream,
+        ):
+            await stream.write(b"hello")
+
+    async def work() -> None:
+        await ready(SystemNetwork(), "PCP", "NAT-PMP", "UPnP")
+        async with Endpoint.bind(alpns=[ALPN]) as server:
+            async with asyncio.timeout(20):
+                addr = await server.watch_addr.wait_for(
+                    lambda addr: any(str(a).startswith(f"ip:{uplink.public}:") for a in addr.addrs)
+                )
+            mapped = [a for a in addr.addrs if isinstance(a, IpAddr) and str(a.ip) == uplink.public]
+            target = EndpointAddr(server.id, mapped)
+            loop = asyncio.get_running_loop()
+            dialling = loop.run_in_executor(
+                None, lambda: outside.namespace.run(lambda: dial(target))
             )
-            + "\n"
-        )
-        self._command = [
-            *self.router.prefix,
-            *("miniupnpd", "-d", "-f", str(config), "-P", str(folder / "pid")),
-        ]
-        self.log = folder / "miniupnpd.log"
-        self.start()
+            incoming = await server.accept()
+            async with await incoming as connection:
+                stream = await connection.accept_uni()
+                assert await stream.read_all(limit=10) == b"hello"
+            await dialling
+        with udp(outside) as sender, udp(host) as inside:
+            uplink.forget()
+            sender.sendto(b"x", mapped[0].pair)
+            with pytest.raises(BlockingIOError):
+                inside.recv(10)
 
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.wait()
+    with RouterDaemon(uplink, tmp_path):
+        host.namespace.run(work)

@@ -6,7 +6,7 @@
     uplink.rate(20); host.lose(5); uplink.forget(); ...
     internet.close()
 
-Public addresses are from 198.18.0.0/15, and each has IPv6 from 2001:db8::/64 with it where it is asked for.
+Public addresses are from 11.18.0.0/15, which passes for any of the internet's, and each has IPv6 from 2001:db8::/64 with it where it is asked for.
 Who sends to a private address of somebody else hears nothing, as in the real internet.
 """
 
@@ -104,7 +104,7 @@ class Uplink:
         self._host = host.namespace
         self._number = number = internet.number()
         high, low = divmod(number, 256)
-        self.public = f"198.18.{high}.{low}"
+        self.public = f"11.18.{high}.{low}"
         """The address that others see."""
         self.router: Namespace | None = None
         if nat is Nat.NONE:
@@ -158,7 +158,7 @@ class Uplink:
             self.address = f"{old.rpartition('.')[0]}.{int(old.rpartition('.')[2]) + 1}"
         else:
             high, low = divmod(self._internet.number(), 256)
-            self.address = self.public = f"198.18.{high}.{low}"
+            self.address = self.public = f"11.18.{high}.{low}"
         self._host.ip(f"address delete {old}/{self._prefix} dev {self.interface}")
         self.up()
 

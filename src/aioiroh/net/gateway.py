@@ -9,7 +9,7 @@ from typing import Final
 
 __all__ = ["default_gateway", "gateway_in"]
 
-ROUTES: Final = Path("/proc/self/net/route")
+ROUTES: Final = Path("/proc/thread-self/net/route")
 _UP_AND_GATEWAY: Final = 0x3
 _BYTE_ORDER: Final = sys.byteorder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from aioiroh.aio import Tasks
 from aioiroh.errors import DecodeError
@@ -52,9 +52,8 @@ class _Question(asyncio.DatagramProtocol):
         self._read = read
         self.answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self.transport = transport
+    def connection_made(self, transport: Any) -> None:
+        self.transport: asyncio.DatagramTransport = transport
 
     def datagram_received(self, data: bytes, addr: tuple[str | object, int]) -> None:
         if addr[0] != self._router or self.answer.done():
@@ -111,9 +110,8 @@ class _Exchange(asyncio.Protocol):
         self._data = b""
         self.answer: asyncio.Future[http.Answer] = asyncio.get_running_loop().create_future()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+    def connection_made(self, transport: Any) -> None:
+        self.transport: asyncio.Transport = transport
 
     def data_received(self, data: bytes) -> None:
         self._data += data

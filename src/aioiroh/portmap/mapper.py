@@ -65,6 +65,16 @@ async def _works(protocol: PortProtocol) -> str:
     return ""
 
 
+def _useless(mapping: Mapping) -> str:
+    """Why a mapping is of no use; empty if it is."""
+    external = mapping.external
+    if mapping.lifetime < MIN_LIFETIME:
+        return f"it maps for {mapping.lifetime:.0f} s only"
+    if not external.ip.is_global or external.ip.is_multicast or external.port == 0:
+        return f"{external.text} is no address on the internet"
+    return ""
+
+
 class PortMapper:
     """Maps `port` while it runs. Asks nobody but the router of the local network, and keeps nobody waiting.
 
@@ -136,10 +146,10 @@ class PortMapper:
         self._metrics.net_report.portmap_attempts += 1
         try:
             mapping = await protocol.obtain(self._port, self.external.value)
-            if mapping.lifetime < MIN_LIFETIME:
-                raise Refused(f"it maps for {mapping.lifetime:.0f} s only")
-            if not mapping.external.ip.is_global or mapping.external.port == 0:
-                raise Refused(f"{mapping.external.text} is no address on the internet")
+            problem = _useless(mapping)
+            if problem:
+                await protocol.release(mapping)
+                raise Refused(problem)
         except FAILURES:
             self._metrics.portmap.mapping_failures += 1
             raise
@@ -176,10 +186,13 @@ class PortMapper:
 
     def _hold(self, held: tuple[PortProtocol, Mapping] | None) -> None:
         self._held = held
-        external = None if held is None else held[1].external
+        external = None
+        if held is not None:
+            protocol, mapping = held
+            external = mapping.external
         if external != self.external.value:
             self._metrics.portmap.external_address_updated += 1
             self._metrics.net_report.portmap_external_address_updated += 1
             self.external.set(external)
             if held is not None:
-                logger.info("%s maps port %d to %s", held[0].name, self._port, external)
+                logger.info("%s maps port %d: %s", protocol.name, mapping.port, mapping.external)

@@ -53,13 +53,9 @@ class Pcp:
     async def _ask(self, question: bytes, opcode: int, port: int = 0) -> pcp.Reply:
         def read(data: bytes) -> pcp.Reply | None:
             reply = pcp.read(data)
-            if reply.result == pcp.UNSUPPORTED_VERSION:
-                return reply
-            if reply.opcode != opcode:
-                return None
             granted = reply.granted
             mine = granted is None or (granted.nonce, granted.port) == (self._nonce, port)
-            return reply if mine else None
+            return reply if mine and reply.opcode == opcode else None
 
         reply = await ask(self._local, [(question, (self._local.router, SERVER_PORT))], read)
         if reply.result != 0:
@@ -132,6 +128,7 @@ class Upnp:
     def __init__(self, local: Local) -> None:
         self._local = local
         self._service: igd.Service | None = None
+        self._lifetime = LIFETIME
 
     async def probe(self) -> None:
         router = self._local.router
@@ -190,22 +187,21 @@ class Upnp:
 
     async def _map(self, port: int, external_port: int) -> tuple[int, int]:
         """The external port and for how long it is ours. Raises igd.Fault and what `_call` raises."""
-        lifetime = LIFETIME
         for _ in range(OTHER_PORTS):
             try:
-                await self._call("AddPortMapping", self._wish(port, external_port, lifetime))
+                await self._call("AddPortMapping", self._wish(port, external_port))
                 # A mapping without an end is renewed all the same: the router may have started again.
                 return external_port, LIFETIME
             except igd.Fault as fault:
-                if fault.code == igd.ONLY_PERMANENT and lifetime:
-                    lifetime = 0
+                if fault.code == igd.ONLY_PERMANENT and self._lifetime:
+                    self._lifetime = 0
                 elif fault.code in igd.CONFLICTS:
                     external_port = self._local.network.random.randrange(1024, 65_536)
                 else:
                     raise
         raise Refused("it has given every port that was tried to somebody else")
 
-    def _wish(self, port: int, external_port: int, lifetime: int) -> dict[str, object]:
+    def _wish(self, port: int, external_port: int) -> dict[str, object]:
         return {
             "NewRemoteHost": "",
             "NewExternalPort": external_port,
@@ -214,7 +210,7 @@ class Upnp:
             "NewInternalClient": self._local.ip,
             "NewEnabled": 1,
             "NewPortMappingDescription": DESCRIPTION,
-            "NewLeaseDuration": lifetime,
+            "NewLeaseDuration": self._lifetime,
         }
 
     async def release(self, mapping: Mapping) -> None:
