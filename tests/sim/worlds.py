@@ -25,12 +25,22 @@ async def relay(network: VirtualNetwork, name: str = RELAY, **host) -> AsyncIter
         yield server
 
 
-def behind(network: VirtualNetwork, kind: str, name: str, link: Link | None = None) -> Host:
-    """A host behind a router of that kind (or on the internet); `link` leads to the internet. IPv4 only."""
+def behind(
+    network: VirtualNetwork,
+    kind: str,
+    name: str,
+    link: Link | None = None,
+    *,
+    inside: str | None = None,
+) -> Host:
+    """A host behind a router of that kind (or on the internet); `link` leads to the internet. IPv4 only.
+
+    `inside`: the network of the host; by default all homes have the same one.
+    """
     nat = Nat.kind(kind)
     if nat is None:
         return network.host(name, ipv6=False, link=link)
-    router = network.router(f"{name}'s router", nat=nat, link=link)
+    router = network.router(f"{name}'s router", nat=nat, link=link, ipv4=inside)
     return network.host(name, segment=router.inside)
 
 

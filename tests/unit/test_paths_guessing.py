@@ -219,6 +219,17 @@ def test_failures_make_it_wait():
         assert core.deadline == pytest.approx(now + rest)
 
 
+def test_a_peer_that_spreads_as_well_is_left_alone():
+    core = spread()
+    now = run_to(core, Phase.LISTENING, 0.0)
+    theirs = tuple((MODERATE_IP, port) for port in range(1000, 1000 + ANNOUNCED))
+    sight = Sight((MODERATE, *theirs))
+    assert core.decide(now, sight, SCATTERED, may_begin=True) == [CloseSockets()]
+    # Also when the peer has taken that back.
+    core.decide(now + 1, PEER_IN_SIGHT, SCATTERED, may_begin=True)
+    assert core.deadline == now + RESTS[-1]
+
+
 def test_attempts_of_an_endpoint_are_bounded():
     budget = bucket(ATTEMPTS)
     for _ in range(ATTEMPTS):

@@ -101,6 +101,11 @@ class Host:
         return tuple(ip for face in self.interfaces.values() for ip in face.addresses)
 
     @property
+    def bound_udp(self) -> tuple[tuple[str, int], ...]:
+        """IP addresses and ports of all UDP sockets that are open."""
+        return tuple(self._udp.taken)
+
+    @property
     def up(self) -> bool:
         """Whether any interface is up; setting it takes all interfaces up or down."""
         return any(interface.up for interface in self.interfaces.values())

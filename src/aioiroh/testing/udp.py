@@ -58,16 +58,20 @@ class UdpPorts:
                 return True
         return False
 
-    def _free(self, ip: str, port: int) -> tuple[str, int]:
-        ip = str(ip_address(ip))
-        self._host.check_own(ip)
-        taken = [
+    @property
+    def taken(self) -> list[tuple[str, int]]:
+        """The addresses that are bound."""
+        return [
             socket.address
             for sockets in self._sockets.values()
             for socket in sockets
             if socket.is_open()
         ]
-        return self._ports.choose((ip, port), taken)
+
+    def _free(self, ip: str, port: int) -> tuple[str, int]:
+        ip = str(ip_address(ip))
+        self._host.check_own(ip)
+        return self._ports.choose((ip, port), self.taken)
 
     def _add(self, socket: _Slot | _Socket) -> None:
         port = socket.address[1]

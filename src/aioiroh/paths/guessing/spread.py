@@ -23,6 +23,7 @@ from aioiroh.paths.guessing.rules import (
     TRY,
     Mapping,
     Sight,
+    announced_ip,
     targets,
 )
 from aioiroh.paths.selection import Address
@@ -123,8 +124,13 @@ class Spread:
         match self.phase:
             case Phase.IDLE:
                 self._idle(now, sight, mapping, may_begin)
-        if self.is_busy and (sight.direct or now >= self._end):
-            self._settle(now, sight, actions)
+        if self.is_busy:
+            if announced_ip(sight.theirs, mapping.ip) is not None:
+                # It is like ours: there is nothing to be hit, now or later.
+                self._failures = len(RESTS)
+                self._end = now
+            if sight.direct or now >= self._end:
+                self._settle(now, sight, actions)
         if self.phase in (Phase.OPENING, Phase.LISTENING) and self._knock is not None:
             self._try(now, mapping, actions)
         match self.phase:
