@@ -108,6 +108,7 @@ class Endpoint:
             )
         )
         self._where = Whereabouts(secret_key, driver, network, self._metrics, self._moved)
+        self._where.on_mapping = self._steering.mapping_changed
         self._monitor = NetworkMonitor(network, self._network_changed)
         self._closing = False
         self._closed = asyncio.Event()

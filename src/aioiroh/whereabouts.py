@@ -79,6 +79,10 @@ class Whereabouts:
         """How the home relay stands; None while there is none."""
         self.report: Watch[NetReport | None] = Watch(None)
         """The latest net report; None without relays and before the first one."""
+        self.mapping = Mapping()
+        """What NATs make of the first IPv4 socket."""
+        self.on_mapping: Callable[[], None] | None = None
+        """Called when that has changed."""
 
     # --- getting there
 
@@ -175,7 +179,11 @@ class Whereabouts:
             # No relay answers. One is tried all the same, so that it is home as soon as it is there.
             self._relays.set_home(self._relays.configured[0].url)
         self._outside = outside_addresses(report, self._fixed_port)
+        mapping = Mapping.of(report, self.slots)
+        is_new, self.mapping = mapping != self.mapping, mapping
         self.refresh()
+        if is_new and self.on_mapping is not None:
+            self.on_mapping()
 
     async def _follow_home(self) -> None:
         async for _ in self.home:
@@ -248,12 +256,6 @@ class Whereabouts:
     def relay_at(self, ip: str) -> RelayUrl | None:
         """The relay behind which the peer at a mapped address is; None: it is a real address."""
         return None if self._relays is None else self._relays.url_at(ip)
-
-    @property
-    def mapping(self) -> Mapping:
-        """What NATs make of the first IPv4 socket."""
-        slot = next((slot for slot in self.slots if ":" not in slot.host), None)
-        return Mapping.of(self.report.value, slot)
 
     def unusable(self, address: tuple[str, int]) -> str | None:
         """Why nothing can be sent to a peer at this IP address and port; None if it can."""

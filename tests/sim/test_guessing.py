@@ -111,11 +111,11 @@ async def test_moderate_and_strict(network, kinds):
     async with relays(network) as relay_map, pair(*hosts, relay_map) as ends:
         await soon_direct(ends)
         assert sizes(sent_by(network, *hosts), SMALL) <= DATAGRAMS
+        now = asyncio.get_running_loop().time()
+        await echo(ends)
         # All but one of the sockets are closed, and what is left of the traffic uses that one.
         strict = hosts[kinds.index("strict")]
         assert len(strict.bound_udp) == ORDINARY + 1
-        now = asyncio.get_running_loop().time()
-        await echo(ends)
         later = [r for r in sent_by(network, strict, since=now) if r.size > SMALL]
         assert len({record.source for record in later}) == 1
 

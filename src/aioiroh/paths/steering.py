@@ -136,6 +136,11 @@ class Steering:
             remote.network_changed(live, major=major)
             self._run(peer)
 
+    def mapping_changed(self) -> None:
+        """It is better known now what NATs make of our addresses."""
+        for peer in tuple(self._remotes):
+            self._run(peer)
+
     def relays_of(self, state: ConnectionState, addresses: Sequence[Address]) -> None:
         """Where the peer of a connection is behind relays: paths in reserve."""
         if state.peer is None or state.lost is not None:

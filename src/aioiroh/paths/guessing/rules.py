@@ -125,9 +125,10 @@ class Mapping:
         return self.varies and bool(self.seen)
 
     @classmethod
-    def of(cls, report: NetReport | None, slot: UdpSlot | None) -> Mapping:
-        """As the report says of this socket."""
-        if report is None or slot is None:
+    def of(cls, report: NetReport, slots: Iterable[UdpSlot]) -> Mapping:
+        """As the report says of the first IPv4 socket of these."""
+        slot = next((slot for slot in slots if ":" not in slot.host), None)
+        if slot is None:
             return cls()
         seen = [
             each.address.pair
