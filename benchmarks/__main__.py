@@ -12,13 +12,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import blobs, commands, endpoints, held, memory
+from benchmarks import blobs, commands, endpoints, forwarding, held, memory
 from benchmarks.measures import MEASURES
 from benchmarks.steps import Plan
 from benchmarks.table import render
 from empty_network import enter_empty_namespace
 
-SECTIONS = (held.SECTION, blobs.SECTION, commands.SECTION, memory.SECTION)
+SECTIONS = (held.SECTION, forwarding.SECTION, blobs.SECTION, commands.SECTION, memory.SECTION)
 KEYS = [*(m.key for m in MEASURES), *(step.key for part in SECTIONS for step in part.steps)]
 
 

@@ -15,7 +15,17 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aioiroh
-from aioiroh import BiStream, Connection, Endpoint, EndpointAddr, EndpointId, IpAddr, Router
+from aioiroh import (
+    BiStream,
+    Connection,
+    Endpoint,
+    EndpointAddr,
+    EndpointId,
+    IpAddr,
+    RelayAddr,
+    Router,
+    TransportAddr,
+)
 from aioiroh.aio import Tasks
 
 Request = dict[str, Any]
@@ -82,7 +92,9 @@ class OurStreams:
         return self.endpoint
 
     def target(self, request: Request) -> EndpointAddr:
-        addresses = []
+        addresses: list[TransportAddr] = []
+        if "relay" in request:
+            addresses.append(RelayAddr(request["relay"]))
         for address in request["addrs"]:
             host, _, port = address.rpartition(":")
             addresses.append(IpAddr.from_pair((host, int(port))))

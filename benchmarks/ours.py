@@ -38,14 +38,16 @@ class Ours(OurBlobs):
         self._watching: tuple[Gaps, asyncio.Task[None]] | None = None
 
     async def do_bind(self, request: Request) -> dict[str, Any]:
-        host, _, port = request["addrs"][0].rpartition(":")
+        pairs = [address.rpartition(":") for address in request["addrs"]]
         endpoint = await self.bind(
             request,
-            bind=[(host, int(port))],
+            bind=[(host, int(port)) for host, _, port in pairs],
+            relays=[request["relay"]] if "relay" in request else [],
             busy_poll=0.0001 if "--busy-poll" in sys.argv else 0.0,
         )
-        slot = endpoint.bound_sockets[0]
-        return {"peer": bytes(endpoint.id).hex(), "addrs": [f"{slot.host}:{slot.port}"]}
+        await endpoint.online()
+        slots = [f"{slot.host}:{slot.port}" for slot in endpoint.bound_sockets]
+        return {"peer": bytes(endpoint.id).hex(), "addrs": slots}
 
     async def do_step_times(self, _request: Request) -> dict[str, Any]:
         """How often a native step took less than 2**n microseconds, since the last time."""

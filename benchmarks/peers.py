@@ -30,6 +30,12 @@ def memory(pid: int, which: str) -> int:
     raise ProcessLookupError(f"process {pid} has ended")
 
 
+def processor_time(pid: int) -> float:
+    """What a process has used so far, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
 class Process:
     """One end, in a process of its own."""
 
@@ -71,8 +77,7 @@ class Process:
 
     def cpu(self) -> float:
         """Processor time used so far, in seconds."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / 100
+        return processor_time(self.pid)
 
     def close(self) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -92,15 +97,18 @@ class Process:
 
 
 class Pair:
-    """A client and a server of one kind, connected."""
+    """A client and a server of one kind, connected: directly, or by a relay alone."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, *, relay: str | None = None) -> None:
         self.kind = kind
         self.server = Process(command(kind))
         self.client = Process(command(kind))
-        where = self.server("bind", alpns={ALPN: "bench"}, addrs=["127.0.0.1:0"])
-        self.where = {"peer": where["peer"], "addrs": where["addrs"], "alpn": ALPN}
-        self.client("bind", alpns={}, addrs=["127.0.0.1:0"])
+        way: dict[str, Any] = {"addrs": ["127.0.0.1:0"]}
+        if relay is not None:
+            way = {"addrs": [], "relay": relay}
+        where = self.server("bind", alpns={ALPN: "bench"}, **way)
+        self.where = {**way, "peer": where["peer"], "addrs": where["addrs"], "alpn": ALPN}
+        self.client("bind", alpns={}, **way)
         self.conn: int = self.client("connect", **self.where)["conn"]
 
     def __enter__(self) -> Self:

@@ -34,6 +34,7 @@ class Load:
     at_once: int
 
 
+SINGLE = Load(content=100, segment=0, ahead=1, at_once=1)
 SMALL = Load(content=100, segment=0, ahead=256, at_once=32)
 FULL = Load(content=14_520, segment=1452, ahead=32, at_once=4)
 
@@ -61,6 +62,9 @@ class RelayClient:
         while len(confirmed) < 3:
             confirmed += self._some()
         assert confirmed == b"\x82\x01\x02", confirmed
+
+    def close(self) -> None:
+        self.socket.close()
 
     def _some(self) -> bytes:
         data = self.socket.recv(4096)
@@ -115,8 +119,8 @@ class Flow:
             self.sent += self.load.at_once
 
     def close(self) -> None:
-        self.sender.socket.close()
-        self.receiver.socket.close()
+        self.sender.close()
+        self.receiver.close()
 
 
 def run(address: tuple[str, int], load: Load, flows: int, count: int, seconds: float) -> int:

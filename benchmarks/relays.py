@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 import upstream
-from benchmarks.peers import ROOT, memory
+from benchmarks.peers import ROOT, memory, processor_time
 
 
 class Relay:
@@ -52,8 +52,7 @@ class Relay:
 
     def cpu(self) -> float:
         """Processor time used so far, in seconds."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / 100
+        return processor_time(self._process.pid)
 
     def rss(self) -> int:
         """Resident memory, in bytes."""

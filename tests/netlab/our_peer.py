@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from aioiroh import EndpointAddr, RelayAddr
 from benchmarks.our_streams import OurStreams, Request, main
 
 
@@ -19,10 +18,6 @@ class LabPeer(OurStreams):
         assert endpoint.home_relay is not None
         slots = [f"{slot.host}:{slot.port}" for slot in endpoint.bound_sockets]
         return {"peer": str(endpoint.id), "addrs": slots, "relay": endpoint.home_relay.url}
-
-    def target(self, request: Request) -> EndpointAddr:
-        known = super().target(request)
-        return EndpointAddr(known.id, [RelayAddr(request["relay"]), *known.addrs])
 
     async def do_paths(self, request: Request) -> dict[str, Any]:
         """The open paths; with `until`, "direct" or "relay", once data go that way."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from aioiroh.errors import RelayError
 
@@ -44,8 +44,8 @@ class RelayConnection(asyncio.Protocol):
         self.ended: asyncio.Future[RelayError] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are no subclasses.
+        self._transport = cast("asyncio.Transport", transport)
         name = transport.get_extra_info("sockname")
         self.local_ip = name[0] if name else None
         transport.set_write_buffer_limits(MAX_BUFFERED)
