@@ -46,9 +46,9 @@ class RelayConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclasses.
         self._transport = cast("asyncio.Transport", transport)
-        name = transport.get_extra_info("sockname")
+        name = self._transport.get_extra_info("sockname")
         self.local_ip = name[0] if name else None
-        transport.set_write_buffer_limits(MAX_BUFFERED)
+        self._transport.set_write_buffer_limits(MAX_BUFFERED)
         self.write()
 
     def data_received(self, data: bytes) -> None:

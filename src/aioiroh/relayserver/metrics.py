@@ -137,7 +137,7 @@ class _Scraper(asyncio.Protocol):
         # uvloop's transports are no subclasses.
         self._transport = cast("asyncio.Transport", transport)
         if len(self._connections) >= MAX_CONNECTIONS:
-            transport.abort()
+            self._transport.abort()
             return
         self._connections.add(self)
         self._timer = asyncio.get_running_loop().call_later(TIMEOUT, self.abort)

@@ -83,10 +83,10 @@ class _Exchange(asyncio.Protocol):
         # uvloop's transports are no subclasses.
         self._transport = cast("asyncio.Transport", transport)
         if self._tls is None:
-            transport.write(self._request)
+            self._transport.write(self._request)
         else:
             self._tls.write(self._request)
-            transport.write(self._tls.take())
+            self._transport.write(self._tls.take())
 
     def data_received(self, data: bytes) -> None:
         if self.answer.done():

@@ -1,0 +1,65 @@
+"""A relay and its clients on real sockets, on every event loop; all else is tested in virtual time (tests/sim)."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from aioiroh import Endpoint, EndpointAddr, RelayAddr, Router, _native
+from aioiroh.relayserver import RelayServer
+
+PEM = Path(__file__).parents[2] / "rust" / "relay" / "tests" / "relay.test.pem"
+ALPN = b"echo"
+MUCH = bytes(range(250)) * 8000
+
+
+async def echo(stream):
+    await stream.write(await stream.read_all(limit=1 << 24))
+    await stream.finish()
+
+
+async def serve(connection):
+    await connection.serve(echo, limit=10)
+
+
+@pytest.mark.loops
+@pytest.mark.parametrize("tls", [False, True])
+async def test_two_endpoints_at_a_relay(tls: bool) -> None:
+    options = {}
+    if tls:
+        certificate = _native.RelayServerTls(PEM.read_bytes(), PEM.read_bytes())
+        options = {"https": ("127.0.0.1", 0), "tls": certificate}
+    async with RelayServer.bind(**options) as relay:
+        alone = {"bind": (), "relays": [relay.url], "relay_ca": PEM}
+        async with (
+            asyncio.timeout(20),
+            Endpoint.bind(**alone) as client,
+            Endpoint.bind(**alone) as server,
+            Router(server, {ALPN: serve}),
+        ):
+            await asyncio.gather(client.online(), server.online())
+            there = EndpointAddr(server.id, [RelayAddr(relay.url)])
+            async with (
+                client.connect(there, alpn=ALPN) as connection,
+                connection.open_bi() as stream,
+            ):
+                await stream.write(MUCH)
+                await stream.finish()
+                assert await stream.read_all(limit=1 << 24) == MUCH
+        assert relay.counters["bytes_sent"] > 2 * len(MUCH)
+
+
+@pytest.mark.loops
+async def test_http_on_real_sockets() -> None:
+    async with RelayServer.bind() as relay:
+        reader, writer = await asyncio.open_connection(*relay.http_address)
+        writer.write(
+            b"GET /ping HTTP/1.1\r\n\r\nGET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n"
+        )
+        async with asyncio.timeout(20):
+            answers = await reader.read()
+        assert answers.count(b"HTTP/1.1 200 OK") == 2 and answers.endswith(b"}")
+        writer.close()
+    assert (relay.clients, relay.counters["http_connections_closed"]) == (0, 1)
