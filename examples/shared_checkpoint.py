@@ -61,7 +61,7 @@ async def work(text: str, file: str, folder: str) -> None:
             await downloader.download(ticket, providers=others)
         # Made beside its place, in a folder of our own, and then there at once, whole.
         with tempfile.TemporaryDirectory(dir=Path(file).absolute().parent) as beside:
-            staged = await store.stage(ticket.hash, Path(beside), keep=True)
+            [staged] = await store.stage([ticket.hash], Path(beside), keep=True)
             staged.replace(file)
         print(f"ready; {len(others)} others were asked, too", flush=True)
         # Whoever comes later may ask us.

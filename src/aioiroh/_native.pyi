@@ -541,8 +541,8 @@ class Blob:
     def create(
         hash: bytes, data_path: _Path, outboard_path: _Path | None, *, max_size: int
     ) -> Blob:
-        """Empty, to be received into. Files are created, or emptied, at the first write; the outboard
-        is kept in memory without a path. There is no outboard file for up to 16 KiB."""
+        """Empty, to be received into. Files are created, or emptied, at the first write. The outboard is
+        kept in memory as long as it has no more than 4 KiB, and always without a path."""
 
     @staticmethod
     def open(
@@ -598,6 +598,13 @@ class Blob:
         """The outboard (64 bytes per pair, pre-order), zeros where a pair is missing; empty if the
         size is not verified. OSError."""
 
+    @property
+    def loose_outboard(self) -> bytes | None:
+        """The outboard, as far as it is here, while it is kept in memory though it has a path."""
+
+    def spill(self) -> None:
+        """Writes a loose outboard to its file. OSError."""
+
     def sync(self) -> None:
         """Makes what was written durable; blocks, see `Worker.sync_files`. OSError."""
 
@@ -645,8 +652,10 @@ class Worker:
         groups of `trusted` are not read, and chunks of it in other groups are kept, too, but the
         pairs above them must verify and the file must reach that far."""
 
-    def copy_file(self, source: _Path, target: _Path) -> int:
-        """Job; creates or overwrites the target; done: size."""
+    def write_blobs(self, blobs: Sequence[tuple[Blob, _Path]]) -> int:
+        """Job; writes complete blobs to files that it creates or overwrites; done: bytes in all.
+
+        A blob in a file is copied in the kernel, or by sharing blocks where the file system can."""
 
     def sync_files(self, paths: Sequence[_Path]) -> int:
         """Job; makes files or directories durable; done: None."""

@@ -132,9 +132,9 @@ async def live(network, life: Life) -> None:
         store.tags.set(b"sequence", HashAndFormat(root.hash, BlobFormat.HASH_SEQ))
     await synced()
 
-    staged = await store.stage(children[3].hash, life.root)
+    [staged] = await store.stage([children[3].hash], life.root)
     recorder.rename(staged, life.root / "exported")
-    await store.settle(children[3].hash, life.root / "exported")
+    await store.settle([(children[3].hash, life.root / "exported")])
     recorder.note("exported")
     for added in kept[1:61]:
         added.tag.release()

@@ -236,10 +236,10 @@ class Stores(RuleBasedStateMachine):
         if hash in self.here:
             self.files += 1
             path = self.root / f"file {self.files}"
-            staged = self.run(self.store.stage(hash, self.root))
+            [staged] = self.run(self.store.stage([hash], self.root))
             if staged.stat().st_nlink > 1:
                 self.disk.rename(staged, path)
-                self.run(self.store.settle(hash, path))
+                self.run(self.store.settle([(hash, path)]))
             assert (
                 path.read_bytes() == EVERYTHING[hash] if path.exists() else staged.unlink() is None
             )

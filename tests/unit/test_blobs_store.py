@@ -13,7 +13,7 @@ from typing import Any
 import obstore.store
 import pytest
 
-from aioiroh import blobs
+from aioiroh import _native, blobs
 from aioiroh.blobs import (
     BlobFormat,
     BlobState,
@@ -86,7 +86,7 @@ async def test_what_is_not_there(opened: Stores, tmp_path: Path) -> None:
         for attempt in (
             store.read_bytes(unknown, limit=1),
             store.reader(unknown).__aenter__(),
-            store.stage(unknown, tmp_path),
+            store.stage([unknown], tmp_path),
         ):
             with pytest.raises(blobs.NotFoundError):
                 await attempt
@@ -243,7 +243,8 @@ async def test_a_cancelled_job(tmp_path: Path) -> None:
         (tmp_path / "small").write_bytes(b"x")
         async with asyncio.timeout(5):
             assert (await worker.hash_file(tmp_path / "small")).size == 1
-            await worker.copy_file(tmp_path / "small", tmp_path / "copy")
+            small = _native.Blob.from_bytes(b"x")
+            await worker.write_blobs([(small, tmp_path / "copy")])
             await worker.sync_files([tmp_path / "copy"])
         assert (tmp_path / "copy").read_bytes() == b"x"
     finally:

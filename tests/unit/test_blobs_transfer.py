@@ -752,6 +752,45 @@ async def test_what_was_verified_before_a_break_is_kept(quic_pair: Pairs) -> Non
         assert (await target.status(HASH)).present == ChunkRanges((0, 48))
 
 
+async def test_an_outboard_has_a_file_only_if_it_needs_one(
+    quic_pair: Pairs, tmp_path: Path
+) -> None:
+    def outboards() -> list[str]:
+        return [path.name for path in (tmp_path / "store").rglob("*.outboard")]
+
+    folder = tmp_path / "store"
+    large = pattern(1_100_000)
+    async with MemoryStore() as source, await FileStore.open(folder) as store:
+        await source.add_many((DATA, large))
+        async with serving(quic_pair, Provider(source)) as connection:
+            await blobs.get(connection, HASH, into=store)
+            assert outboards() == []
+            await blobs.get(connection, Hash.of(large), into=store)
+            assert outboards() == [f"{Hash.of(large)}.outboard"]
+        for data in (DATA, large):
+            handle = await store.handle(Hash.of(data))
+            assert handle is not None and handle.response((0,)) is None
+    async with await FileStore.open(folder) as store:
+        # It can be served, which takes the outboards.
+        async with serving(quic_pair, Provider(store)) as connection:
+            for data in (DATA, large):
+                assert await blobs.get_bytes(connection, Hash.of(data), limit=1 << 21) == data
+        await store.delete([HASH])
+        # A part of a blob is found again by its outboard.
+        async with serving(quic_pair, answering(encoded()[:50_000])) as connection:
+            with pytest.raises(ProviderError):
+                await blobs.get(connection, HASH, into=store)
+        assert len(outboards()) == 2
+    async with await FileStore.open(folder) as store:
+        assert (await store.status(HASH)).present == ChunkRanges((0, 48))
+        async with MemoryStore() as source:
+            await source.add_bytes(DATA)
+            async with serving(quic_pair, Provider(source)) as connection:
+                await blobs.get(connection, HASH, into=store)
+        assert await store.read_bytes(HASH, limit=1 << 20) == DATA
+        assert [finding async for finding in store.verify() if not finding.is_good] == []
+
+
 async def test_trailing_bytes_are_tolerated(quic_pair: Pairs) -> None:
     async with MemoryStore() as target:
         async with serving(quic_pair, answering(encoded() + b"more")) as connection:

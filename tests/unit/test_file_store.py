@@ -248,17 +248,18 @@ async def test_a_file_that_is_given_away_is_referred_to(tmp_path: Path) -> None:
         added = await store.add_bytes(pattern(5_000_000))
         [name] = [name for name in tree(tmp_path / "store") if name.endswith(".data")]
         inode = (tmp_path / "store" / name).stat().st_ino
-        staged = await store.stage(added.hash, tmp_path)
+        [staged, copy] = await store.stage([added.hash] * 2, tmp_path)
         # Until it is settled the store has it, too.
         assert (tmp_path / "store" / name).exists()
         staged.rename(target)
-        await store.settle(added.hash, target)
-        assert target.stat().st_ino == inode
+        await store.settle([(added.hash, target)])
+        assert target.stat().st_ino == inode != copy.stat().st_ino
+        assert copy.read_bytes() == pattern(5_000_000)
         await store.sync()
         assert not (tmp_path / "store" / name).exists()
     async with await FileStore.open(tmp_path / "store") as store:
         assert await store.read_bytes(added.hash, limit=5_000_000) == pattern(5_000_000)
-        kept = await store.stage(added.hash, tmp_path, keep=True)
+        [kept] = await store.stage([added.hash], tmp_path, keep=True)
         assert kept.read_bytes() == pattern(5_000_000) and not kept.samefile(target)
 
 

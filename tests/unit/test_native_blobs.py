@@ -327,17 +327,40 @@ def test_more_events_than_are_kept(tmp_path: Path, worker: Worker) -> None:
     assert [value[0] for _, value in events] == list(range(20_000))
 
 
-def test_copying_and_syncing(tmp_path: Path, worker: Worker) -> None:
+def in_file(path: Path, data: bytes) -> Blob:
+    whole = Blob.from_bytes(data)
+    return Blob.open(whole.hash, path, len(data), whole.outboard())
+
+
+def test_what_cannot_be_written(tmp_path: Path, worker: Worker) -> None:
+    data = content(100_000)
+    longer = in_file(tmp_path / "from", data)
+    (tmp_path / "from").write_bytes(data + b"more")
+    empty = Blob.memory(longer.hash, 1 << 20)
+    for blob, number in ((longer, errno.EBUSY), (empty, errno.EINVAL)):
+        _, kind, value = collect(worker, worker.write_blobs([(blob, tmp_path / "to")]))
+        assert (kind, value[0]) == ("error", number)
+
+
+def test_writing_and_syncing(tmp_path: Path, worker: Worker) -> None:
     data = content(20_000_000)
     (tmp_path / "from").write_bytes(data)
-    _, kind, value = collect(worker, worker.copy_file(tmp_path / "from", tmp_path / "to"))
-    assert (kind, value) == ("done", len(data))
-    assert (tmp_path / "to").read_bytes() == data
+    inside = [Blob.from_bytes(content(size)) for size in (0, 5, 3_000_000)]
+    blobs = [in_file(tmp_path / "from", data), *inside]
+    targets = [tmp_path / name for name in ("to", "empty", "small", "large")]
+    targets[2].write_bytes(b"in its place")
+    events, kind, value = collect(
+        worker, worker.write_blobs(list(zip(blobs, targets, strict=True)))
+    )
+    assert (kind, value) == ("done", len(data) + 3_000_005)
+    assert [kind for kind, _ in events if kind != "progress"] == []
+    assert [path.read_bytes() for path in targets] == [data, b"", content(5), content(3_000_000)]
     _, kind, value = collect(worker, worker.sync_files([tmp_path / "to", tmp_path]))
     assert (kind, value) == ("done", None)
     nowhere = tmp_path / "nowhere"
     starts: list[tuple[Path, Callable[[], int]]] = [
-        (nowhere, lambda: worker.copy_file(nowhere, tmp_path / "to")),
+        (nowhere, lambda: worker.write_blobs([(in_file(nowhere, data), tmp_path / "to")])),
+        (nowhere / "to", lambda: worker.write_blobs([(blobs[2], nowhere / "to")])),
         (nowhere, lambda: worker.sync_files([nowhere])),
         (nowhere, lambda: worker.hash_file(nowhere)),
         (nowhere / "outboard", lambda: worker.hash_file(tmp_path / "from", nowhere / "outboard")),
@@ -397,7 +420,7 @@ def test_the_journal(tmp_path: Path) -> None:
     create = ("create", target, 0, b"")
     assert worker.journal() == [create, ("write", target, 0, data), ("sync", target, 0, b"")]
     assert worker.journal() == []
-    collect(worker, worker.copy_file(source, target))
+    collect(worker, worker.write_blobs([(in_file(Path(source), data), target)]))
     assert worker.journal() == [("truncate", target, 0, b""), ("write", target, 0, data)]
     with pytest.raises(OSError, match="journal already"):
         Worker(inline=True, journal=True)

@@ -1,7 +1,7 @@
 //! One blob: data, outboard and which chunks of it are here.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aioiroh_bao::hash::{EMPTY, Hash};
@@ -12,6 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::file::{Begin, FileSlot};
+use crate::late::Late;
 use crate::output::SMALL;
 use crate::session::Session;
 use crate::sparse::Sparse;
@@ -21,6 +22,8 @@ pub(crate) enum Store {
     Bytes(Bytes),
     Memory(Mutex<Sparse>),
     File(FileSlot),
+    /// In memory as long as it is little.
+    Late(Late),
     /// Nothing is kept.
     Nowhere,
 }
@@ -94,7 +97,7 @@ impl Blob {
     /// An empty blob to fill, in files that are created or emptied at first use.
     pub fn create(hash: Hash, data: PathBuf, outboard: Option<PathBuf>, limit: u64) -> Self {
         let outboard = match outboard {
-            Some(path) => Store::File(FileSlot::writable(path, Begin::Empty, 0)),
+            Some(path) => Store::Late(Late::new(FileSlot::writable(path, Begin::Empty, 0))),
             None => Store::Memory(Mutex::default()),
         };
         let data = Store::File(FileSlot::writable(data, Begin::Empty, 0));
@@ -197,6 +200,14 @@ impl Blob {
         !matches!((&self.data, &self.outboard), (Store::File(_), _) | (_, Store::File(_)))
     }
 
+    /// The file that has the data, if they are in one.
+    pub(crate) fn data_path(&self) -> Option<&Path> {
+        match &self.data {
+            Store::File(slot) => Some(slot.path()),
+            _ => None,
+        }
+    }
+
     /// Whether a response for `query` can be given: the groups that it touches are here.
     pub(crate) fn can_encode(&self, query: &ChunkRanges, size: u64) -> bool {
         let state = self.state.lock();
@@ -291,6 +302,22 @@ impl Blob {
         }
     }
 
+    /// The outboard as far as it is here, while it is in memory instead of in its file.
+    pub fn loose_outboard(&self) -> Option<Vec<u8>> {
+        match &self.outboard {
+            Store::Late(late) => late.in_memory(),
+            _ => None,
+        }
+    }
+
+    /// Writes an outboard that is in memory to its file.
+    pub fn spill(&self) -> io::Result<()> {
+        match &self.outboard {
+            Store::Late(late) => late.spill(),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes what was written durable.
     pub fn sync(&self) -> io::Result<()> {
         self.data.sync()?;
@@ -330,17 +357,25 @@ impl Store {
                 Ok(())
             }
             Self::File(slot) => slot.open_and_keep()?.read_exact_at(buffer, offset),
+            Self::Late(late) if late.read(offset, buffer) => Ok(()),
+            Self::Late(late) => late.slot().open_and_keep()?.read_exact_at(buffer, offset),
             Self::Nowhere => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
 
     fn sync(&self) -> io::Result<()> {
-        if let Self::File(slot) = self { slot.sync() } else { Ok(()) }
+        match self {
+            Self::File(slot) => slot.sync(),
+            Self::Late(late) => late.sync(),
+            _ => Ok(()),
+        }
     }
 
     fn close(&self) {
-        if let Self::File(slot) = self {
-            slot.close();
+        match self {
+            Self::File(slot) => slot.close(),
+            Self::Late(late) => late.slot().close(),
+            _ => {}
         }
     }
 }

@@ -4,7 +4,6 @@ use std::io;
 use std::path::Path;
 
 use crate::file::{Begin, OpenFile};
-use crate::hashing::STEP;
 use crate::worker::SLICE;
 
 /// Bytes copied in a turn: nothing is hashed, so it takes no longer than a slice of other work.
@@ -14,14 +13,13 @@ pub(crate) struct Copying {
     from: OpenFile,
     to: OpenFile,
     copied: u64,
-    told: u64,
 }
 
 impl Copying {
     pub(crate) fn open(from: &Path, to: &Path) -> io::Result<Self> {
         let from = OpenFile::read(from)?;
         let to = OpenFile::write(to, Begin::Empty)?;
-        Ok(Self { from, to, copied: 0, told: 0 })
+        Ok(Self { from, to, copied: 0 })
     }
 
     /// Copies on; true at the end.
@@ -33,14 +31,5 @@ impl Copying {
 
     pub(crate) fn copied(&self) -> u64 {
         self.copied
-    }
-
-    /// Bytes copied, when it is time to tell.
-    pub(crate) fn progress(&mut self) -> Option<u64> {
-        let due = self.copied - self.told >= STEP;
-        if due {
-            self.told = self.copied;
-        }
-        due.then_some(self.copied)
     }
 }

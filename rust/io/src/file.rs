@@ -201,6 +201,10 @@ impl FileSlot {
         Self { path, writable, least, state: Mutex::new(state) }
     }
 
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub fn open(&self) -> io::Result<Arc<OpenFile>> {
         let mut state = self.state.lock();
         if let Some(file) = state.open.upgrade() {

@@ -99,8 +99,8 @@ impl<S: PairSink> Hashing<S> {
     }
 }
 
-fn changed() -> io::Error {
-    io::Error::new(io::ErrorKind::ResourceBusy, "the file was changed while it was hashed; try again")
+pub(crate) fn changed() -> io::Error {
+    io::Error::new(io::ErrorKind::ResourceBusy, "the file was changed while it was read; try again")
 }
 
 /// Where the outboard of a hashed file goes.

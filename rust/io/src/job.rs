@@ -1,4 +1,4 @@
-//! Work on whole files: hash, import, validate, copy, sync.
+//! Work on whole files: hash, import, validate, write, sync.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -10,12 +10,12 @@ use aioiroh_bao::ChunkRanges;
 use aioiroh_bao::hash::Hash;
 use parking_lot::Mutex;
 
-use crate::blob::OutboardAt;
-use crate::copying::Copying;
+use crate::blob::{Blob, OutboardAt};
 use crate::file::OpenFile;
 use crate::hashing::{Hashing, Outboard};
 use crate::validate::Validating;
 use crate::worker::{Event, SLICE, Shared, Task};
+use crate::writing::Writing;
 
 /// What a worker can be asked to do with files.
 pub enum Job {
@@ -27,8 +27,8 @@ pub enum Job {
     ImportFile { from: PathBuf, to: PathBuf, outboard: Option<PathBuf> },
     /// Which chunks of a blob's files verify. Whole groups of `trusted` are not read, but their pairs are checked.
     Validate { hash: Hash, data: PathBuf, outboard: OutboardAt, size: u64, trusted: ChunkRanges },
-    /// Copies a file to one that is created or emptied, sharing blocks where the file system can.
-    CopyFile { from: PathBuf, to: PathBuf },
+    /// Writes complete blobs to files that are created or emptied, sharing blocks where the file system can.
+    WriteBlobs { blobs: Vec<(Arc<Blob>, PathBuf)> },
     /// Makes files or directories durable.
     SyncFiles { paths: Vec<PathBuf> },
 }
@@ -58,7 +58,7 @@ pub enum JobEvent {
     Validated {
         present: ChunkRanges,
     },
-    Copied {
+    Written {
         size: u64,
     },
     Done,
@@ -83,7 +83,7 @@ enum State {
     Hash(Hashing<Outboard>),
     Many { paths: std::vec::IntoIter<PathBuf>, index: usize, current: Option<Hashing<Vec<u8>>> },
     Validate(Validating),
-    Copy(Copying),
+    Write(Writing),
     Sync(std::vec::IntoIter<PathBuf>),
 }
 
@@ -162,14 +162,14 @@ impl JobTask {
                 }
                 Ok(Step::Continue(State::Validate(validating)))
             }
-            State::Copy(mut copying) => {
-                if copying.step()? {
-                    return Ok(Step::Break(JobEvent::Copied { size: copying.copied() }));
+            State::Write(mut writing) => {
+                if writing.step()? {
+                    return Ok(Step::Break(JobEvent::Written { size: writing.written() }));
                 }
-                if let Some(bytes) = copying.progress() {
+                if let Some(bytes) = writing.progress() {
                     self.tell(JobEvent::Progress(bytes));
                 }
-                Ok(Step::Continue(State::Copy(copying)))
+                Ok(Step::Continue(State::Write(writing)))
             }
             State::Sync(mut paths) => match paths.next() {
                 Some(path) => {
@@ -192,7 +192,7 @@ fn begin(job: Job) -> io::Result<State> {
             State::Validate(Validating::open(hash, data, outboard, size, trusted)?)
         }
         Job::HashFiles { paths } => State::Many { paths: paths.into_iter(), index: 0, current: None },
-        Job::CopyFile { from, to } => State::Copy(Copying::open(&from, &to)?),
+        Job::WriteBlobs { blobs } => State::Write(Writing::new(blobs)),
         Job::SyncFiles { paths } => State::Sync(paths.into_iter()),
     })
 }

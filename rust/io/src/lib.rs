@@ -14,6 +14,7 @@ mod hashing;
 mod intake;
 mod job;
 mod journal;
+mod late;
 mod output;
 mod receive;
 mod report;
@@ -23,6 +24,7 @@ mod signal;
 mod sparse;
 mod validate;
 mod worker;
+mod writing;
 
 pub use blob::{Blob, NotPresent, OutboardAt, SizeConflict};
 pub use intake::Item;

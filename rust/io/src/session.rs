@@ -16,15 +16,46 @@ const WINDOW: usize = 16 * 1024;
 pub struct Session {
     blob: Arc<Blob>,
     data: Option<Arc<OpenFile>>,
-    outboard: Option<Arc<OpenFile>>,
-    window: Vec<u8>,
-    window_at: u64,
+    outboard: Window,
+}
+
+/// An outboard file, read a piece at a time.
+#[derive(Default)]
+struct Window {
+    file: Option<Arc<OpenFile>>,
+    bytes: Vec<u8>,
+    at: u64,
+}
+
+impl Window {
+    fn read(&mut self, slot: &FileSlot, offset: u64, pair: &mut Pair) -> io::Result<()> {
+        let inside = offset
+            .checked_sub(self.at)
+            .and_then(|at| usize::try_from(at).ok())
+            .filter(|at| at + PAIR <= self.bytes.len());
+        let at = match inside {
+            Some(at) => at,
+            None => {
+                let file = opened(slot, &mut self.file)?;
+                self.bytes.resize(WINDOW, 0);
+                let read = file.read_at(&mut self.bytes, offset);
+                self.bytes.truncate(*read.as_ref().unwrap_or(&0));
+                self.at = offset;
+                read?;
+                0
+            }
+        };
+        match copy(&self.bytes, at as u64, pair) {
+            Ok(()) => Ok(()),
+            Err(_) => Err(opened(slot, &mut self.file)?.too_short()),
+        }
+    }
 }
 
 impl Session {
     /// Files are opened when they are needed.
     pub fn new(blob: Arc<Blob>) -> Self {
-        Self { blob, data: None, outboard: None, window: Vec::new(), window_at: 0 }
+        Self { blob, data: None, outboard: Window::default() }
     }
 
     /// Makes the data file exist, if there is to be one.
@@ -41,7 +72,7 @@ impl Session {
         match &self.blob.data {
             Store::File(slot) => Ok(opened(slot, &mut self.data)?.metadata()?.len()),
             Store::Bytes(bytes) => Ok(bytes.len() as u64),
-            Store::Memory(_) | Store::Nowhere => Ok(self.blob.size().unwrap_or(0)),
+            Store::Memory(_) | Store::Late(_) | Store::Nowhere => Ok(self.blob.size().unwrap_or(0)),
         }
     }
 
@@ -51,7 +82,7 @@ impl Session {
 
     /// Writes consecutive pairs from a position in the outboard on.
     pub fn write_pairs(&mut self, slot: u64, pairs: &[u8]) -> io::Result<()> {
-        write(&self.blob.outboard, &mut self.outboard, slot * PAIR as u64, pairs)
+        write(&self.blob.outboard, &mut self.outboard.file, slot * PAIR as u64, pairs)
     }
 }
 
@@ -63,6 +94,8 @@ fn write(store: &Store, file: &mut Option<Arc<OpenFile>>, offset: u64, data: &[u
             Ok(())
         }
         Store::File(slot) => opened(slot, file)?.write_all_at(data, offset),
+        Store::Late(late) if late.write(offset, data)? => Ok(()),
+        Store::Late(late) => opened(late.slot(), file)?.write_all_at(data, offset),
         Store::Nowhere => Ok(()),
     }
 }
@@ -85,7 +118,7 @@ impl Source for Session {
             }
             Store::Bytes(bytes) => copy(bytes, offset, buffer),
             Store::File(slot) => opened(slot, &mut self.data)?.read_exact_at(buffer, offset),
-            Store::Nowhere => Err(io::ErrorKind::UnexpectedEof.into()),
+            Store::Late(_) | Store::Nowhere => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
 
@@ -95,26 +128,9 @@ impl Source for Session {
         match &self.blob.outboard {
             Store::Memory(sparse) => sparse.lock().read(offset, &mut pair),
             Store::Bytes(bytes) => copy(bytes, offset, &mut pair)?,
-            Store::File(slot) => {
-                let inside = offset
-                    .checked_sub(self.window_at)
-                    .filter(|at| usize::try_from(*at).is_ok_and(|at| at + PAIR <= self.window.len()));
-                let at = match inside {
-                    Some(at) => at as usize,
-                    None => {
-                        let file = opened(slot, &mut self.outboard)?;
-                        self.window.resize(WINDOW, 0);
-                        let read = file.read_at(&mut self.window, offset);
-                        self.window.truncate(*read.as_ref().unwrap_or(&0));
-                        self.window_at = offset;
-                        read?;
-                        0
-                    }
-                };
-                if copy(&self.window, at as u64, &mut pair).is_err() {
-                    return Err(opened(slot, &mut self.outboard)?.too_short());
-                }
-            }
+            Store::File(slot) => self.outboard.read(slot, offset, &mut pair)?,
+            Store::Late(late) if late.read(offset, &mut pair) => {}
+            Store::Late(late) => self.outboard.read(late.slot(), offset, &mut pair)?,
             Store::Nowhere => return Err(io::ErrorKind::UnexpectedEof.into()),
         }
         Ok(pair)

@@ -58,6 +58,10 @@ fn a_resumed_blob_keeps_what_its_files_hold() {
         receive(&worker, &first, &set(&[0, 320]), &data);
         let (size, present) = (first.size(), first.present());
         assert_eq!(present, set(&[0, 320]));
+        // It is small, and needs no file before somebody relies on it.
+        assert!(first.loose_outboard().is_some() && !outboard.exists());
+        first.spill().unwrap();
+        assert!(first.loose_outboard().is_none() && outboard.exists());
         drop(first);
 
         let resume = |size, present| {
@@ -78,6 +82,31 @@ fn a_resumed_blob_keeps_what_its_files_hold() {
         assert!(blob.is_complete());
         assert!(std::fs::read(&path).unwrap() == data);
         assert!(std::fs::read(&outboard).unwrap() == pairs);
+    }
+}
+
+#[test]
+fn a_small_outboard_is_in_memory_and_a_large_one_in_its_file() {
+    for (size, is_loose) in [(16_384, true), (1 << 20, true), ((1 << 20) + 32_768, false), (3_000_000, false)]
+    {
+        let data = blob(size);
+        let (hash, pairs) = outboard::of_bytes(&data);
+        for worker in workers() {
+            let folder = Folder::new(&format!("loose-{size}-{}", worker.fd()));
+            let outboard = folder.at("o");
+            let target = Arc::new(Blob::create(hash, folder.at("d"), Some(outboard.clone()), 1 << 40));
+            // Also if it comes in parts, the later ones first.
+            for part in [ChunkRanges::last_chunk(), set(&[500, 900]), ChunkRanges::all()] {
+                receive(&worker, &target, &part, &data);
+            }
+            assert!(target.is_complete());
+            assert_eq!(target.outboard().unwrap(), pairs);
+            assert_eq!(target.loose_outboard(), is_loose.then(|| pairs.clone()));
+            assert_eq!(outboard.exists(), !is_loose);
+            if !is_loose {
+                assert_eq!(std::fs::read(&outboard).unwrap(), pairs);
+            }
+        }
     }
 }
 
@@ -369,10 +398,12 @@ proptest! {
         }
         target.sync().unwrap();
         let import = Job::ImportFile { from: path.clone(), to: folder.at("i"), outboard: Some(folder.at("io")) };
-        let copy = Job::CopyFile { from: path.clone(), to: folder.at("c") };
         if path.exists() {
+            let size = std::fs::metadata(&path).unwrap().len();
+            let at = OutboardAt::Memory(Default::default());
+            let whole = Arc::new(Blob::open(hash, path.clone(), size, at, None));
+            outcome(&worker, Job::WriteBlobs { blobs: vec![(whole, folder.at("c"))] });
             outcome(&worker, import);
-            outcome(&worker, copy);
         }
         let ops = worker.journal().unwrap();
         prop_assert!(worker.journal().unwrap().is_empty());

@@ -303,6 +303,15 @@ impl Blob {
         Ok(PyBytes::new(py, &self.0.outboard().map_err(|error| os_error(&error))?))
     }
 
+    #[getter]
+    fn loose_outboard<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        self.0.loose_outboard().map(|bytes| PyBytes::new(py, &bytes))
+    }
+
+    fn spill(&self) -> PyResult<()> {
+        self.0.spill().map_err(|error| os_error(&error))
+    }
+
     fn sync(&self, py: Python<'_>) -> PyResult<()> {
         py.detach(|| self.0.sync()).map_err(|error| os_error(&error))
     }
@@ -375,8 +384,9 @@ impl Worker {
         self.start(Job::Validate { hash, data: data_path, outboard, size, trusted })
     }
 
-    fn copy_file(&self, source: PathBuf, target: PathBuf) -> PyResult<u64> {
-        self.start(Job::CopyFile { from: source, to: target })
+    fn write_blobs(&self, blobs: Vec<(Bound<'_, Blob>, PathBuf)>) -> PyResult<u64> {
+        let blobs = blobs.into_iter().map(|(blob, path)| (blob.get().0.clone(), path)).collect();
+        self.start(Job::WriteBlobs { blobs })
     }
 
     fn sync_files(&self, paths: Vec<PathBuf>) -> PyResult<u64> {
@@ -418,7 +428,7 @@ fn worker_event(py: Python<'_>, event: Event) -> PyResult<Tuple> {
                 JobEvent::Validated { present } => {
                     ("done", PyTuple::new(py, present.boundaries())?.into_py_any(py)?)
                 }
-                JobEvent::Copied { size } => ("done", size.into_py_any(py)?),
+                JobEvent::Written { size } => ("done", size.into_py_any(py)?),
                 JobEvent::Done => ("done", py.None()),
                 JobEvent::Error(error) => ("error", os_args(&error).into_py_any(py)?),
             };

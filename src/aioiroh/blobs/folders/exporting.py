@@ -24,12 +24,16 @@ from .names import HIDDEN, Demands, Parts, safe_paths
 from .placing import Fate, OnConflict, Place, Wanted, plan_places
 
 if TYPE_CHECKING:
-    from ..store.interface import Store
+    from ..store.interface import OnCopied, Store
 
 __all__ = ["ExportPlan", "export_collection", "export_files", "load_collection", "plan_export"]
 
 PAUSE: Final = 32
-"""Files placed, or places looked at, before the loop gets its turn."""
+"""Places looked at before the loop gets its turn."""
+TOGETHER: Final = 16
+"""Files that are placed together, in one turn of the loop."""
+ENOUGH: Final = 4 * 1024 * 1024
+"""Bytes in files that are placed together."""
 IN_MEMORY: Final = 16 * 1024 * 1024
 """Files up to this many bytes are compared with what belongs there without a file for their hashes."""
 RESERVED: Final = "probe:"
@@ -139,6 +143,7 @@ async def export_files(
     *,
     keep: bool = False,
     on_file: Callable[[Place, Path], None] | None = None,
+    on_copied: OnCopied | None = None,
     staging: Path | None = None,
 ) -> list[Path]:
     """Puts the files of a plan in their places; gives the paths of those that were missing.
@@ -154,26 +159,47 @@ async def export_files(
     missing = plan.missing
     hashes, names = plan.collection.hashes, plan.collection.names
     statuses = await store.statuses([hashes[place.index] for place in missing])
+    sizes: list[int] = []
     for place, status in zip(missing, statuses, strict=True):
         if not status.is_complete:
             raise IncompleteBlobError(f"the content of {names[place.index]!r} is not complete")
+        sizes.append(status.size or 0)
     paths: list[Path] = []
     with Root(plan.directory) as root, _private_folder(root.path, staging) as folder:
-        for number, place in enumerate(missing, 1):
-            hash = hashes[place.index]
-            staged = await store.stage(hash, folder, keep=keep)
+        for batch in _batches(missing, sizes):
+            wanted = [hashes[place.index] for place in batch]
+            staged = await store.stage(wanted, folder, keep=keep, on_copied=on_copied)
+            placed: list[tuple[Hash, Path]] = []
             try:
-                path = root.place(staged, place.parts, overwrite=place.fate is Fate.REPLACE)
-            except (FileExistsError, NotADirectoryError):
-                raise ExportConflictError([str(plan.path(place))]) from None
-            if not keep:
-                await store.settle(hash, path)
-            paths.append(path)
-            if on_file is not None:
-                on_file(place, path)
-            if number % PAUSE == 0:
-                await asyncio.sleep(0)
+                for place, hash, file in zip(batch, wanted, staged, strict=True):
+                    is_replaced = place.fate is Fate.REPLACE
+                    try:
+                        path = root.place(file, place.parts, overwrite=is_replaced)
+                    except (FileExistsError, NotADirectoryError):
+                        raise ExportConflictError([str(plan.path(place))]) from None
+                    placed.append((hash, path))
+                    if on_file is not None:
+                        on_file(place, path)
+            finally:
+                if not keep:
+                    await store.settle(placed)
+                paths += [path for _, path in placed]
+            await asyncio.sleep(0)
     return paths
+
+
+def _batches(places: Sequence[Place], sizes: Sequence[int]) -> Iterator[list[Place]]:
+    """Places that are dealt with together: many if their files are small."""
+    batch: list[Place] = []
+    total = 0
+    for place, size in zip(places, sizes, strict=True):
+        batch.append(place)
+        total += size
+        if len(batch) >= TOGETHER or total >= ENOUGH:
+            yield batch
+            batch, total = [], 0
+    if batch:
+        yield batch
 
 
 async def export_collection(

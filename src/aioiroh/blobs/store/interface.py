@@ -41,6 +41,7 @@ __all__ = [
     "BlobWriter",
     "Finding",
     "ImportMode",
+    "OnCopied",
     "OnHashed",
     "Protect",
     "Store",
@@ -184,6 +185,9 @@ class BlobWriter(Protocol):
 OnHashed = Callable[[int, int], None]
 """Called with (index of the file, bytes of it hashed so far) while files are added."""
 
+OnCopied = Callable[[int], None]
+"""Called with the bytes copied so far while blobs are staged."""
+
 Protect = Callable[[], Awaitable[Iterable[Hash]]]
 """Names further hashes that garbage collection spares."""
 
@@ -300,17 +304,24 @@ class Store(Protocol):
         """`add_file` for each path, in order, several at once."""
         ...
 
-    async def stage(self, hash: Hash, directory: Path, *, keep: bool = False) -> Path:
-        """A file with all of a blob, in `directory`, for the caller to rename.
+    async def stage(
+        self,
+        hashes: Sequence[Hash],
+        directory: Path,
+        *,
+        keep: bool = False,
+        on_copied: OnCopied | None = None,
+    ) -> list[Path]:
+        """For each hash, in order, a file with all of the blob, in `directory`, for the caller to rename.
 
         It is a file of the store's own if possible, which the store then refers to (see `settle`);
         with `keep` it is a copy, by reference to the same blocks where the system can.
-        Raises NotFoundError or IncompleteBlobError.
+        Raises NotFoundError, IncompleteBlobError or OSError; then there are no files.
         """
         ...
 
-    async def settle(self, hash: Hash, path: Path) -> None:
-        """The file that `stage` gave is now at `path`; the store may read the blob there."""
+    async def settle(self, files: Sequence[tuple[Hash, Path]]) -> None:
+        """Files that `stage` gave are now at these paths; the store may read the blobs there."""
         ...
 
     def blobs(self) -> AsyncIterator[tuple[Hash, BlobStatus]]:

@@ -22,7 +22,16 @@ from ..errors import BlobTooLargeError, IncompleteBlobError, NotFoundError
 from ..hash import BlobFormat, Hash, HashAndFormat
 from ..ranges import ChunkRanges, chunk_count
 from .garbage import Marking, sweep
-from .interface import Added, BlobState, BlobStatus, Finding, ImportMode, OnHashed, Protect
+from .interface import (
+    Added,
+    BlobState,
+    BlobStatus,
+    Finding,
+    ImportMode,
+    OnCopied,
+    OnHashed,
+    Protect,
+)
 from .reader import LocalReader, read_slowly
 from .tags import Tags, TempTag, TempTags
 from .worker import DiskWorker
@@ -88,10 +97,17 @@ class LocalStore(ABC):
     ) -> list[Added]: ...
 
     @abstractmethod
-    async def stage(self, hash: Hash, directory: Path, *, keep: bool = False) -> Path: ...
+    async def stage(
+        self,
+        hashes: Sequence[Hash],
+        directory: Path,
+        *,
+        keep: bool = False,
+        on_copied: OnCopied | None = None,
+    ) -> list[Path]: ...
 
     @abstractmethod
-    async def settle(self, hash: Hash, path: Path) -> None: ...
+    async def settle(self, files: Sequence[tuple[Hash, Path]]) -> None: ...
 
     @abstractmethod
     def blobs(self) -> AsyncIterator[tuple[Hash, BlobStatus]]: ...
@@ -152,19 +168,22 @@ class LocalStore(ABC):
         return LocalReader(self, hash, wait)
 
     async def read_bytes(self, hash: Hash, *, limit: int) -> bytes:
-        handle, size = await self._complete(hash)
+        [handle] = await self._complete((hash,))
+        size = handle.size or 0
         if size > limit:
             raise BlobTooLargeError(f"blob {hash} has {size} bytes, over the limit of {limit}")
         return await read_slowly(handle, 0, size, self.worker)
 
-    async def _complete(self, hash: Hash) -> tuple[_native.Blob, int]:
-        """Handle and size of a complete blob. NotFoundError or IncompleteBlobError: it is not."""
-        handle = await self.handle(hash)
-        if handle is None:
-            raise NotFoundError(f"the store has no blob {hash}; get or add it first")
-        if not handle.is_complete or handle.size is None:
-            raise IncompleteBlobError(f"the store has only a part of blob {hash}; get the rest")
-        return handle, handle.size
+    async def _complete(self, hashes: Sequence[Hash]) -> list[_native.Blob]:
+        """The handles of complete blobs. NotFoundError or IncompleteBlobError: one is not."""
+        handles: list[_native.Blob] = []
+        for hash, handle in zip(hashes, await self.handles(hashes), strict=True):
+            if handle is None:
+                raise NotFoundError(f"the store has no blob {hash}; get or add it first")
+            if not handle.is_complete:
+                raise IncompleteBlobError(f"the store has only a part of blob {hash}; get the rest")
+            handles.append(handle)
+        return handles
 
     # --- adding -----------------------------------------------------------------------------------
 

@@ -13,9 +13,9 @@ from aioiroh import _native
 from ..hash import BlobFormat, Hash
 from ..ranges import GROUP_SIZE
 from .hashing import FoundFile, hash_files, look_at
-from .interface import Added, BlobStatus, Finding, ImportMode, OnHashed
+from .interface import Added, BlobStatus, Finding, ImportMode, OnCopied, OnHashed
 from .local import Entry, LocalStore, LocalWriter, handle_status
-from .reader import write_file
+from .staging import copy_blobs, staged
 from .tags import Tags
 from .verifying import check_handle
 
@@ -173,14 +173,21 @@ class MemoryStore(LocalStore):
                 self._drop((finding.hash,))
             yield finding
 
-    async def stage(self, hash: Hash, directory: Path, *, keep: bool = False) -> Path:
-        handle, size = await self._complete(hash)
-        path = directory / f"{hash}.staged"
-        await write_file(handle, size, path)
-        return path
+    async def stage(
+        self,
+        hashes: Sequence[Hash],
+        directory: Path,
+        *,
+        keep: bool = False,
+        on_copied: OnCopied | None = None,
+    ) -> list[Path]:
+        paths = [staged(hash, directory) for hash in hashes]
+        handles = await self._complete(hashes)
+        await copy_blobs(self.worker, list(zip(handles, paths, strict=True)), on_copied)
+        return paths
 
-    async def settle(self, hash: Hash, path: Path) -> None:
-        """The copy stays what it is; the blob is still read from memory."""
+    async def settle(self, files: Sequence[tuple[Hash, Path]]) -> None:
+        """The copies stay what they are; the blobs are still read from memory."""
 
     async def aclose(self) -> None:
         self._entries.clear()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from .local import LocalStore
     from .worker import DiskWorker
 
-__all__ = ["PIECE", "LocalReader", "read_slowly", "write_file"]
+__all__ = ["PIECE", "LocalReader", "read_slowly"]
 
 PIECE: Final = 256 * 1024
 """Bytes read before the loop gets its turn."""
@@ -52,22 +51,6 @@ async def read_slowly(handle: Blob, offset: int, n: int, worker: DiskWorker | No
         if offset < end:
             await asyncio.sleep(0)
     return b"".join(parts)
-
-
-async def write_file(handle: Blob, size: int, path: Path) -> None:
-    """Writes a complete blob to a new file."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-    file = os.open(path, flags, 0o666)
-    try:
-        for offset in range(0, size, PIECE):
-            left = memoryview(await read_slowly(handle, offset, min(PIECE, size - offset)))
-            while left:
-                left = left[os.write(file, left) :]
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    finally:
-        os.close(file)
 
 
 class LocalReader:

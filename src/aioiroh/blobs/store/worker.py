@@ -207,12 +207,19 @@ class DiskWorker:
             raise failures[0]
         return [hashed[index] for index in range(len(paths))]
 
-    async def copy_file(self, source: Path, target: Path) -> None:
-        """Copies a file to a path that must not exist, by reference where the system can.
+    async def write_blobs(
+        self,
+        blobs: Sequence[tuple[_native.Blob, Path]],
+        on_progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """Writes complete blobs to files: copies of files by reference where the system can.
 
-        Raises OSError.
+        What was there is overwritten; a failure or a cancellation leaves a part. Raises OSError; EBUSY:
+        the file that has a blob was changed.
         """
-        await self._finished(self._native.copy_file(str(source), str(target)), None, str(source))
+        if blobs:
+            job = self._native.write_blobs([(blob, str(path)) for blob, path in blobs])
+            await self._finished(job, _progress(on_progress), None)
 
     async def sync_files(self, paths: Sequence[Path]) -> None:
         """Waits until the content of the files is on the disk. Raises OSError."""

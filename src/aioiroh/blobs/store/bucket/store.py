@@ -27,6 +27,7 @@ from ..interface import (
     BlobWriter,
     Finding,
     ImportMode,
+    OnCopied,
     OnHashed,
     Protect,
 )
@@ -232,13 +233,29 @@ class BucketStore:
             raise BlobTooLargeError(f"blob {hash} has {size} bytes, over the limit of {limit}")
         return await read_range(self._bucket, hash, size, 0, size)
 
-    async def stage(self, hash: Hash, directory: Path, *, keep: bool = False) -> Path:
-        """Always a copy: the bucket keeps the blob."""
-        await self._bring(hash)
-        return await self._local.stage(hash, directory, keep=True)
+    async def stage(
+        self,
+        hashes: Sequence[Hash],
+        directory: Path,
+        *,
+        keep: bool = False,
+        on_copied: OnCopied | None = None,
+    ) -> list[Path]:
+        """Always copies: the bucket keeps the blobs."""
+        paths: list[Path] = []
+        try:
+            # One after the other: what was brought makes room for the next.
+            for hash in hashes:
+                await self._bring(hash)
+                paths += await self._local.stage((hash,), directory, keep=True, on_copied=on_copied)
+        except BaseException:
+            for path in paths:
+                path.unlink(missing_ok=True)
+            raise
+        return paths
 
-    async def settle(self, hash: Hash, path: Path) -> None:
-        """The copy is none of the store's."""
+    async def settle(self, files: Sequence[tuple[Hash, Path]]) -> None:
+        """The copies are none of the store's."""
 
     # --- writing ----------------------------------------------------------------------------------
 

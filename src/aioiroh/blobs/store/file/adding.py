@@ -19,8 +19,8 @@ from .disk import Disk
 from .entries import New
 from .layout import Layout
 from .loading import Loader
-from .metadata import BYTES, ROWS, Metadata, Reference
-from .rows import INLINE, INLINE_OUTBOARD, Kind, Row
+from .metadata import BYTES, ROWS, Metadata
+from .rows import INLINE, INLINE_OUTBOARD, Kind, Reference, Row
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

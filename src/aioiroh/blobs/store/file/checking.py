@@ -14,8 +14,8 @@ from ...ranges import ChunkRanges, chunk_count
 from ..interface import BlobState, BlobStatus, Finding
 from .layout import Layout
 from .loading import Loader
-from .metadata import Metadata, Reference
-from .rows import Kind, Row
+from .metadata import Metadata
+from .rows import Kind, Reference, Row
 
 __all__ = ["Damage", "look_through", "recorded", "strays"]
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..local import Entry
-from .metadata import Reference
-from .rows import Row
+from .rows import Reference, Row
 
 __all__ = ["FileEntry", "New"]
 

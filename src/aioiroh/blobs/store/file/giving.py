@@ -10,14 +10,14 @@ from pathlib import Path
 
 from aioiroh import _native
 
-from ...errors import NotFoundError
 from ...hash import Hash
-from ..reader import write_file
+from ..interface import OnCopied
+from ..staging import copy_blobs, staged
 from ..worker import DiskWorker
 from .disk import Disk
 from .layout import Layout
-from .metadata import Metadata, Reference
-from .rows import Kind, Row
+from .metadata import Metadata
+from .rows import Kind, Reference
 from .upkeep import Upkeep
 
 __all__ = ["Giver"]
@@ -41,52 +41,72 @@ class Giver:
 
     async def stage(
         self,
-        handle: _native.Blob,
-        row: Row | None,
-        reference: Reference | None,
+        handles: Sequence[_native.Blob],
         directory: Path,
         *,
         keep: bool,
-    ) -> Path:
-        """See `Store.stage`. `reference`: the file that the blob is read from, if it is not ours."""
-        target = directory / f"{Hash(handle.hash)}.{self._layout.number()}.staged"
-        if row is None or row.kind is Kind.INLINE:
-            await write_file(handle, handle.size or 0, target)
-            return target
-        source = self._layout.data(row.hash)
-        if row.kind is Kind.FILE and not keep and _same_device(source, directory):
-            try:
-                # The store keeps its own name for it until it is settled, in case of a kill.
-                self._disk.link(source, target)
-                return target
-            except OSError as error:
-                logger.debug("%s can have no second name: %s", source, error)
-        if row.kind is Kind.REFERENCE:
-            if reference is None:
-                raise NotFoundError(f"the file with blob {Hash(row.hash)} is gone; add it again")
-            source = Path(os.fsdecode(reference.path))
-        await self._worker.copy_file(source, target)
-        return target
+        on_copied: OnCopied | None,
+    ) -> list[Path]:
+        """See `Store.stage`."""
+        rows = {} if keep else self._metadata.get([handle.hash for handle in handles], data=False)
+        paths: list[Path] = []
+        given: set[bytes] = set()
+        copied: list[tuple[_native.Blob, Path]] = []
+        try:
+            for handle in handles:
+                path = staged(Hash(handle.hash), directory)
+                row = rows.get(handle.hash)
+                # Two files must not be one.
+                is_ours = row is not None and row.kind is Kind.FILE and row.hash not in given
+                if is_ours and self._give(handle.hash, path):
+                    given.add(handle.hash)
+                else:
+                    copied.append((handle, path))
+                paths.append(path)
+            await copy_blobs(self._worker, copied, on_copied)
+        except BaseException:
+            self._disk.unlink(*paths)
+            raise
+        return paths
 
-    def settle(self, row: Row, path: Path) -> bool:
-        """Refers to a file that was given away; False if it is not the one that the store has.
+    def _give(self, hash: bytes, path: Path) -> bool:
+        """Gives the store's own file a second name; False if it can have none there.
+
+        The store keeps its name until that is settled, in case of a kill.
+        """
+        try:
+            self._disk.link(self._layout.data(hash), path)
+        except OSError as error:
+            logger.debug("blob %s can have no second name: %s", hash.hex(), error)
+            return False
+        return True
+
+    def settle(self, files: Sequence[tuple[Hash, Path]]) -> list[Hash]:
+        """Refers to files that were given away; gives the blobs for which those are what the store has.
 
         Raises OSError.
         """
-        state = path.stat()
-        if not os.path.samestat(self._layout.data(row.hash).stat(), state):
-            return False
-        row.kind, row.written = Kind.REFERENCE, self._boot
-        self._metadata.put(row, Reference.of(os.fsencode(path.absolute()), state))
-        self._upkeep.sync_soon(row)
-        self._upkeep.free_later(row)
-        return True
+        rows = self._metadata.get([bytes(hash) for hash, _ in files], data=False)
+        settled: list[Hash] = []
+        for hash, path in files:
+            row = rows.get(bytes(hash))
+            if row is None or row.kind is not Kind.FILE:
+                continue
+            state = path.stat()
+            if not os.path.samestat(self._layout.data(row.hash).stat(), state):
+                continue
+            row.kind, row.written = Kind.REFERENCE, self._boot
+            self._metadata.put(row, Reference.of(os.fsencode(path.absolute()), state))
+            self._upkeep.sync_soon(row)
+            self._upkeep.free_later(row)
+            settled.append(hash)
+        return settled
 
-    def _settled(self, hash: bytes) -> None:
+    def _settled(self, hashes: Sequence[bytes]) -> None:
         """What was given away is on the disk where it is now, and so is the note of that."""
-        row = self._metadata.get((hash,), data=False).get(hash)
-        if row is not None and row.kind is Kind.REFERENCE:
-            self.trash(self._layout.data(hash))
+        for row in self._metadata.get(hashes, data=False).values():
+            if row.kind is Kind.REFERENCE:
+                self._disk.unlink(self._layout.data(row.hash))
 
     def drop(self, hashes: Sequence[Hash], known: Container[Hash]) -> list[Hash]:
         """Deletes blobs, and gives those that there were: `known`, or in the database.
@@ -118,7 +138,3 @@ class Giver:
             except FileNotFoundError:
                 continue
             self._upkeep.delete_soon(trash)
-
-
-def _same_device(file: Path, directory: Path) -> bool:
-    return file.stat().st_dev == directory.stat().st_dev

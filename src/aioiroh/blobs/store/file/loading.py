@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +22,8 @@ from ..worker import DiskWorker
 from .disk import Disk
 from .entries import FileEntry
 from .layout import Layout
-from .metadata import Metadata, Reference
-from .rows import Kind, Row
+from .metadata import Metadata
+from .rows import Kind, Reference, Row
 
 __all__ = ["Loader"]
 
@@ -79,7 +80,7 @@ class Loader:
         if not self.believes(row) or row.size is None:
             return None
         if row.kind is Kind.REFERENCE:
-            for reference in self._metadata.references(row.hash):
+            for reference in self._references(row):
                 state = _stat(reference.path)
                 if state is not None and reference.is_unchanged(state):
                     return self._opened(row, reference)
@@ -91,13 +92,18 @@ class Loader:
             return None
         return self._resumed(row)
 
+    def _references(self, row: Row) -> Sequence[Reference]:
+        if row.references is None:
+            return self._metadata.references((row.hash,))[row.hash]
+        return row.references
+
     def _opened(self, row: Row, reference: Reference | None = None) -> FileEntry:
-        data = self._layout.data(row.hash)
-        if reference is not None:
-            data = Path(os.fsdecode(reference.path))
+        data = (
+            str(self._layout.data(row.hash)) if reference is None else os.fsdecode(reference.path)
+        )
         outboard = row.outboard
         where = str(self._layout.outboard(row.hash)) if outboard is None else outboard
-        blob = _native.Blob.open(row.hash, str(data), row.size or 0, where)
+        blob = _native.Blob.open(row.hash, data, row.size or 0, where)
         return FileEntry(blob, reference=reference)
 
     def _resumed(self, row: Row) -> FileEntry:
@@ -136,7 +142,7 @@ class Loader:
                 # A part of a group cannot be verified without the rest of it.
                 known = known - _whole_groups(known, row.size or 0)
             return await self._verified(row, self._layout.data(row.hash), known), None
-        for reference in self._metadata.references(row.hash):
+        for reference in self._references(row):
             path = Path(os.fsdecode(reference.path))
             now_ns = self._layout.now_ns()
             state = _stat(path)
@@ -170,7 +176,7 @@ class Loader:
             self._metadata.flush()
             return self._opened(row, reference)
         if row.kind is Kind.REFERENCE and not present:
-            files = self._metadata.references(row.hash)
+            files = self._references(row)
             if any(_stat(file.path) is not None for file in files):
                 # Files that are merely away may come back, with the disk that they are on.
                 self._metadata.delete((row.hash,))

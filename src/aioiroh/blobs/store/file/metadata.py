@@ -8,7 +8,6 @@ survive the process at once, and the system as soon as a checkpoint, in a thread
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ...hash import BlobFormat, Hash, HashAndFormat
 from .layout import APPLICATION, VERSION
-from .rows import Kind, Row, pack_present, unpack_present
+from .rows import Kind, Reference, Row, pack_present, unpack_present
 
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["ROWS", "Metadata", "Reference"]
+__all__ = ["ROWS", "Metadata"]
 
 ROWS: Final = 50
 """Rows changed in one transaction."""
@@ -69,40 +68,6 @@ _PUT_SMALL: Final = (
 _REFER: Final = (
     "INSERT OR REPLACE INTO files (hash, path, size, mtime_ns, inode) VALUES (?, ?, ?, ?, ?)"
 )
-
-
-TICK: Final = 20_000_000
-"""Nanoseconds within which two changes of a file may get the same time."""
-NEVER: Final = -1
-
-
-class Reference:
-    """A file that a blob is read from, and how it looked when it was hashed."""
-
-    __slots__ = ("inode", "mtime_ns", "path", "size")
-
-    def __init__(self, path: bytes, size: int, mtime_ns: int, inode: int) -> None:
-        self.path = path
-        self.size = size
-        self.mtime_ns = mtime_ns
-        self.inode = inode
-
-    @classmethod
-    def of(cls, path: bytes, state: os.stat_result, now_ns: int | None = None) -> Reference:
-        """`state`: from before it was read; `now_ns`: what its file system called now then.
-
-        A file that was changed just before could have been changed again within the same tick, and
-        would look the same: it is never taken for unchanged.
-        """
-        fresh = now_ns is not None and abs(now_ns - state.st_mtime_ns) < TICK
-        return cls(path, state.st_size, NEVER if fresh else state.st_mtime_ns, state.st_ino)
-
-    def is_unchanged(self, state: os.stat_result) -> bool:
-        return (self.size, self.mtime_ns, self.inode) == (
-            state.st_size,
-            state.st_mtime_ns,
-            state.st_ino,
-        )
 
 
 class Metadata:
@@ -194,12 +159,18 @@ class Metadata:
         with _errors(self._path):
             return [(hash, Kind(kind)) for hash, kind in self._db.execute(query, (boot,))]
 
-    def references(self, hash: bytes) -> list[Reference]:
-        """The files that a blob can be read from."""
+    def references(self, hashes: Sequence[bytes]) -> dict[bytes, list[Reference]]:
+        """The files that each of these blobs can be read from."""
         self.flush()
-        query = "SELECT path, size, mtime_ns, inode FROM files WHERE hash = ?"
-        with _errors(self._path):
-            return [Reference(*values) for values in self._db.execute(query, (hash,))]
+        found: dict[bytes, list[Reference]] = {hash: [] for hash in hashes}
+        for start in range(0, len(hashes), ROWS):
+            asked = hashes[start : start + ROWS]
+            places = ", ".join("?" * len(asked))
+            query = f"SELECT hash, path, size, mtime_ns, inode FROM files WHERE hash IN ({places})"
+            with _errors(self._path):
+                for hash, *values in self._db.execute(query, asked):
+                    found[hash].append(Reference(*values))
+        return found
 
     def files(self, paths: Sequence[bytes]) -> dict[bytes, tuple[bytes, Reference]]:
         """The hashes that files had, and how they looked then, by path."""

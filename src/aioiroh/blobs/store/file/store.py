@@ -15,7 +15,7 @@ from aioiroh import _native
 from aioiroh.aio import Tasks
 
 from ...hash import BlobFormat, Hash, HashAndFormat
-from ..interface import Added, BlobStatus, Finding, ImportMode, OnHashed
+from ..interface import Added, BlobStatus, Finding, ImportMode, OnCopied, OnHashed
 from ..local import Entry, LocalStore, LocalWriter, handle_status
 from ..tags import Tags
 from ..worker import DiskWorker
@@ -26,8 +26,8 @@ from .entries import FileEntry, New
 from .giving import Giver
 from .layout import Layout
 from .loading import Loader
-from .metadata import ROWS, Metadata, Reference
-from .rows import INLINE, Kind, Row
+from .metadata import ROWS, Metadata
+from .rows import INLINE, Kind, Reference, Row
 from .upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -120,7 +120,12 @@ class FileStore(LocalStore):
 
     def _rows_of(self, hashes: Sequence[Hash], *, data: bool = True) -> dict[bytes, Row]:
         """What the database knows of those that are not at hand."""
-        return self._metadata.get([bytes(h) for h in hashes if h not in self._entries], data=data)
+        rows = self._metadata.get([bytes(h) for h in hashes if h not in self._entries], data=data)
+        referring = [hash for hash, row in rows.items() if row.kind is Kind.REFERENCE]
+        if referring:
+            for hash, files in self._metadata.references(referring).items():
+                rows[hash].references = files
+        return rows
 
     def _row(self, hash: Hash) -> Row | None:
         return self._metadata.get((bytes(hash),), data=False).get(bytes(hash))
@@ -212,6 +217,12 @@ class FileStore(LocalStore):
         """Notes how far a blob is; with `writing` there will be more than that."""
         handle = entry.handle
         present = handle.present
+        try:
+            # What is noted is found again by its outboard.
+            handle.spill()
+        except OSError as error:
+            self._upkeep.failure = error
+            return
         row = Row(bytes(hash), Kind.PARTIAL, handle.size, self._boot, writing, present=present)
         self._put(row)
         if not writing:
@@ -246,7 +257,7 @@ class FileStore(LocalStore):
             self._giver.trash(self._layout.data(raw))
             self._entries[hash] = FileEntry(_native.Blob.inline(raw, data))
         else:
-            row = Row(raw, Kind.FILE, size, self._boot)
+            row = Row(raw, Kind.FILE, size, self._boot, outboard=handle.loose_outboard)
             self._put(row)
             del self._entries[hash]
         self._upkeep.sync_soon(row)
@@ -441,14 +452,19 @@ class FileStore(LocalStore):
 
     # --- where data leave -------------------------------------------------------------------------
 
-    async def stage(self, hash: Hash, directory: Path, *, keep: bool = False) -> Path:
-        handle, _ = await self._complete(hash)
-        entry = self._entries.get(hash)
-        reference = None if entry is None else entry.reference
-        return await self._giver.stage(handle, self._row(hash), reference, directory, keep=keep)
+    async def stage(
+        self,
+        hashes: Sequence[Hash],
+        directory: Path,
+        *,
+        keep: bool = False,
+        on_copied: OnCopied | None = None,
+    ) -> list[Path]:
+        handles = await self._complete(hashes)
+        return await self._giver.stage(handles, directory, keep=keep, on_copied=on_copied)
 
-    async def settle(self, hash: Hash, path: Path) -> None:
-        if (row := self._row(hash)) and row.kind is Kind.FILE and self._giver.settle(row, path):
+    async def settle(self, files: Sequence[tuple[Hash, Path]]) -> None:
+        for hash in self._giver.settle(files):
             self._entries.pop(hash, None)
 
     # --- the end ----------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import asyncio
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +25,7 @@ DELAY: Final = 0.005
 LATEST: Final = 1.0
 """Seconds until transactions are synced."""
 LOG: Final = 8 * 1024 * 1024
-"""Bytes in the log that are synced at once."""
+"""Bytes in the log that are synced at once, if anything is to be."""
 MOST_LOG: Final = 64 * 1024 * 1024
 """Bytes in the log from which on whoever adds something waits."""
 SYNCED_TOGETHER: Final = 64
@@ -54,7 +54,7 @@ class Upkeep:
         self._due: asyncio.TimerHandle | None = None
         self._checkpoint_due = False
         self.failure: OSError | None = None
-        self.on_durable: Callable[[bytes], None] = lambda hash: None
+        self.on_durable: Callable[[Sequence[bytes]], None] = lambda hashes: None
         metadata.on_commit = self._committed
         if durable:
             # What a process has left that was killed, or that did not care.
@@ -176,7 +176,7 @@ class Upkeep:
     def _committed(self, size: int) -> None:
         self._disk.committed(self._layout.database)
         self._log += size
-        if self._log > LOG:
+        if self._log > (LOG if self._durable else MOST_LOG // 2):
             self._due_now()
         elif self._due is None and self._durable:
             self._due = asyncio.get_running_loop().call_later(LATEST, self._due_now)
@@ -204,11 +204,13 @@ class Upkeep:
             await self._free(free)
 
     async def _free(self, hashes: Iterable[bytes]) -> None:
-        for number, hash in enumerate(tuple(hashes), 1):
-            del self._to_free[hash]
-            self.on_durable(hash)
-            if number % ROWS == 0:
-                await asyncio.sleep(0)
+        waiting = tuple(hashes)
+        for start in range(0, len(waiting), ROWS):
+            some = waiting[start : start + ROWS]
+            for hash in some:
+                del self._to_free[hash]
+            self.on_durable(some)
+            await asyncio.sleep(0)
 
     async def _delete(self) -> None:
         paths, self._to_delete = self._to_delete, []
@@ -240,7 +242,7 @@ class Upkeep:
     def _files(self, hash: bytes, kind: Kind) -> list[Path]:
         if kind is Kind.REFERENCE:
             files: list[Path] = []
-            for reference in self._metadata.references(hash):
+            for reference in self._metadata.references((hash,))[hash]:
                 path = Path(os.fsdecode(reference.path))
                 files += (path, path.parent)
         else:
