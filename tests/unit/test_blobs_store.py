@@ -444,6 +444,24 @@ async def test_importing(opened: Stores, tmp_path: Path) -> None:
         assert len(empty.collection) == 0
 
 
+async def test_an_export_tells_how_far_it_is(opened: Stores, tmp_path: Path) -> None:
+    large = pattern(20_000_000)
+    heard: list[int] = []
+    async with opened() as store:
+        names = [f"file {number}" for number in range(100)]
+        added = await store.add_many([*(b"%d" % number for number in range(99)), large])
+        collection = Collection(zip(names, (one.hash for one in added), strict=True))
+        sizes = [one.size for one in added]
+        plan = await blobs.plan_export(store, collection, sizes, tmp_path)
+        paths = await blobs.export_files(store, plan, keep=True, on_copied=heard.append)
+    assert [path.name for path in paths] == names
+    assert [path.stat().st_size for path in paths] == sizes
+    assert paths[-1].read_bytes() == large
+    # Also in the middle of a large file.
+    assert heard == sorted(heard) and heard[-1] == sum(sizes)
+    assert len([done for done in heard if 0 < sum(sizes) - done < len(large)]) >= 3
+
+
 async def test_a_file_that_vanishes(opened: Stores, tmp_path: Path) -> None:
     path = tmp_path / "file"
     async with opened() as store:

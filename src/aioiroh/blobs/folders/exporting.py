@@ -6,11 +6,14 @@ import asyncio
 import contextlib
 import os
 import unicodedata
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from aioiroh.aio import Tasks
 
 from ..collection import MAX_METADATA_SIZE, Collection
 from ..errors import ExportConflictError, IncompleteBlobError
@@ -31,9 +34,11 @@ __all__ = ["ExportPlan", "export_collection", "export_files", "load_collection",
 PAUSE: Final = 32
 """Places looked at before the loop gets its turn."""
 TOGETHER: Final = 16
-"""Files that are placed together, in one turn of the loop."""
+"""Files that are placed in one turn of the loop."""
+STAGED: Final = 64
+"""Files that are staged together."""
 ENOUGH: Final = 4 * 1024 * 1024
-"""Bytes in files that are placed together."""
+"""Bytes in files that are staged together."""
 IN_MEMORY: Final = 16 * 1024 * 1024
 """Files up to this many bytes are compared with what belongs there without a file for their hashes."""
 RESERVED: Final = "probe:"
@@ -154,7 +159,7 @@ async def export_files(
     IncompleteBlobError, before anything is written: not all of them are in the store. Each file
     appears whole, under its own name; links are never followed. ExportConflictError: something has
     come in the way since the plan was made; what is in its place stays there. OSError.
-    `staging` as with `plan_export`.
+    `on_copied` hears of the bytes that are ready to be put there. `staging` as with `plan_export`.
     """
     missing = plan.missing
     hashes, names = plan.collection.hashes, plan.collection.names
@@ -165,41 +170,70 @@ async def export_files(
             raise IncompleteBlobError(f"the content of {names[place.index]!r} is not complete")
         sizes.append(status.size or 0)
     paths: list[Path] = []
+    ready = 0
     with Root(plan.directory) as root, _private_folder(root.path, staging) as folder:
-        for batch in _batches(missing, sizes):
+
+        async def stage(batch: Sequence[Place], size: int) -> list[Path]:
+            counted = 0
+
+            def copied(bytes: int) -> None:
+                nonlocal counted, ready
+                ready += bytes - counted
+                counted = bytes
+                if on_copied is not None:
+                    on_copied(ready)
+
             wanted = [hashes[place.index] for place in batch]
-            staged = await store.stage(wanted, folder, keep=keep, on_copied=on_copied)
-            placed: list[tuple[Hash, Path]] = []
+            staged = await store.stage(wanted, folder, keep=keep, on_copied=copied)
+            copied(size)
+            return staged
+
+        def put(place: Place, file: Path) -> Path:
             try:
-                for place, hash, file in zip(batch, wanted, staged, strict=True):
-                    is_replaced = place.fate is Fate.REPLACE
-                    try:
-                        path = root.place(file, place.parts, overwrite=is_replaced)
-                    except (FileExistsError, NotADirectoryError):
-                        raise ExportConflictError([str(plan.path(place))]) from None
-                    placed.append((hash, path))
-                    if on_file is not None:
-                        on_file(place, path)
-            finally:
-                if not keep:
-                    await store.settle(placed)
-                paths += [path for _, path in placed]
-            await asyncio.sleep(0)
+                path = root.place(file, place.parts, overwrite=place.fate is Fate.REPLACE)
+            except (FileExistsError, NotADirectoryError):
+                raise ExportConflictError([str(plan.path(place))]) from None
+            paths.append(path)
+            if on_file is not None:
+                on_file(place, path)
+            return path
+
+        async def put_all(batch: Sequence[Place], task: asyncio.Task[list[Path]]) -> None:
+            staged = await task
+            for start in range(0, len(batch), TOGETHER):
+                placed: list[tuple[Hash, Path]] = []
+                try:
+                    for at in range(start, min(start + TOGETHER, len(batch))):
+                        placed.append((hashes[batch[at].index], put(batch[at], staged[at])))
+                finally:
+                    if not keep:
+                        await store.settle(placed)
+                await asyncio.sleep(0)
+
+        # Whoever waits for a batch hears of its failure.
+        async with Tasks("export", on_error=lambda task, error: None) as tasks:
+            ahead: deque[tuple[list[Place], asyncio.Task[list[Path]]]] = deque()
+            for batch, size in _batches(missing, sizes):
+                ahead.append((batch, tasks.spawn(stage(batch, size))))
+                if len(ahead) > 1:
+                    await put_all(*ahead.popleft())
+            while ahead:
+                await put_all(*ahead.popleft())
     return paths
 
 
-def _batches(places: Sequence[Place], sizes: Sequence[int]) -> Iterator[list[Place]]:
-    """Places that are dealt with together: many if their files are small."""
+def _batches(places: Sequence[Place], sizes: Sequence[int]) -> Iterator[tuple[list[Place], int]]:
+    """Places whose files are staged together, many if they are small, and their bytes."""
     batch: list[Place] = []
     total = 0
     for place, size in zip(places, sizes, strict=True):
         batch.append(place)
         total += size
-        if len(batch) >= TOGETHER or total >= ENOUGH:
-            yield batch
+        if len(batch) >= STAGED or total >= ENOUGH:
+            yield batch, total
             batch, total = [], 0
     if batch:
-        yield batch
+        yield batch, total
 
 
 async def export_collection(

@@ -68,18 +68,19 @@ async def export(options: ExportOptions, display: Display) -> int:
             missing = [sizes[place.index] for place in plan.missing]
             check_space(options.directory, sum(missing))
             with display.bar("writing", "progress") as bar:
-                done = count = 0
+                total, count = sum(missing), 0
 
                 def placed(place: Place, path: Path) -> None:
-                    nonlocal done, count
+                    nonlocal count
                     count += 1
-                    size = sizes[place.index]
-                    done += size
-                    name = collection.names[place.index]
+                    name, size = collection.names[place.index], sizes[place.index]
                     display.event("file", name=name, path=str(path), bytes=size)
-                    bar.update(done, sum(missing), files=count)
 
-                await export_files(store, plan, keep=True, on_file=placed)
+                def copied(bytes: int) -> None:
+                    bar.update(bytes, total, files=count)
+
+                await export_files(store, plan, keep=True, on_file=placed, on_copied=copied)
+                copied(total)
         if missing:
             display.note(f"Exported {describe(missing)}.")
         there = [place for place in plan.places if place.fate is not Fate.SKIP]

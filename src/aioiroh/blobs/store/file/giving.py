@@ -50,17 +50,12 @@ class Giver:
         """See `Store.stage`."""
         rows = {} if keep else self._metadata.get([handle.hash for handle in handles], data=False)
         paths: list[Path] = []
-        given: set[bytes] = set()
         copied: list[tuple[_native.Blob, Path]] = []
         try:
             for handle in handles:
                 path = staged(Hash(handle.hash), directory)
                 row = rows.get(handle.hash)
-                # Two files must not be one.
-                is_ours = row is not None and row.kind is Kind.FILE and row.hash not in given
-                if is_ours and self._give(handle.hash, path):
-                    given.add(handle.hash)
-                else:
+                if row is None or row.kind is not Kind.FILE or not self._give(row.hash, path):
                     copied.append((handle, path))
                 paths.append(path)
             await copy_blobs(self._worker, copied, on_copied)
@@ -72,10 +67,14 @@ class Giver:
     def _give(self, hash: bytes, path: Path) -> bool:
         """Gives the store's own file a second name; False if it can have none there.
 
-        The store keeps its name until that is settled, in case of a kill.
+        The store keeps its name until that is settled, in case of a kill; until then it is given to nobody
+        else: two files must not be one.
         """
+        ours = self._layout.data(hash)
         try:
-            self._disk.link(self._layout.data(hash), path)
+            if ours.stat().st_nlink > 1:
+                return False
+            self._disk.link(ours, path)
         except OSError as error:
             logger.debug("blob %s can have no second name: %s", hash.hex(), error)
             return False

@@ -100,6 +100,7 @@ class FileStore(LocalStore):
 
     async def statuses(self, hashes: Sequence[Hash]) -> list[BlobStatus]:
         found: list[BlobStatus] = []
+        missing = BlobStatus.missing()
         for start in range(0, len(hashes), ROWS):
             if start:
                 await asyncio.sleep(0)
@@ -109,9 +110,11 @@ class FileStore(LocalStore):
                 row = rows.get(bytes(hash))
                 if row is not None and row.kind is Kind.INLINE and row.size is not None:
                     found.append(BlobStatus.complete(row.size))
+                elif row is None and hash not in self._entries and hash != Hash.EMPTY:
+                    found.append(missing)
                 else:
                     handle = await self._find(hash, row)
-                    found.append(BlobStatus.missing() if handle is None else handle_status(handle))
+                    found.append(missing if handle is None else handle_status(handle))
         return found
 
     async def handles(self, hashes: Sequence[Hash], *_: object) -> list[_native.Blob | None]:
