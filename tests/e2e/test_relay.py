@@ -27,6 +27,7 @@ from aioiroh import (
     RelayState,
     Router,
     SecretKey,
+    blobs,
     ping,
 )
 from commands import Process
@@ -136,6 +137,39 @@ async def test_a_token_from_the_environment(serve: Serve) -> None:
     assert "not authorized" in await refused(relays=[relay.url()])
     async with at(relay, relays=[RelayConfig(relay.url(), auth_token="open sesame")]):
         pass
+
+
+async def test_commands_with_a_token_and_a_certificate_of_our_own(
+    serve: Serve, start: Callable[..., Process], tmp_path: Path
+) -> None:
+    """The token is in the ticket, so its receiver comes in, too; both know the CA from their environment."""
+    relay = serve(
+        f"""
+        access.shared_token = ["open sesame"]
+        [tls]
+        cert_mode = "Manual"
+        https_bind_addr = "127.0.0.1:0"
+        manual_cert_path = "{CERTIFICATE}"
+        manual_key_path = "{CERTIFICATE}"
+        """
+    )
+    url = await asyncio.to_thread(relay.url, "https") + "?token=open%20sesame"
+    (tmp_path / "data").write_bytes(b"through the relay")
+    trusting = {"AIOIROH_RELAY_CA": str(CERTIFICATE)}
+    sender = start("send", "--relay", url, tmp_path / "data", env=trusting)
+    text = await asyncio.to_thread(sender.until, lambda: sender.out, "ticket")
+    ticket = blobs.BlobTicket.parse(text.strip())
+    assert [*ticket.addr.relay_urls] == [url]
+
+    def only_at(url: str) -> blobs.BlobTicket:
+        addr = EndpointAddr(ticket.addr.id, [RelayAddr(url)])
+        return blobs.BlobTicket(addr, ticket.hash, ticket.format)
+
+    receiver = start("receive", only_at(url), "-o", tmp_path / "target", env=trusting)
+    await asyncio.to_thread(receiver.wait, 0)
+    assert (tmp_path / "target" / "data").read_bytes() == b"through the relay"
+    stranger = start("list", only_at(url.partition("?")[0]), "--timeout", 2, env=trusting)
+    await asyncio.to_thread(stranger.wait, 4)
 
 
 class Doorman(BaseHTTPRequestHandler):

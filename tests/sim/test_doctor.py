@@ -12,6 +12,7 @@ import pytest
 from aioiroh.address import RelayUrl
 from aioiroh.cli.reach.diagnosis import Diagnosis, State, diagnose
 from aioiroh.cli.reach.looking import look_around
+from aioiroh.cli.relays import RelayChoice
 from aioiroh.relayserver import RelayOperation, parse_config
 from aioiroh.testing import Host, Nat, VirtualNetwork, run, simulated
 
@@ -40,7 +41,7 @@ async def relays(network: VirtualNetwork) -> AsyncIterator[None]:
 
 
 async def examined(host: Host, urls: tuple[RelayUrl, ...] = URLS) -> Diagnosis:
-    return diagnose(await look_around(host, urls, PEM))
+    return diagnose(await look_around(host, RelayChoice(urls, PEM)))
 
 
 def section(diagnosis: Diagnosis, name: str) -> Any:
@@ -107,7 +108,7 @@ async def test_a_relay_that_is_not_there(network: VirtualNetwork) -> None:
 @simulated()
 async def test_a_certificate_of_somebody_else(network: VirtualNetwork) -> None:
     async with relays(network):
-        diagnosis = diagnose(await look_around(network.host("laptop"), URLS, None))
+        diagnosis = diagnose(await look_around(network.host("laptop"), RelayChoice(URLS)))
         assert "certificate" in section(diagnosis, "relays").lines[0]
 
 

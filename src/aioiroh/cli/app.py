@@ -15,6 +15,8 @@ from .relay.commands import relay
 if TYPE_CHECKING:
     from aioiroh.blobs import BlobTicket
 
+    from .relays import RelayChoice
+
 __all__ = ["app"]
 
 
@@ -107,7 +109,7 @@ def send(
     qr: bool,
     clipboard: bool,
     bind: tuple[str, ...],
-    relay: tuple[str, ...],
+    relay: RelayChoice,
     as_json: bool,
     verbose: int,
 ) -> None:
@@ -178,7 +180,7 @@ def receive(
     on_conflict: str | None,
     timeout: float,
     bind: tuple[str, ...],
-    relay: tuple[str, ...],
+    relay: RelayChoice,
     as_json: bool,
     verbose: int,
 ) -> None:
@@ -228,7 +230,7 @@ def list_(
     only: tuple[str, ...],
     timeout: float,
     bind: tuple[str, ...],
-    relay: tuple[str, ...],
+    relay: RelayChoice,
     as_json: bool,
     verbose: int,
 ) -> None:

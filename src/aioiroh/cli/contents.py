@@ -29,6 +29,7 @@ from aioiroh.quic import Connection, TransportConfig
 
 from .display import Display
 from .failures import ExitCode, Failure, explain
+from .relays import NONE_NAMED, RelayChoice
 
 __all__ = ["Content", "Sender", "content_in", "lacking", "look"]
 
@@ -38,13 +39,13 @@ KEEP_ALIVE = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Whom to ask. `relay`: relays to use; none: those that the ticket names. `timeout`: seconds without
+    """Whom to ask. `relay`: relays to use; if none, those that the ticket names. `timeout`: seconds without
     an answer after which it is given up.
     """
 
     ticket: BlobTicket
     bind: tuple[str, ...] = ()
-    relay: tuple[str, ...] = ()
+    relay: RelayChoice = NONE_NAMED
     timeout: float = 30.0
 
     @contextlib.asynccontextmanager
@@ -54,9 +55,10 @@ class Sender:
         transport = TransportConfig(
             idle_timeout=self.timeout, keep_alive=min(KEEP_ALIVE, self.timeout / 3)
         )
-        relays = self.relay or ticket.addr.relay_urls
         async with Endpoint.bind(
-            bind=self.bind or None, relays=relays or None, transport=transport
+            bind=self.bind or None,
+            transport=transport,
+            **self.relay.or_else(ticket.addr.relay_urls).binding,
         ) as endpoint:
             display.event("connecting", sender=str(ticket.addr.id), hash=str(ticket.hash))
             with display.bar(f"connecting to {ticket.addr.id.short()}"):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from .relays import RelayChoice
 
 if TYPE_CHECKING:
     from aioiroh.blobs import BlobTicket
@@ -21,7 +24,6 @@ __all__ = [
     "on_conflict",
     "only",
     "relay",
-    "relay_ca",
     "secret",
     "ticket",
     "ticket_argument",
@@ -44,13 +46,6 @@ only = click.option(
     multiple=True,
     metavar="GLOB",
     help="Only files that match, such as '*.jpg' or 'photos/2024'; can be repeated.",
-)
-relay_ca = click.option(
-    "--relay-ca",
-    metavar="FILE",
-    envvar="AIOIROH_RELAY_CA",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="CA certificates (PEM) by which relays are judged. [default: those of Mozilla]",
 )
 ticket_argument = click.argument(
     "ticket", metavar="TICKET", callback=lambda _context, _parameter, value: ticket(value)
@@ -79,8 +74,11 @@ def on_conflict(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def relay(default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Relays for peers that cannot be reached directly; `default` says which are used otherwise."""
-    return click.option(
+    """Relays for peers that cannot be reached directly; `default` says which are used otherwise.
+
+    The command gets them as `relay`, a `RelayChoice`.
+    """
+    urls = click.option(
         "--relay",
         multiple=True,
         metavar="URL",
@@ -88,6 +86,24 @@ def relay(default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
         callback=lambda _context, _parameter, value: relays(value),
         help=f"Use this relay where there is no direct way; can be repeated. [default: {default}]",
     )
+    ca = click.option(
+        "--relay-ca",
+        metavar="FILE",
+        envvar="AIOIROH_RELAY_CA",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="CA certificates (PEM) by which relays are judged. [default: those of Mozilla]",
+    )
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def choose(
+            *arguments: Any, relay: tuple[str, ...], relay_ca: Path | None, **others: Any
+        ) -> None:
+            command(*arguments, relay=RelayChoice(relay, relay_ca), **others)
+
+        return urls(ca(choose))
+
+    return decorate
 
 
 def codes(wanted: bool) -> bool:

@@ -29,6 +29,7 @@ from .desk import Desk
 from .display import Display
 from .failures import ExitCode, Failure
 from .importing import few, import_all, stdin_on
+from .relays import NONE_NAMED, RelayChoice
 from .remembered import Memory, remember
 from .run import Interrupts
 from .showing import qr_code
@@ -47,7 +48,7 @@ class SendOptions:
     name: str = "stdin"
     """What standard input is called in the collection."""
     bind: Sequence[str] = ()
-    relay: Sequence[str] = ()
+    relay: RelayChoice = NONE_NAMED
     secret: SecretKey | None = None
     new_ticket: bool = False
     once: bool = False
@@ -111,14 +112,14 @@ async def _bind(memory: Memory, options: SendOptions, display: Display) -> Endpo
     if known is not None:
         try:
             return await Endpoint.bind(
-                secret_key=memory.secret, bind=known, relays=options.relay or None
+                secret_key=memory.secret, bind=known, **options.relay.binding
             )
         except BindError as error:
             display.note(
                 f"The ports of last time are not free ({error}); so the ticket is another."
             )
     return await Endpoint.bind(
-        secret_key=memory.secret, bind=options.bind or None, relays=options.relay or None
+        secret_key=memory.secret, bind=options.bind or None, **options.relay.binding
     )
 
 

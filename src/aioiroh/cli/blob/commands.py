@@ -13,6 +13,7 @@ from .. import options
 
 if TYPE_CHECKING:
     from ..display import Display
+    from ..relays import RelayChoice
     from ..run import Interrupts
 
 __all__ = ["blob"]
@@ -350,7 +351,7 @@ def provide(
     whats: tuple[str, ...],
     tagged: bool,
     bind: tuple[str, ...],
-    relay: tuple[str, ...],
+    relay: RelayChoice,
     folder: Path,
     as_json: bool,
     verbose: int,

@@ -30,6 +30,7 @@ from ..arriving import arrive
 from ..display import Bar, Display
 from ..failures import ExitCode
 from ..guests import introduce
+from ..relays import NONE_NAMED, RelayChoice
 from ..run import Interrupts
 from .content import Named, extent, find, hashes_of, require
 from .place import opened
@@ -45,7 +46,7 @@ class ProvideOptions:
     whats: Sequence[str] = ()
     tagged: bool = False
     bind: Sequence[str] = ()
-    relay: Sequence[str] = ()
+    relay: RelayChoice = NONE_NAMED
     secret: SecretKey | None = None
 
 
@@ -64,7 +65,7 @@ async def provide(options: ProvideOptions, display: Display, interrupts: Interru
             Endpoint.bind(
                 secret_key=options.secret,
                 bind=options.bind or None,
-                relays=options.relay or None,
+                **options.relay.binding,
             ) as endpoint,
             Router(endpoint, {ALPN: desk}),
         ):

@@ -6,7 +6,6 @@ import asyncio
 import signal
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from aioiroh import Endpoint, EndpointTicket, Router, SecretKey, ping
 from aioiroh.quic import Connection
@@ -14,6 +13,7 @@ from aioiroh.quic import Connection
 from ..arriving import arrive
 from ..display import Display
 from ..failures import ExitCode
+from ..relays import NONE_NAMED, RelayChoice
 from ..run import Interrupts
 from .ways import way_of
 
@@ -25,8 +25,7 @@ class ListenOptions:
     """What was typed."""
 
     bind: tuple[str, ...] = ()
-    relay: tuple[str, ...] = ()
-    relay_ca: Path | None = None
+    relay: RelayChoice = NONE_NAMED
     secret: SecretKey | None = None
 
 
@@ -35,8 +34,7 @@ async def answer_pings(options: ListenOptions, display: Display, interrupts: Int
     async with Endpoint.bind(
         secret_key=options.secret,
         bind=options.bind or None,
-        relays=options.relay or None,
-        relay_ca=options.relay_ca,
+        **options.relay.binding,
     ) as endpoint:
         if options.relay:
             await arrive(endpoint, display)

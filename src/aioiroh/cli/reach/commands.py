@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,6 +10,8 @@ from .. import options
 
 if TYPE_CHECKING:
     from aioiroh import EndpointAddr
+
+    from ..relays import RelayChoice
 
 __all__ = ["doctor", "ping"]
 
@@ -71,7 +72,6 @@ IROH_SECRET in the environment (64 hex digits or base32) is used as the secret k
 )
 @options.bind
 @options.relay("those in the ticket")
-@options.relay_ca
 @options.as_json
 @click.option("-v", "--verbose", count=True, help="-vv: also write a log.")
 def ping(
@@ -81,8 +81,7 @@ def ping(
     interval: float,
     timeout: float,
     bind: tuple[str, ...],
-    relay: tuple[str, ...],
-    relay_ca: Path | None,
+    relay: RelayChoice,
     as_json: bool,
     verbose: int,
 ) -> None:
@@ -101,13 +100,13 @@ def ping(
     secret = options.secret()
     display = choose_display(as_json=as_json, with_log=verbose >= 2)
     if target is None:
-        answering = ListenOptions(bind, relay, relay_ca, secret)
+        answering = ListenOptions(bind, relay, secret)
         run(
             lambda display, interrupts: answer_pings(answering, display, interrupts),
             display,
             verbose=verbose,
         )
-    asking = PingOptions(target, count, interval, timeout, bind, relay, relay_ca, secret)
+    asking = PingOptions(target, count, interval, timeout, bind, relay, secret)
     run(
         lambda display, interrupts: ping_peer(asking, display, interrupts),
         display,
@@ -127,13 +126,11 @@ Examples:
 Ends with 0 if nothing is in the way, 6 if not every peer is reached directly, 4 if hardly any is."""
 )
 @options.relay("none; then little can be told")
-@options.relay_ca
 @options.bind
 @options.as_json
 @click.option("-v", "--verbose", count=True, help="-vv: also write a log.")
 def doctor(
-    relay: tuple[str, ...],
-    relay_ca: Path | None,
+    relay: RelayChoice,
     bind: tuple[str, ...],
     as_json: bool,
     verbose: int,
@@ -146,7 +143,7 @@ def doctor(
     from ..run import run
     from .doctor import DoctorOptions, examine
 
-    wanted = DoctorOptions(relay, relay_ca, bind)
+    wanted = DoctorOptions(relay, bind)
     run(
         lambda display, _: examine(wanted, display),
         choose_display(as_json=as_json, with_log=verbose >= 2),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-from aioiroh.address import RelayUrl
 from aioiroh.net import SystemNetwork
 
 from ..display import Display, visible
 from ..failures import ExitCode
+from ..relays import NONE_NAMED, RelayChoice
 from .diagnosis import Diagnosis, State, diagnose
 from .looking import look_around
 
@@ -39,16 +38,14 @@ CODES: Final = {
 class DoctorOptions:
     """What was typed."""
 
-    relay: tuple[str, ...] = ()
-    ca: Path | None = None
+    relay: RelayChoice = NONE_NAMED
     bind: tuple[str, ...] = ()
 
 
 async def examine(options: DoctorOptions, display: Display) -> int:
     """Looks, and tells."""
-    relays = tuple(map(RelayUrl, dict.fromkeys(options.relay)))
     with display.bar("looking around"):
-        findings = await look_around(SystemNetwork(), relays, options.ca, options.bind)
+        findings = await look_around(SystemNetwork(), options.relay, options.bind)
     diagnosis = diagnose(findings)
     tell(diagnosis, display)
     return CODES[diagnosis.state]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Final
 
 from aioiroh import Endpoint, _native
@@ -19,6 +17,7 @@ from aioiroh.report import NetReport
 from aioiroh.report.http import HttpError
 from aioiroh.report.probes import ask_relay, check_portal
 
+from ..relays import RelayChoice
 from .diagnosis import Findings
 
 __all__ = ["look_around"]
@@ -34,17 +33,18 @@ _FAILURES: Final = (OSError, ValueError, AioirohError, HttpError)
 
 
 async def look_around(
-    network: Network, relays: Sequence[RelayUrl], ca: Path | None, bind: tuple[str, ...] = ()
+    network: Network, choice: RelayChoice, bind: tuple[str, ...] = ()
 ) -> Findings:
-    """Everything that can be found out within some seconds. Raises BindError; OSError or ValueError for `ca`."""
+    """Everything that can be found out within some seconds. Raises BindError; OSError or ValueError: the CA."""
+    relays = tuple(map(RelayUrl, dict.fromkeys(choice.urls)))
     findings = Findings(
         addresses=network.local_addresses(), outward=network.outward_addresses(), relays=relays
     )
     if not relays:
         return findings
-    tls = _native.RelayTls(roots=None if ca is None else ca.read_bytes())
+    tls = _native.RelayTls(roots=None if choice.ca is None else choice.ca.read_bytes())
     report, answers = await asyncio.gather(
-        _report(network, relays, ca, bind),
+        _report(network, choice, bind),
         fan_out(MAX_AT_ONCE, relays, lambda url: _ask(network, url, tls)),
     )
     seconds = {answer.url: answer.seconds for answer in answers if answer.seconds is not None}
@@ -63,13 +63,9 @@ async def look_around(
     )
 
 
-async def _report(
-    network: Network, relays: Sequence[RelayUrl], ca: Path | None, bind: tuple[str, ...]
-) -> NetReport:
+async def _report(network: Network, choice: RelayChoice, bind: tuple[str, ...]) -> NetReport:
     """What an endpoint finds out by itself."""
-    async with Endpoint.bind(
-        network=network, relays=relays, relay_ca=ca, bind=bind or None
-    ) as endpoint:
+    async with Endpoint.bind(network=network, bind=bind or None, **choice.binding) as endpoint:
         try:
             async with asyncio.timeout(REPORT_TIMEOUT):
                 report = await endpoint.watch_net_report.wait_for(lambda report: report is not None)

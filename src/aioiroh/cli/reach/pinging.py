@@ -8,13 +8,13 @@ import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from math import inf
-from pathlib import Path
 
 from aioiroh import Endpoint, EndpointAddr, SecretKey, ping
 from aioiroh.quic import Connection
 
 from ..display import Display
 from ..failures import ExitCode, Failure
+from ..relays import NONE_NAMED, RelayChoice
 from ..run import Interrupts
 from .ways import Way, milliseconds, way_of
 
@@ -30,20 +30,17 @@ class PingOptions:
     interval: float = 1.0
     timeout: float = 10.0
     bind: tuple[str, ...] = ()
-    relay: tuple[str, ...] = ()
-    relay_ca: Path | None = None
+    relay: RelayChoice = NONE_NAMED
     secret: SecretKey | None = None
 
 
 async def ping_peer(options: PingOptions, display: Display, interrupts: Interrupts) -> int:
     """Asks until there were enough questions or a person has seen enough."""
-    relays = options.relay or options.target.relay_urls
     tally = Tally()
     async with Endpoint.bind(
         secret_key=options.secret,
         bind=options.bind or None,
-        relays=relays or None,
-        relay_ca=options.relay_ca,
+        **options.relay.or_else(options.target.relay_urls).binding,
     ) as endpoint:
         try:
             await _Pinger(endpoint, options, tally, display).run()
