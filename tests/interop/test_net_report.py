@@ -102,34 +102,41 @@ def routable(
     ip("del")
 
 
-async def test_upstream_learns_its_address_from_us(
+async def learn(relay: RelayServer, iroh_peer: Callable[..., RemotePeer]) -> None:
+    """Upstream's peer offers for hole punching what it was told by discovery."""
+    pem = CERTIFICATE.read_bytes()
+    end = b"-----END CERTIFICATE-----"
+    certificate = pem[pem.index(b"-----BEGIN CERTIFICATE") : pem.index(end)] + end
+    options = {
+        "alpns": {"queue": "queue"},
+        "addr": "0.0.0.0:0",
+        "ca": ssl.PEM_cert_to_DER_cert(certificate.decode()).hex(),
+    }
+    async with (
+        iroh_peer(relay=relay.url, **options) as peer,
+        Endpoint.bind(bind="0.0.0.0:0") as endpoint,
+    ):
+        port = int(peer.addrs[0].rpartition(":")[2])
+        target = EndpointAddr(EndpointId.parse(peer.id)).with_ip(ADDRESS, port)
+        async with (
+            asyncio.timeout(20),
+            endpoint.connect(target, alpn=b"queue") as connection,
+        ):
+            while ("127.0.0.1", port) not in connection.state.native.nat_remote():
+                await asyncio.sleep(0.02)
+
+
+async def test_upstream_learns_its_address_from_our_discovery_server(
     routable: object, upstream_relay: Server, iroh_peer: Callable[..., RemotePeer]
 ) -> None:
-    """The peer offers what we have told it for hole punching."""
     pem = CERTIFICATE.read_bytes()
     metrics = DiscoveryCounters()
     server = DiscoveryServer(
         SystemNetwork(), ("127.0.0.1", UPSTREAM_QUIC_PORT), chain=pem, key=pem, metrics=metrics
     )
-    end = b"-----END CERTIFICATE-----"
-    certificate = pem[pem.index(b"-----BEGIN CERTIFICATE") : pem.index(end)] + end
-    ca = ssl.PEM_cert_to_DER_cert(certificate.decode()).hex()
-    options = {"alpns": {"queue": "queue"}, "addr": "0.0.0.0:0", "ca": ca}
     try:
-        async with (
-            upstream_relay(tls=True) as relay,
-            iroh_peer(relay=relay.url, **options) as peer,
-            Endpoint.bind(bind="0.0.0.0:0") as endpoint,
-        ):
-            port = int(peer.addrs[0].rpartition(":")[2])
-            target = EndpointAddr(EndpointId.parse(peer.id)).with_ip(ADDRESS, port)
-            async with (
-                asyncio.timeout(20),
-                endpoint.connect(target, alpn=b"queue") as connection,
-            ):
-                while ("127.0.0.1", port) not in connection.state.native.nat_remote():
-                    await asyncio.sleep(0.02)
-            assert server.connection_count == 1
+        async with upstream_relay(tls=True) as relay:
+            await learn(relay, iroh_peer)
         async with asyncio.timeout(20):
             while server.connection_count:
                 await asyncio.sleep(0.02)
@@ -138,3 +145,10 @@ async def test_upstream_learns_its_address_from_us(
     assert metrics.qad_connections == metrics.qad_connections_closed >= 1
     # When it ends, upstream's endpoint closes them with another code than those it needs no more.
     assert metrics.qad_incoming_error == 0
+
+
+async def test_upstream_learns_its_address_from_our_relay(
+    routable: object, our_relay: Server, iroh_peer: Callable[..., RemotePeer]
+) -> None:
+    async with our_relay(tls=True, quic_port=UPSTREAM_QUIC_PORT) as relay:
+        await learn(relay, iroh_peer)

@@ -234,6 +234,25 @@ async def test_another_address_is_told_when_the_nat_has_forgotten(network):
 
 
 @simulated()
+async def test_a_relay_cannot_keep_us_busy_with_new_addresses(network):
+    async with stations(network, a=0.02) as relays, bind(network.host("here"), relays) as endpoint:
+        await reported(endpoint)
+        question = next(iter(endpoint._where._reporter._kept.values()))
+        before, published = endpoint.metrics.net_report.reports, endpoint.watch_addr.version
+        for number in range(600):
+            question._observed(("192.0.2.1", 1000 + number))
+            await asyncio.sleep(0.1)
+        # A report every 5 s at most, and the usual ones.
+        assert 10 < endpoint.metrics.net_report.reports - before < 20
+        assert endpoint.watch_addr.version - published < 20
+        # What nobody can have is no address of ours.
+        for strange in [("0.0.0.0", 1), ("224.0.0.1", 1), ("192.0.2.1", 0)]:
+            question._observed(strange)
+            await asyncio.sleep(6)
+            assert endpoint.net_report.global_v4 is None
+
+
+@simulated()
 async def test_relays_that_come_and_go_are_asked_and_forgotten(network):
     async with (
         stations(network, a=0.05, b=0.01) as relays,

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DiscoveryMetrics", "DiscoveryServer"]
 
-MAX_CONNECTIONS: Final = 65_536
-"""Clients at once; a client holds one connection for each IP version. More are refused."""
+MAX_CONNECTIONS: Final = 32_768
+"""Connections at once; a client holds one for each IP version, and one takes 43 KiB. More are refused."""
 MAX_SHARE: Final = 16
 """One IPv4 address or IPv6 /64 has at most one in so many of the connections."""
 MAX_UNPROVED: Final = 256
