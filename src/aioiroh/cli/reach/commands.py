@@ -137,7 +137,7 @@ def doctor(
 ) -> None:
     """Look at this machine's network, and say what stands between it and its peers.
 
-    Asks the given relays, and nobody else.
+    Asks the given relays and the router of the local network, and nobody else.
     """
     from ..display import choose_display
     from ..run import run

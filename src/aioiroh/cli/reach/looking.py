@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -13,6 +14,7 @@ from aioiroh.address import RelayUrl
 from aioiroh.aio import fan_out
 from aioiroh.errors import AioirohError
 from aioiroh.net import Network, TcpDialler
+from aioiroh.portmap import probe
 from aioiroh.report import NetReport
 from aioiroh.report.http import HttpError
 from aioiroh.report.probes import ask_relay, check_portal
@@ -37,35 +39,47 @@ async def look_around(
 ) -> Findings:
     """Everything that can be found out within some seconds. Raises BindError; OSError or ValueError: the CA."""
     relays = tuple(map(RelayUrl, dict.fromkeys(choice.urls)))
-    findings = Findings(
-        addresses=network.local_addresses(), outward=network.outward_addresses(), relays=relays
-    )
-    if not relays:
-        return findings
-    tls = _native.RelayTls(roots=None if choice.ca is None else choice.ca.read_bytes())
-    report, answers = await asyncio.gather(
-        _report(network, choice, bind),
-        fan_out(MAX_AT_ONCE, relays, lambda url: _ask(network, url, tls)),
-    )
-    seconds = {answer.url: answer.seconds for answer in answers if answer.seconds is not None}
-    latency = report.relay_latency
-    latency = replace(latency, https={**seconds, **latency.https})
-    report = replace(report, relay_latency=latency)
-    if report.captive_portal is None:
-        report = replace(report, captive_portal=await _captive(network, relays[0]))
+    async with asyncio.TaskGroup() as group:
+        probing = group.create_task(probe(network))
+        asking = group.create_task(_ask_relays(network, relays, choice, bind))
+    report, answers = asking.result()
     clocks = [answer.ahead for answer in answers if answer.ahead is not None]
-    return replace(
-        findings,
+    return Findings(
+        addresses=network.local_addresses(),
+        outward=network.outward_addresses(),
+        relays=relays,
         report=report,
         problems={answer.url: answer.problem for answer in answers if answer.problem is not None},
+        port_mapping=probing.result(),
         # A relay may be wrong itself.
         clock=min(clocks, key=abs, default=None),
     )
 
 
+async def _ask_relays(
+    network: Network, relays: Sequence[RelayUrl], choice: RelayChoice, bind: tuple[str, ...]
+) -> tuple[NetReport | None, Sequence[_Answer]]:
+    """What an endpoint reports, and what the relays answered besides. Without relays nobody is asked."""
+    if not relays:
+        return None, ()
+    tls = _native.RelayTls(roots=None if choice.ca is None else choice.ca.read_bytes())
+    async with asyncio.TaskGroup() as group:
+        reporting = group.create_task(_report(network, choice, bind))
+        answers = await fan_out(MAX_AT_ONCE, relays, lambda url: _ask(network, url, tls))
+    report = reporting.result()
+    seconds = {answer.url: answer.seconds for answer in answers if answer.seconds is not None}
+    latency = report.relay_latency
+    report = replace(report, relay_latency=replace(latency, https={**seconds, **latency.https}))
+    if report.captive_portal is None:
+        report = replace(report, captive_portal=await _captive(network, relays[0]))
+    return report, answers
+
+
 async def _report(network: Network, choice: RelayChoice, bind: tuple[str, ...]) -> NetReport:
     """What an endpoint finds out by itself."""
-    async with Endpoint.bind(network=network, bind=bind or None, **choice.binding) as endpoint:
+    async with Endpoint.bind(
+        network=network, bind=bind or None, port_mapping=False, **choice.binding
+    ) as endpoint:
         try:
             async with asyncio.timeout(REPORT_TIMEOUT):
                 report = await endpoint.watch_net_report.wait_for(lambda report: report is not None)
