@@ -16,21 +16,15 @@ OURS, MIXED, MIXED_BACK, UPSTREAM = (
     ("upstream", "upstream"),
 )
 
-_HARD = {
-    (Nat.MODERATE, Nat.STRICT),
-    (Nat.STRICT, Nat.MODERATE),
-    (Nat.STRICT, Nat.STRICT),
-}
-# We do not yet tell peers at which address relays see us.
-_UNSEEN = {
-    *((one, other) for one in Nat for other in Nat if Nat.NONE not in (one, other)),
-}
+# A strict NAT lets nobody in at a port that is known beforehand, so ports have to be guessed (docs/direct-paths.md).
+# Ours behind it can do that with any peer behind a moderate one; upstream's cannot.
+_BOTH_STRICT = (Nat.STRICT, Nat.STRICT)
 
 RELAYED: dict[Programs, set[Nats]] = {
-    OURS: _UNSEEN,
-    MIXED: _UNSEEN - {(one, Nat.OPEN) for one in Nat},
-    MIXED_BACK: _UNSEEN - {(Nat.OPEN, other) for other in Nat},
-    UPSTREAM: _HARD,
+    OURS: {_BOTH_STRICT},
+    MIXED: {(Nat.MODERATE, Nat.STRICT), _BOTH_STRICT},
+    MIXED_BACK: {(Nat.STRICT, Nat.MODERATE), _BOTH_STRICT},
+    UPSTREAM: {(Nat.MODERATE, Nat.STRICT), (Nat.STRICT, Nat.MODERATE), _BOTH_STRICT},
 }
 """The pairs that stay on the relay."""
 
