@@ -12,6 +12,10 @@ use noq_proto::{
 
 use crate::Instant;
 
+/// Bytes a second. As much as the initial window may leave at once (RFC 9002, section 7.7). The state machine
+/// alone lets go of 10 ms' worth, so that on a far path the first request waits for what goes before it.
+const UNPACED: u64 = 1_000_000_000;
+
 /// Makes the controllers of paths: those of `F`, with a witness.
 #[derive(Debug)]
 pub(crate) struct Witnessed<F>(pub Arc<F>);
@@ -125,7 +129,11 @@ impl Controller for Witness {
     }
 
     fn metrics(&self) -> ControllerMetrics {
-        self.inner.metrics()
+        let mut metrics = self.inner.metrics();
+        if metrics.congestion_window <= self.inner.initial_window() {
+            metrics.pacing_rate.get_or_insert(UNPACED);
+        }
+        metrics
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
