@@ -6,23 +6,51 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from aioiroh import Connection, Endpoint, EndpointAddr
-from aioiroh.relayserver import RelayServer
+from aioiroh.address import DEFAULT_QUIC_PORT
+from aioiroh.relayserver import DiscoveryServer, RelayServer
 from aioiroh.testing import Host, Link, Nat, Router, VirtualNetwork
 
 ALPN = b"worlds"
-RELAY = "relay.example"
-RELAY_URL = f"http://{RELAY}/"
+RELAY, OTHER_RELAY = "relay.example", "other.relay.example"
+RELAY_URL, OTHER_URL = f"http://{RELAY}/", f"http://{OTHER_RELAY}/"
+CERTIFICATE = Path(__file__).with_name("relays.pem")
 KINDS = ("none", "open", "moderate", "strict")
+
+
+@dataclass
+class Counts:
+    """What a `DiscoveryServer` counts."""
+
+    qad_incoming: int = 0
+    qad_incoming_error: int = 0
+    qad_connections: int = 0
+    qad_connections_closed: int = 0
+    qad_connections_errored: int = 0
 
 
 @asynccontextmanager
 async def relay(network: VirtualNetwork, name: str = RELAY, **host) -> AsyncIterator[RelayServer]:
-    """A relay on a host of that name, at `http://NAME/`."""
+    """A relay on a host of that name, at `http://NAME/`, which also tells addresses (QUIC address discovery)."""
     machine = network.hosts.get(name) or network.host(name, **host)
-    async with RelayServer.bind(network=machine, http=("0.0.0.0", 80)) as server:
-        yield server
+    async with RelayServer.bind(network=machine, http=("::", 80)) as server:
+        pem = CERTIFICATE.read_bytes()
+        discovery = DiscoveryServer(
+            machine, ("::", DEFAULT_QUIC_PORT), chain=pem, key=pem, metrics=Counts()
+        )
+        try:
+            yield server
+        finally:
+            await discovery.aclose()
+
+
+@asynccontextmanager
+async def relays(network: VirtualNetwork, **host) -> AsyncIterator[tuple[str, ...]]:
+    """Two relays, so that a changing mapping shows; gives their URLs."""
+    async with relay(network, RELAY, **host), relay(network, OTHER_RELAY, **host):
+        yield RELAY_URL, OTHER_URL
 
 
 def behind(
@@ -71,13 +99,13 @@ async def connected(
     """Endpoints on two hosts, online where there are relays, and a connection. `by_relay`: the client knows
     nothing but the server's relay.
     """
+    if relays:
+        options = {"relays": relays, "relay_ca": CERTIFICATE, **options}
     async with AsyncExitStack() as stack:
         listening = await stack.enter_async_context(
-            Endpoint.bind(network=server, relays=relays, alpns=[ALPN], **options)
+            Endpoint.bind(network=server, alpns=[ALPN], **options)
         )
-        dialling = await stack.enter_async_context(
-            Endpoint.bind(network=client, relays=relays, **options)
-        )
+        dialling = await stack.enter_async_context(Endpoint.bind(network=client, **options))
         if relays:
             await listening.online()
             await dialling.online()

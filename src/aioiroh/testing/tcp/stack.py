@@ -42,6 +42,11 @@ class VirtualListener:
         self.half_open = 0
         self._stack = stack
 
+    def takes(self, destination: Address) -> bool:
+        """Whether connections to that address are its; `::` takes IPv4, too."""
+        any_address = self.address == ("::", destination[1])
+        return any_address or takes(self.address, destination)
+
     def close(self) -> None:
         """Take no more connections."""
         self._stack.unlisten(self)
