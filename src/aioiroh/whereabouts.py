@@ -177,7 +177,7 @@ class Whereabouts:
             self._relays.set_home(report.preferred_relay)
         elif self.home.value is None and not report.relay_latency.relays:
             # No relay answers. One is tried all the same, so that it is home as soon as it is there.
-            self._relays.set_home(self._relays.configured[0].url)
+            self._relays.set_home(next((relay.url for relay in self._relays.configured), None))
         self._outside = outside_addresses(report, self._fixed_port)
         mapping = Mapping.of(report, self.slots)
         is_new, self.mapping = mapping != self.mapping, mapping
@@ -186,8 +186,14 @@ class Whereabouts:
             self.on_mapping()
 
     async def _follow_home(self) -> None:
-        async for _ in self.home:
+        was_connected = False
+        async for status in self.home:
             self.refresh()
+            is_connected = status is not None and status.is_connected
+            report = self.report.value
+            if is_connected and not was_connected and report is not None and not report.has_udp:
+                self._report_on(Reason.HOME_BACK)
+            was_connected = is_connected
 
     async def _replace_home(self) -> None:
         """Has other relays asked when the home relay stays unreachable."""

@@ -142,6 +142,21 @@ async def test_without_udp_home_is_chosen_by_https_before_udp_is_given_up(networ
 
 
 @simulated()
+async def test_udp_that_works_again_is_noticed_with_the_home_relay(network):
+    async with stations(network, a=0.02, b=0.03) as relays:
+        host = behind(network, "moderate", "here")
+        router_of(host).up = False
+        async with bind(host, relays) as endpoint:
+            assert not (await reported(endpoint)).has_udp
+            # Long enough that nobody is asked any more but in full reports.
+            await asyncio.sleep(130)
+            router_of(host).up = True
+            start = network.loop.time()
+            await endpoint.watch_net_report.wait_for(lambda report: report.has_udp)
+            assert network.loop.time() - start < 45
+
+
+@simulated()
 async def test_without_relays_nothing_is_asked_and_nothing_waited_for(network):
     host = network.host("here")
     async with Endpoint.bind(network=host) as endpoint:
@@ -268,6 +283,7 @@ async def test_relays_that_come_and_go_are_asked_and_forgotten(network):
         endpoint.remove_relay(relays["b"].url)
         endpoint.remove_relay(relays["a"].url)
         await endpoint.watch_net_report.wait_for(lambda report: report is None)
+        assert not endpoint.addr.relay_urls
         packets = network.log.count
         await asyncio.sleep(600)
         assert endpoint.home_relay is None

@@ -58,7 +58,9 @@ class Reason(Enum):
     LINK_CHANGE_MAJOR = "major link change"
     RELAYS_CHANGED = "relays changed"
     HOME_LOST = "home relay lost"
-    """The connection to the home relay has ended."""
+    """The connection to the home relay has ended, and there is no new one."""
+    HOME_BACK = "home relay back"
+    """The home relay is connected, so that UDP may work again, too."""
 
     @property
     def is_major(self) -> bool:

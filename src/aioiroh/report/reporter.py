@@ -86,6 +86,8 @@ class Reporter:
         if reason.is_major or self._wanted is None:
             self._wanted = reason
             self._wake.set()
+        if reason is not Reason.ADDRESS_OBSERVED:
+            self._unheard = dict.fromkeys(self._unheard, 0)
         if reason.is_major:
             self._last = None
             if self._making is not None:
@@ -135,6 +137,7 @@ class Reporter:
             self._keep(())
             self._last = self._home = None
             self._report.set(None)
+            self._on_news(NetReport())
             return
         if self._home not in {relay.url for relay in relays}:
             self._home = None
