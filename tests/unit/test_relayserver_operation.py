@@ -147,6 +147,28 @@ async def test_an_address_that_is_taken_is_named(network: VirtualNetwork) -> Non
         pass
 
 
+async def test_who_waits_for_an_answer_is_judged_by_the_new_rules() -> None:
+    knocked = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        knocked.set()
+        await reader.read()
+        writer.close()
+
+    places = 'http_bind_addr = "127.0.0.1:0"\nenable_metrics = false\n'
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as service:
+        port = service.sockets[0].getsockname()[1]
+        config = parse_config(f'{places}access.http.url = "http://127.0.0.1:{port}/"\n')
+        async with RelayOperation.start(config) as relay:
+            assert relay.server is not None
+            async with Endpoint.bind(bind=(), relays=[relay.server.url]) as endpoint:
+                async with asyncio.timeout(20):
+                    await knocked.wait()
+                    await relay.reload(parse_config(places))
+                    await endpoint.online()
+            assert relay.counters["access_denied"] == 0
+
+
 async def discover(address: tuple[str, int], trusted: Path) -> None:
     """Ask there for our own address."""
     network = SystemNetwork()

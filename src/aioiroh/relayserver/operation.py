@@ -86,16 +86,17 @@ class RelayOperation:
         """Everything that can be known before it listens. Raises ConfigError."""
         operation = cls(config, SystemNetwork(), environment)
         try:
-            certificate = operation._load_certificate(config)
-            if certificate is not None:
-                _server_tls(certificate)
+            files = _certificate_files(config)
+            if files is not None:
+                _server_tls(files.load())
         finally:
             await operation._close_access()
 
     async def _open(self) -> None:
         config = self._config
         self._stack.push_async_callback(self._close_access)
-        certificate = self._load_certificate(config)
+        self._certificate = _certificate_files(config)
+        certificate = None if self._certificate is None else self._certificate.load()
         if config.enable_relay:
             await self._open_server(certificate)
         if config.enable_quic_addr_discovery:
@@ -183,15 +184,15 @@ class RelayOperation:
         rule = with_environment(config.access, self._environment)
         access = self._access if rule == self._rule else access_control(rule)
         try:
-            certificate = self._load_certificate(config)
-            if certificate is not None:
-                self._use_certificate(certificate)
+            files = _certificate_files(config)
+            if files is not None:
+                self._use_certificate(files.load())
         except BaseException:
             if access is not self._access:
                 await access.close()
             raise
         fixed, wanted = _fixed(self._config), _fixed(config)
-        self._config, self._rule = config, rule
+        self._config, self._rule, self._certificate = config, rule, files
         if self._server is not None:
             self._server.set_rate(config.rate)
             self._server.set_accept(config.accept)
@@ -207,17 +208,6 @@ class RelayOperation:
             for endpoint_id in self._server.endpoint_ids:
                 if not self._access.still_admits(endpoint_id):
                     self._server.disconnect(endpoint_id)
-
-    def _load_certificate(self, config: Config) -> CertificatePem | None:
-        if config.tls is None or not (
-            config.enable_quic_addr_discovery or (config.enable_relay and config.is_https)
-        ):
-            self._certificate = None
-            return None
-        files = CertificateFiles(config.tls)
-        pem = files.load()
-        self._certificate = files
-        return pem
 
     async def _follow_certificate(self) -> None:
         """Takes the files of a renewed certificate; as long as they are not right, the old one stays."""
@@ -248,7 +238,10 @@ class RelayOperation:
     # --- clients
 
     async def _judge(self, request: AccessRequest) -> Allow | Deny:
-        verdict = await self._access(request)
+        access: AccessControl | None = None
+        while access is not self._access:  # what was asked before a change does not count after it
+            access = self._access
+            verdict = await access(request)
         facts: dict[str, Any] = {
             "endpoint_id": str(request.endpoint_id),
             "connection": request.connection_id,
@@ -295,6 +288,12 @@ def _fixed(config: Config) -> dict[str, object]:
         "enable_metrics": measures,
         "metrics_bind_addr": config.metrics_address if measures else None,
     }
+
+
+def _certificate_files(config: Config) -> CertificateFiles | None:
+    """The files of the certificate; None if none is needed. Raises ConfigError: it is to come by ACME."""
+    needed = config.enable_quic_addr_discovery or (config.enable_relay and config.is_https)
+    return CertificateFiles(config.tls) if config.tls is not None and needed else None
 
 
 @contextmanager
