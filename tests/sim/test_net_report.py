@@ -26,15 +26,16 @@ QUIC_PORT = 7842
 class Station:
     """A relay that can be closed and opened again."""
 
-    def __init__(self, network, name, **host):
+    def __init__(self, network, name, *, port=80, **host):
         self.host = network.host(f"{name}.relay.example", **host)
-        self.url = RelayUrl(f"http://{self.host.name}/")
+        self.url = RelayUrl(f"http://{self.host.name}:{port}/")
+        self._port = port
         self.counters = DiscoveryCounters()
         self._stack = AsyncExitStack()
 
     async def open(self, *, discovery=True):
         await self._stack.enter_async_context(
-            RelayServer.bind(network=self.host, http=("0.0.0.0", 80))
+            RelayServer.bind(network=self.host, http=("0.0.0.0", self._port))
         )
         if discovery:
             pem = PEM.read_bytes()
@@ -139,6 +140,36 @@ async def test_without_udp_home_is_chosen_by_https_before_udp_is_given_up(networ
             assert not report.has_udp and report.global_v4 is None
             assert report.captive_portal is False
             assert set(report.relay_latency.https) == {relay.url for relay in relays.values()}
+
+
+class Portal(asyncio.Protocol):
+    """Sends everybody to a page of its own."""
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.transport.write(b"HTTP/1.1 302 Found\r\nlocation: http://hotel.example/\r\n\r\n")
+
+
+@simulated()
+async def test_a_captive_portal_is_noticed_and_its_end(network):
+    station = Station(network, "a", port=8080)
+    await station.open()
+    portal = await station.host.listen_tcp(Portal, "0.0.0.0", 80)
+    host = behind(network, "moderate", "here")
+    router_of(host).carries_udp = False
+    async with bind(host, {"a": station}) as endpoint:
+        assert (await reported(endpoint)).captive_portal is True
+        await asyncio.sleep(600)
+        # All reports are full ones until somebody has got past the portal.
+        counts = endpoint.metrics.net_report
+        assert counts.reports == counts.reports_full > 20
+        portal.close()
+        router_of(host).carries_udp = True
+        await asyncio.sleep(30)
+        assert endpoint.net_report.has_udp and endpoint.net_report.captive_portal is None
+    await station.close()
 
 
 @simulated()

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from random import Random
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aioiroh import _native
 from aioiroh.address import IpAddr, RelayConfig, RelayUrl
-from aioiroh.net import LocalAddress
+from aioiroh.net import LocalAddress, SystemNetwork, TcpDialler
 from aioiroh.report import NetReport, outside_addresses, plan
 from aioiroh.report.gathering import Gathering
 from aioiroh.report.home import BETTER, MAX_REPORTS, HomeChoice
-from aioiroh.report.http import HttpError, read_head
+from aioiroh.report.http import Answer, HttpError, ask, read_head
 from aioiroh.report.report import Measurement, Probe, RelayLatencies, latencies_of, report_of
 
 A, B, C, D = (RelayUrl(f"https://{name}.test/") for name in "abcd")
@@ -357,3 +360,55 @@ def test_what_is_no_head_is_refused(head: bytes) -> None:
 def test_any_head_is_an_answer_or_an_error(head: bytes) -> None:
     with contextlib.suppress(HttpError):
         assert 0 <= read_head(head).status <= 999
+
+
+class Answering(asyncio.Protocol):
+    """Sends the same to everybody."""
+
+    def __init__(self, answer: bytes, *, closes: bool = False) -> None:
+        self._answer = answer
+        self._closes = closes
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.write(self._answer)
+        if self._closes:
+            self._transport.close()
+
+
+async def answer_of(protocol: Answering, tls: _native.TlsStream | None = None) -> Answer:
+    network = SystemNetwork()
+    listener = await network.listen_tcp(lambda: protocol, "127.0.0.1", 0)
+    dialler = TcpDialler(network, None, _native.RelayTls())
+    try:
+        async with asyncio.timeout(10):
+            return await ask(dialler, listener.address, "/ping", host="relay.test", tls=tls)
+    finally:
+        listener.close()
+        await listener.wait_closed()
+
+
+async def test_only_the_head_of_an_answer_is_waited_for() -> None:
+    answer = await answer_of(Answering(b"HTTP/1.1 200 OK\r\nx: y\r\n\r\nbody"))
+    assert (answer.status, answer.headers) == (200, {"x": "y"})
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 4000, "too long"),
+        (b"220 mail.test ESMTP\r\n\r\n", "not HTTP"),
+        (b"HTTP/1.1 200 OK\r\n", "there was no answer"),
+    ],
+)
+async def test_a_strange_server_is_an_error(answer: bytes, why: str) -> None:
+    with pytest.raises(HttpError, match=why):
+        await answer_of(Answering(answer, closes=True))
+
+
+async def test_a_server_that_speaks_no_tls_is_an_error() -> None:
+    tls = _native.TlsStream(_native.RelayTls(), "relay.test")
+    with pytest.raises(HttpError):
+        await answer_of(Answering(b"HTTP/1.1 400 Bad Request\r\n\r\n"), tls)
