@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 _METHOD = """\
 Written by `make bench`. Both peers run on one machine, each in a process of its own, over loopback in a
 network namespace where nothing else exists. Medians of interleaved rounds; ratios are ours to theirs, round by
-round, with the 95 % interval of their median. Native is iroh 1.4.1 with iroh-blobs 0.104 (release build, the
-faster of its two runtimes), the wheel is upstream's Python package. What did not end in its time says so."""
+round, with the 95 % interval of their median. Native is iroh 1.4.1 with iroh-blobs 0.104, built for release, on
+either of tokio's runtimes: one thread, or several (tokio's default, so most programs'); ratios are to the faster
+one. The wheel is upstream's Python package. What did not end in its time says so."""
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -52,8 +53,8 @@ def render(found: Found, parts: Sequence[str]) -> str:
         lines += [
             f"Connections, {len(found.floors)} rounds:",
             "",
-            "| measure | aioiroh | with uvloop | with busy_poll | native | wheel | aioquic | ours : native | ours : wheel | reach |",
-            "|---|---|---|---|---|---|---|---|---|---|",
+            "| measure | aioiroh | with uvloop | with busy_poll | native, one thread | native, several | wheel | aioquic | ours : native | ours : wheel | reach |",
+            "|---|---|---|---|---|---|---|---|---|---|---|",
             *(_row(measure, found.values[measure.key]) for measure in found.measures),
             "",
         ]
@@ -68,7 +69,7 @@ def _row(measure: Measure, values: dict[str, list[float]]) -> str:
     rust = [kind for kind in ("rust", "rust-multi") if kind in medians]
     native = pick(rust, key=medians.__getitem__) if rust else "rust"
     cells = [f"{measure.title} ({measure.unit})"]
-    for kind in ("aioiroh", "uvloop", "busy", native, "wheel", "aioquic"):
+    for kind in ("aioiroh", "uvloop", "busy", "rust", "rust-multi", "wheel", "aioquic"):
         cells.append(number(medians[kind]) if kind in medians else "–")
     for kind in (native, "wheel"):
         compared = "aioiroh" in values and kind in values
