@@ -2,7 +2,7 @@ use std::{
     io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crate::socket::UdpSlot;
@@ -18,10 +18,11 @@ impl Signal {
     }
 }
 
-/// What [`Ready::poll`] found.
+/// What [`System::poll`] found.
 pub(crate) struct Found {
     events: [libc::epoll_event; 16],
     count: usize,
+    timer: bool,
 }
 
 impl Found {
@@ -34,14 +35,17 @@ impl Found {
             .iter()
             .any(|event| event.u64 == fd as u64 && event.events & libc::EPOLLOUT as u32 != 0)
     }
+
+    pub fn timer(&self) -> bool {
+        self.timer
+    }
 }
 
-/// One descriptor for everything an engine waits for.
-pub(crate) struct Ready {
+/// An epoll instance, a timer and a counter.
+pub(crate) struct System {
     epoll: OwnedFd,
     timer: OwnedFd,
     signal: Arc<Signal>,
-    armed: Option<Instant>,
 }
 
 fn owned(fd: RawFd) -> io::Result<OwnedFd> {
@@ -52,7 +56,7 @@ fn owned(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-impl Ready {
+impl System {
     pub fn new() -> io::Result<Self> {
         // SAFETY: plain system calls without pointers.
         let (epoll, timer, event) = unsafe {
@@ -62,10 +66,10 @@ impl Ready {
                 owned(libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC))?,
             )
         };
-        let ready = Self { epoll, timer, signal: Arc::new(Signal(event)), armed: None };
-        ready.control(libc::EPOLL_CTL_ADD, ready.timer.as_raw_fd(), libc::EPOLLIN as u32)?;
-        ready.control(libc::EPOLL_CTL_ADD, ready.signal.0.as_raw_fd(), libc::EPOLLIN as u32)?;
-        Ok(ready)
+        let system = Self { epoll, timer, signal: Arc::new(Signal(event)) };
+        system.control(libc::EPOLL_CTL_ADD, system.timer.as_raw_fd(), libc::EPOLLIN as u32)?;
+        system.control(libc::EPOLL_CTL_ADD, system.signal.0.as_raw_fd(), libc::EPOLLIN as u32)?;
+        Ok(system)
     }
 
     fn control(&self, operation: i32, fd: RawFd, events: u32) -> io::Result<()> {
@@ -81,8 +85,8 @@ impl Ready {
         Some(self.epoll.as_raw_fd())
     }
 
-    pub fn signal_fd(&self) -> Option<i32> {
-        Some(self.signal.0.as_raw_fd())
+    pub fn signal_fd(&self) -> i32 {
+        self.signal.0.as_raw_fd()
     }
 
     pub fn signal(&self) -> Arc<Signal> {
@@ -102,46 +106,24 @@ impl Ready {
         let _ = self.control(libc::EPOLL_CTL_MOD, slot.fd(), libc::EPOLLIN as u32 | writing);
     }
 
-    pub fn poll(&mut self) -> Found {
-        let mut found = Found { events: [libc::epoll_event { events: 0, u64: 0 }; 16], count: 0 };
+    pub fn poll(&self) -> Found {
+        let mut found =
+            Found { events: [libc::epoll_event { events: 0, u64: 0 }; 16], count: 0, timer: false };
         // SAFETY: the array has room for the 16 events asked for.
         let count = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), found.events.as_mut_ptr(), 16, 0) };
         found.count = count.max(0) as usize;
+        found.timer = found.contains(self.timer.as_raw_fd());
         let mut scratch = [0u8; 8];
         for fd in [self.timer.as_raw_fd(), self.signal.0.as_raw_fd()] {
             if found.contains(fd) {
                 // SAFETY: reads at most 8 bytes into a local array.
                 unsafe { libc::read(fd, scratch.as_mut_ptr().cast(), 8) };
-                if fd == self.timer.as_raw_fd() {
-                    self.armed = None;
-                }
             }
         }
         found
     }
 
-    /// Wakes at the deadline. A timer that fires too early finds nothing due, which is cheaper than
-    /// setting it anew for each packet.
-    pub fn arm(&mut self, deadline: Option<Instant>, now: Instant) {
-        let Some(deadline) = deadline else { return };
-        if self.armed.is_some_and(|armed| armed <= deadline) {
-            return;
-        }
-        self.armed = Some(deadline);
-        self.set(deadline.saturating_duration_since(now));
-    }
-
-    pub fn arm_now(&mut self) {
-        let now = Instant::now();
-        // It has fired already, and stays readable until it is looked at.
-        if self.armed.is_some_and(|armed| armed <= now) {
-            return;
-        }
-        self.armed = Some(now);
-        self.set(Duration::ZERO);
-    }
-
-    fn set(&self, after: Duration) {
+    pub fn set_timer(&self, after: Duration) {
         // Zero would disarm the timer.
         let after = after.max(Duration::from_nanos(1));
         let value = libc::itimerspec {

@@ -1,7 +1,7 @@
 //! Real sockets under the engine: UDP in batches, and one descriptor that tells when to step.
 //!
-//! On Linux all sockets, a timer and a wake-up counter sit in an inner epoll instance, whose descriptor
-//! the event loop watches. Elsewhere the caller watches the sockets and keeps the time itself.
+//! On Linux and on Apple's systems the event loop watches one descriptor for all sockets, a timer and
+//! wake-ups from other threads. Elsewhere the caller watches the sockets and keeps the time itself.
 
 mod ready;
 mod socket;
@@ -81,7 +81,7 @@ impl Sockets {
     pub fn descriptors(&self, engine: &Engine) -> Vec<(i32, bool)> {
         let mut all: Vec<_> =
             self.slots.iter().map(|slot| (slot.fd(), engine.router.wants_write(slot.id))).collect();
-        all.extend(self.ready.signal_fd().map(|fd| (fd, false)));
+        all.push((self.ready.signal_fd(), false));
         all
     }
 

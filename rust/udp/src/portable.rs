@@ -3,7 +3,7 @@ use std::{
     net::UdpSocket,
     os::fd::{AsRawFd, RawFd},
     sync::Arc,
-    time::Instant,
+    time::Duration,
 };
 
 use crate::socket::UdpSlot;
@@ -30,12 +30,16 @@ impl Found {
     pub fn writable(&self, _fd: RawFd) -> bool {
         true
     }
+
+    pub fn timer(&self) -> bool {
+        false
+    }
 }
 
 /// The caller watches the descriptors and keeps the time.
-pub(crate) struct Ready(Arc<Signal>);
+pub(crate) struct System(Arc<Signal>);
 
-impl Ready {
+impl System {
     pub fn new() -> io::Result<Self> {
         let socket = UdpSocket::bind(("127.0.0.1", 0))?;
         socket.set_nonblocking(true)?;
@@ -46,8 +50,8 @@ impl Ready {
         None
     }
 
-    pub fn signal_fd(&self) -> Option<i32> {
-        Some(self.0.0.as_raw_fd())
+    pub fn signal_fd(&self) -> i32 {
+        self.0.0.as_raw_fd()
     }
 
     pub fn signal(&self) -> Arc<Signal> {
@@ -62,13 +66,11 @@ impl Ready {
 
     pub fn watch(&self, _slot: &UdpSlot) {}
 
-    pub fn poll(&mut self) -> Found {
+    pub fn poll(&self) -> Found {
         let mut scratch = [0; 16];
         while self.0.0.recv(&mut scratch).is_ok() {}
         Found
     }
 
-    pub fn arm(&mut self, _deadline: Option<Instant>, _now: Instant) {}
-
-    pub fn arm_now(&mut self) {}
+    pub fn set_timer(&self, _after: Duration) {}
 }
