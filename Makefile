@@ -8,7 +8,7 @@ BIN := .venv/bin
 # Where rustup puts a toolchain, for shells that have not read their profile.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help demo test native lint types imports clippy stubs rust-test docs wheel upstream wasm bench lab fmt clean
+.PHONY: help demo test native lint types imports clippy stubs rust-test docs wheel upstream targets bench lab fmt clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -57,8 +57,8 @@ wheel: .venv/.ready ## wheel and sdist into dist/, both installed and tried
 upstream: .venv/.ready ## build upstream's programs that the interop tests talk to
 	$(BIN)/python tools/upstream.py build
 
-wasm: ## the crates that a browser will need compile for WebAssembly
-	bash tools/wasm-check.sh
+targets: ## it compiles for systems that no test runs on: a browser, macOS
+	bash tools/targets-check.sh
 
 bench: native ## measure against upstream and write benchmarks/README.md
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group bench
