@@ -15,6 +15,7 @@ from benchmarks.table import ratio
 
 KINDS = ("aioiroh", "uvloop", "rust")
 MIB = 1 << 20
+RUNTIMES = {"rust": ("rust", "rust-multi")}
 FLOWS = 4
 FIRST_CLIENTS = 500
 
@@ -55,11 +56,16 @@ def _stream(plan: Plan) -> Sequence[str]:
     """MiB/s between two peers of one kind at a relay of the same kind."""
     size = plan.size(256 * MIB, 16 * MIB)
 
-    def one(kind: str) -> float:
-        with Relay(kind, plan.folder) as relay, Pair(kind, relay=relay.url) as pair:
+    def speed(relay: Relay, kind: str) -> float:
+        with Pair(kind, relay=relay.url) as pair:
             answer = pair.client("bench_bulk", conn=pair.conn, bytes=size, down=True)
             assert answer["bytes"] == size
             return size / MIB / float(answer["seconds"])
+
+    def one(kind: str) -> float:
+        # Native is the faster of its two runtimes.
+        with Relay(kind, plan.folder) as relay:
+            return max(speed(relay, each) for each in RUNTIMES.get(kind, (kind,)))
 
     return _row(interleaved(KINDS, plan.rounds, 240, one), "≥ × 1.0")
 

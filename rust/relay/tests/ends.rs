@@ -1,46 +1,19 @@
 //! Clients and a relay, joined by hand.
 
+mod world;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use aioiroh_relay::client::{self, Client};
-use aioiroh_relay::frame::{Datagrams, Frame, Key, Version};
-use aioiroh_relay::hub::{Config, Hub, News, Rate};
+use aioiroh_relay::frame::{Datagrams, Frame, Version};
+use aioiroh_relay::hub::{Hub, News, Rate};
 use aioiroh_relay::{Error, Link, MAX_QUEUED};
 use bytes::Bytes;
 use proptest::prelude::*;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-
-const A: [u8; 32] = [0x2a; 32];
-const B: [u8; 32] = [0x2b; 32];
-const C: [u8; 32] = [0x2c; 32];
-const SECOND: Duration = Duration::from_secs(1);
-
-fn public(secret: [u8; 32]) -> Key {
-    ed25519_dalek::SigningKey::from_bytes(&secret).verifying_key().to_bytes()
-}
-
-fn options(secret_key: [u8; 32]) -> client::Options {
-    client::Options {
-        host: "relay.test".into(),
-        target: "/relay".into(),
-        secret_key,
-        token: None,
-        entropy: [9; 24],
-    }
-}
-
-fn config() -> Config {
-    Config {
-        connections: 20,
-        pending: 10,
-        queue_bytes: 400_000,
-        establish_timeout: SECOND * 30,
-        handshake_timeout: SECOND * 10,
-        seed: 1,
-    }
-}
+use world::{A, B, C, SECOND, World, config, options, public};
 
 fn tls() -> (Link, Link) {
     let pem = include_bytes!("relay.test.pem");
@@ -62,124 +35,6 @@ fn tls() -> (Link, Link) {
         .unwrap();
     let name = ServerName::try_from("relay.test").unwrap();
     (Link::client(Arc::new(client), name).unwrap(), Link::server(Arc::new(server)).unwrap())
-}
-
-/// A relay and its clients, which are numbered as they came.
-struct World {
-    hub: Hub,
-    now: Duration,
-    clients: Vec<Client>,
-    /// What each client heard.
-    heard: Vec<Vec<client::Event>>,
-    /// Why the relay, and why a client, ended a connection.
-    over: Vec<(u64, Error)>,
-    failed: Vec<(u64, Error)>,
-    /// Bytes that are fed at once.
-    cut: usize,
-    /// Clients that take nothing.
-    stuck: Vec<u64>,
-}
-
-impl World {
-    fn new(config: Config) -> Self {
-        Self {
-            hub: Hub::new(config),
-            now: SECOND,
-            clients: Vec::new(),
-            heard: Vec::new(),
-            over: Vec::new(),
-            failed: Vec::new(),
-            cut: usize::MAX,
-            stuck: Vec::new(),
-        }
-    }
-
-    /// Another client; its number.
-    fn join_over(&mut self, (client, server): (Link, Link), secret: [u8; 32]) -> u64 {
-        self.clients.push(Client::new(client, options(secret)));
-        self.heard.push(Vec::new());
-        self.hub.enter(server, self.now).unwrap()
-    }
-
-    fn join(&mut self, secret: [u8; 32]) -> u64 {
-        let number = self.join_over((Link::plain(), Link::plain()), secret);
-        self.run();
-        assert_eq!(self.take_heard(number), [client::Event::Connected(Version::V2)]);
-        number
-    }
-
-    fn client(&mut self, number: u64) -> &mut Client {
-        &mut self.clients[number as usize]
-    }
-
-    fn take_heard(&mut self, number: u64) -> Vec<client::Event> {
-        std::mem::take(&mut self.heard[number as usize])
-    }
-
-    fn leave(&mut self, number: u64) {
-        self.hub.leave(number);
-        self.run();
-    }
-
-    /// Moves bytes until none are left, and answers as a relay does.
-    fn run(&mut self) {
-        loop {
-            let mut idle = true;
-            for number in 0..self.clients.len() as u64 {
-                let up = self.client(number).take();
-                idle &= up.is_empty();
-                for piece in up.chunks(self.cut) {
-                    let news = self.hub.feed(number, piece, self.now);
-                    self.decide(number, news);
-                }
-            }
-            for number in self.hub.take_ready() {
-                idle = false;
-                if !self.stuck.contains(&number) {
-                    self.bring(number);
-                }
-            }
-            if idle {
-                return;
-            }
-        }
-    }
-
-    fn bring(&mut self, number: u64) {
-        while let Some(down) = self.hub.take(number) {
-            for piece in down.chunks(self.cut) {
-                let client = &mut self.clients[number as usize];
-                if let Err(error) = client.feed(piece) {
-                    self.failed.push((number, error));
-                }
-                self.heard[number as usize].extend(std::iter::from_fn(|| client.poll()));
-            }
-        }
-    }
-
-    fn decide(&mut self, number: u64, news: Vec<News>) {
-        for news in news {
-            match news {
-                News::Request(_) => {
-                    let more = self.hub.upgrade(number, &[("x", "y")], [5; 16], self.now).unwrap();
-                    self.decide(number, more);
-                }
-                News::Proved(..) => assert!(self.hub.confirm(number, self.now).0),
-                News::Limited(_) => {}
-                News::Over(error) => self.over.push((number, error)),
-            }
-        }
-    }
-
-    fn wait(&mut self, time: Duration) {
-        self.now += time;
-        while self.hub.deadline().is_some_and(|at| at <= self.now) {
-            for (number, news) in self.hub.tick(self.now) {
-                self.decide(number, vec![news]);
-            }
-            self.run();
-        }
-    }
 }
 
 fn received(peer: [u8; 32], ecn: u8, segment_size: Option<u16>, contents: &[u8]) -> client::Event {
