@@ -18,9 +18,8 @@ from aioiroh import (
     RelayState,
     Router,
     SecretKey,
-    _native,
 )
-from aioiroh.relayserver import Allow, Deny, Limits, RateLimit, RelayServer
+from aioiroh.relayserver import Allow, Certificate, Deny, Limits, RateLimit, RelayServer
 from aioiroh.testing import simulated
 
 ALPN = b"echo"
@@ -139,11 +138,11 @@ class Place:
 
 
 @asynccontextmanager
-async def relay(network, *, tls=None, **options):
+async def relay(network, *, certificate=None, **options):
     host = network.host("relay", ipv6=False)
     [address] = host.addresses
-    if tls is not None:
-        options = {"https": (address, 443), "tls": tls, **options}
+    if certificate is not None:
+        options = {"https": (address, 443), "certificate": certificate, **options}
     async with RelayServer.bind(http=(address, 80), network=host, **options) as server:
         yield Place(network, server, host)
 
@@ -194,14 +193,13 @@ async def test_two_endpoints_meet(network):
 
 @simulated()
 async def test_the_certificate_can_be_replaced(network):
-    tls = _native.RelayServerTls(PEM, PEM)
-    async with relay(network, tls=tls) as place:
+    async with relay(network, certificate=Certificate(PEM, PEM)) as place:
         async with place.endpoint() as stranger:
             status = await stranger.watch_home_relay.wait_for(
                 lambda status: status and status.state is RelayState.DISCONNECTED
             )
             assert "TLS" in status.problem
-        place.server.set_tls(_native.RelayServerTls(PEM, PEM))
+        place.server.set_certificate(Certificate(PEM, PEM))
         raw = await place.raw()
         # Who speaks no TLS hears so, and is gone.
         raw.write(b"GET / HTTP/1.1\r\n\r\n")
@@ -209,9 +207,9 @@ async def test_the_certificate_can_be_replaced(network):
         assert raw.received[:1] == b"\x15"
         assert place.server.http_address == (place.host.addresses[0], 80)
     with pytest.raises(ValueError, match="certificate"):
-        _native.RelayServerTls(b"", PEM)
+        Certificate(b"", PEM)
     with pytest.raises(ValueError, match="key"):
-        _native.RelayServerTls(PEM, b"")
+        Certificate(PEM, b"")
 
 
 # --- HTTP
@@ -250,7 +248,7 @@ async def test_what_http_requests_get(network):
 
 @simulated()
 async def test_with_tls_the_other_port_only_checks_for_portals(network):
-    async with relay(network, tls=_native.RelayServerTls(PEM, PEM)) as place:
+    async with relay(network, certificate=Certificate(PEM, PEM)) as place:
         raw = await network.host("asking").connect_tcp(Raw, *place.server.http_address)
         assert (await ask(raw, "GET /ping"))[0].startswith("HTTP/1.1 404")
         head, _ = await ask(raw, "GET /generate_204", "X-Iroh-Challenge: a")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from aioiroh import Endpoint, EndpointAddr, RelayAddr, Router, _native
-from aioiroh.relayserver import RelayServer
+from aioiroh import Endpoint, EndpointAddr, RelayAddr, Router
+from aioiroh.relayserver import Certificate, RelayServer
 
 PEM = Path(__file__).parents[2] / "rust" / "relay" / "tests" / "relay.test.pem"
 ALPN = b"echo"
@@ -29,8 +29,8 @@ async def serve(connection):
 async def test_two_endpoints_at_a_relay(tls: bool) -> None:
     options = {}
     if tls:
-        certificate = _native.RelayServerTls(PEM.read_bytes(), PEM.read_bytes())
-        options = {"https": ("127.0.0.1", 0), "tls": certificate}
+        certificate = Certificate(PEM.read_bytes(), PEM.read_bytes())
+        options = {"https": ("127.0.0.1", 0), "certificate": certificate}
     async with RelayServer.bind(**options) as relay:
         alone = {"bind": (), "relays": [relay.url], "relay_ca": PEM}
         async with (

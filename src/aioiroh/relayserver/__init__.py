@@ -9,6 +9,7 @@ is decided by an `access` function; bytes are forwarded by native code.
 """
 
 from aioiroh.relayserver.admission import Access, AccessRequest, Allow, Deny, everyone
+from aioiroh.relayserver.certificate import Certificate
 from aioiroh.relayserver.config import Config, ConfigError
 from aioiroh.relayserver.configfile import parse_config, read_config
 from aioiroh.relayserver.discovery import DiscoveryServer
@@ -21,6 +22,7 @@ __all__ = [
     "Access",
     "AccessRequest",
     "Allow",
+    "Certificate",
     "Config",
     "ConfigError",
     "Deny",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from aioiroh import _native
+    from aioiroh.relayserver.certificate import Certificate
     from aioiroh.relayserver.forwarder import Forwarder
 
 __all__ = ["ClientConnection"]
@@ -39,7 +39,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self,
         forwarder: Forwarder,
         listener: Listener,
-        tls: _native.RelayServerTls | None,
+        certificate: Certificate | None,
         *,
         on_began: Callable[[ClientConnection], None],
         on_proved: Callable[[ClientConnection, AccessRequest], None],
@@ -47,7 +47,7 @@ class ClientConnection(asyncio.BufferedProtocol):
     ) -> None:
         self._forwarder = forwarder
         self._listener = listener
-        self._tls = tls
+        self._certificate = certificate
         self._on_began = on_began
         self._on_proved = on_proved
         self._on_ended = on_ended
@@ -69,7 +69,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         # uvloop's transports are no subclasses.
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(MAX_BUFFERED)
-        self.number = self._forwarder.enter(self, self._tls)
+        self.number = self._forwarder.enter(self, self._certificate)
         if self.number is None:
             self._transport.abort()
         else:

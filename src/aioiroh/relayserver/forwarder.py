@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from aioiroh.net import Network
+    from aioiroh.relayserver.certificate import Certificate
     from aioiroh.relayserver.limits import AcceptLimit, Limits, RateLimit
 
 __all__ = ["Forwarder"]
@@ -92,13 +93,13 @@ class Forwarder:
 
     # --- one connection
 
-    def enter(self, connection: Connection, tls: _native.RelayServerTls | None) -> int | None:
+    def enter(self, connection: Connection, certificate: Certificate | None) -> int | None:
         """A TCP connection has come. Its number, or None: there are too many."""
         now, arrivals = self._now(), self._arrivals
         if arrivals is not None and arrivals.level(now) < 1:
             self._refused += 1
             return None
-        number = self._hub.enter(tls, now)
+        number = self._hub.enter(None if certificate is None else certificate._tls, now)
         if number is None:
             return None
         if arrivals is not None:

@@ -11,19 +11,19 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict
 from typing import Any, Final, Self
 
-from aioiroh import _native
 from aioiroh.aio import Pending, Tasks
 from aioiroh.errors import BindError
 from aioiroh.keys import EndpointId
 from aioiroh.net import Network, SystemNetwork
 from aioiroh.relayserver.access import AccessControl, access_control, with_environment
 from aioiroh.relayserver.admission import AccessRequest, Allow, Deny
+from aioiroh.relayserver.certificate import Certificate
 from aioiroh.relayserver.config import Config, ConfigError
 from aioiroh.relayserver.discovery import DiscoveryServer
 from aioiroh.relayserver.limits import Limits
 from aioiroh.relayserver.metrics import DiscoveryCounters, MetricsListener, metrics_text
 from aioiroh.relayserver.server import RelayServer
-from aioiroh.relayserver.tls import CertificateFiles, CertificatePem
+from aioiroh.relayserver.tls import CertificateFiles
 
 __all__ = ["RelayOperation"]
 
@@ -88,7 +88,7 @@ class RelayOperation:
         try:
             files = _certificate_files(config)
             if files is not None:
-                _server_tls(files.load())
+                files.load()
         finally:
             await operation._close_access()
 
@@ -110,14 +110,14 @@ class RelayOperation:
         await self._stack.enter_async_context(self._tasks)
         self._tasks.spawn(self._follow_certificate(), name="certificate")
 
-    async def _open_server(self, certificate: CertificatePem | None) -> None:
+    async def _open_server(self, certificate: Certificate | None) -> None:
         config = self._config
         https = config.https_address if config.is_https else None
         with _binding(*filter(None, (https, config.http_address))):
             self._server = await RelayServer.bind(
                 http=config.http_address,
                 https=https,
-                tls=None if https is None else _server_tls(certificate),
+                certificate=None if https is None else certificate,
                 access=self._judge,
                 limits=Limits(rate=config.rate, accept=config.accept),
                 on_disconnect=_gone,
@@ -125,7 +125,7 @@ class RelayOperation:
             )
         await self._stack.enter_async_context(self._server)
 
-    def _open_discovery(self, certificate: CertificatePem | None) -> None:
+    def _open_discovery(self, certificate: Certificate | None) -> None:
         assert certificate is not None
         address = self._config.quic_address
         with _binding(address), _unusable():
@@ -226,14 +226,13 @@ class RelayOperation:
             else:
                 logger.info("the certificate was read again")
 
-    def _use_certificate(self, pem: CertificatePem) -> None:
+    def _use_certificate(self, certificate: Certificate) -> None:
         """For clients that come from now on. Raises ConfigError, and then nothing has changed."""
-        tls = _server_tls(pem)
         if self._discovery is not None:
             with _unusable():
-                self._discovery.replace_certificate(pem.chain, pem.key)
+                self._discovery.replace_certificate(certificate.chain, certificate.key)
         if self._server is not None and self._server.https_address is not None:
-            self._server.set_tls(tls)
+            self._server.set_certificate(certificate)
 
     # --- clients
 
@@ -314,12 +313,6 @@ def _unusable() -> Iterator[None]:
         yield
     except ValueError as error:
         raise ConfigError(f"the certificate cannot be used: {error}") from None
-
-
-def _server_tls(pem: CertificatePem | None) -> _native.RelayServerTls:
-    assert pem is not None
-    with _unusable():
-        return _native.RelayServerTls(pem.chain, pem.key)
 
 
 def _text(address: tuple[str, int]) -> str:

@@ -12,6 +12,7 @@ from aioiroh.address import RelayUrl
 from aioiroh.aio import Pending, Tasks
 from aioiroh.net import SystemNetwork
 from aioiroh.relayserver.admission import Access, AccessRequest, Allow, Deny, everyone
+from aioiroh.relayserver.certificate import Certificate
 from aioiroh.relayserver.connection import ClientConnection
 from aioiroh.relayserver.forwarder import Forwarder
 from aioiroh.relayserver.http import Listener
@@ -20,7 +21,6 @@ from aioiroh.relayserver.limits import AcceptLimit, Limits, RateLimit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aioiroh import _native
     from aioiroh.keys import EndpointId
     from aioiroh.net import Network, TcpListener
 
@@ -42,14 +42,14 @@ class RelayServer:
         self,
         network: Network,
         *,
-        tls: _native.RelayServerTls | None,
+        certificate: Certificate | None,
         access: Access,
         limits: Limits,
         on_disconnect: Callable[[EndpointId, int], None] | None,
     ) -> None:
         """Use `bind`."""
         self._network = network
-        self._tls = tls
+        self._certificate = certificate
         self.access: Access = access
         """Who is let in; may be replaced at any time."""
         self._limits = limits
@@ -73,7 +73,7 @@ class RelayServer:
         *,
         http: tuple[str, int] | None = ("127.0.0.1", 0),
         https: tuple[str, int] | None = None,
-        tls: _native.RelayServerTls | None = None,
+        certificate: Certificate | None = None,
         access: Access | None = None,
         limits: Limits | None = None,
         on_disconnect: Callable[[EndpointId, int], None] | None = None,
@@ -81,18 +81,18 @@ class RelayServer:
     ) -> Pending[Self]:
         """Listen on these addresses (port 0: any), and let in whom `access` allows (None: everybody).
 
-        With `https` and `tls`, clients connect there, and `http` answers the check for captive portals only.
+        With `https` and `certificate`, clients connect there, and `http` answers the check for captive portals only.
         `on_disconnect(endpoint_id, connection_id)` is called once for each client that was let in. Raises
         OSError: an address cannot be had; ValueError: the options do not fit together.
         """
-        if (https is None) != (tls is None):
-            raise ValueError("`https` and `tls` go together")
+        if (https is None) != (certificate is None):
+            raise ValueError("`https` and `certificate` go together")
         if http is None and https is None:
             raise ValueError("give `http` or `https`: without an address nobody can connect")
         make = partial(
             cls,
             network or SystemNetwork(),
-            tls=tls,
+            certificate=certificate,
             access=access or everyone,
             limits=limits or Limits(),
             on_disconnect=on_disconnect,
@@ -162,11 +162,11 @@ class RelayServer:
 
     # --- what can be changed while it runs
 
-    def set_tls(self, tls: _native.RelayServerTls) -> None:
+    def set_certificate(self, certificate: Certificate) -> None:
         """Another certificate, for connections that come from now on. ValueError: it has no TLS."""
-        if self._tls is None:
-            raise ValueError("this relay was bound without TLS; bind one with `https` and `tls`")
-        self._tls = tls
+        if self._certificate is None:
+            raise ValueError("this relay was bound without TLS; bind one with `https`")
+        self._certificate = certificate
 
     def set_rate(self, rate: RateLimit | None) -> None:
         """What each client may send, from now on."""
@@ -247,7 +247,7 @@ class RelayServer:
         return ClientConnection(
             self._forwarder,
             listener,
-            self._tls if listener is Listener.MAIN_TLS else None,
+            self._certificate if listener is Listener.MAIN_TLS else None,
             on_began=self._began,
             on_proved=self._proved,
             on_ended=self._connection_ended,

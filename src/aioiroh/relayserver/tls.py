@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from aioiroh.relayserver.certificate import Certificate
 from aioiroh.relayserver.config import CertMode, ConfigError, TlsConfig
 
-__all__ = ["CertificateFiles", "CertificatePem"]
+__all__ = ["CertificateFiles"]
 
 MAX_FILE: Final = 1 << 20
 """Bytes of a file with certificates or a key."""
@@ -20,14 +20,6 @@ NO_ACME: Final = (
     'tls.cert_mode = "Reloading" with tls.manual_cert_path and tls.manual_key_path; renewed files are '
     "taken within a minute"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class CertificatePem:
-    """A certificate chain and its private key, both as PEM."""
-
-    chain: bytes = field(repr=False)
-    key: bytes = field(repr=False)
 
 
 class CertificateFiles:
@@ -42,7 +34,7 @@ class CertificateFiles:
         """Whether to look from time to time whether they have changed."""
         self._seen: object = None
 
-    def load(self) -> CertificatePem:
+    def load(self) -> Certificate:
         """What is in them now. Raises ConfigError."""
         self._seen = self._stamps()
         chain, key = map(_read, self._paths)
@@ -57,7 +49,10 @@ class CertificateFiles:
             ) from None
         except OSError as error:
             raise ConfigError(f"{self._paths[0]}, {self._paths[1]}: {error.strerror}") from None
-        return CertificatePem(chain, key)
+        try:
+            return Certificate(chain, key)
+        except ValueError as error:
+            raise ConfigError(f"the certificate cannot be used: {error}") from None
 
     def have_changed(self) -> bool:
         """Whether they are other ones than those that `load` read last."""
