@@ -27,6 +27,25 @@ def test_a_file(tmp_path: Path, sending: Sending, receive: Receive) -> None:
     assert done.out == f"{tmp_path}/there/data.bin\n"
 
 
+def test_to_standard_output(tmp_path: Path, sending: Sending, receive: Receive) -> None:
+    data = os.urandom(9_500_000)
+    fill(tmp_path, {"here/data.bin": data, "here/empty": b"", "here/text": b"hello"})
+    there = tmp_path / "there"
+    with sending(tmp_path / "here") as sender:
+        assert "3 files for standard output" in receive(sender.ticket, "-o", "-", code=2).err
+        assert receive(sender.ticket, "-o", "-", "--only", "*/text").out == "hello"
+        assert receive(sender.ticket, "-o", "-", "--only", "*/empty").out == ""
+        assert receive(sender.ticket, "-o", "-", "--json", code=2).out == ""
+        with there.open("wb") as file:
+            receive(sender.ticket, "-o", "-", "--only", "*.bin", stdout=file)
+    assert there.read_bytes() == data
+    with sending(tmp_path / "here" / "data.bin", "--once") as sender, there.open("wb") as file:
+        receive(sender.ticket, "-o", "-", stdout=file)
+        sender.wait(0)
+    assert there.read_bytes() == data
+    assert not list(tmp_path.glob(".aioiroh*"))
+
+
 def test_only_the_ticket_is_on_standard_output(
     tmp_path: Path, sending: Sending, receive: Receive
 ) -> None:

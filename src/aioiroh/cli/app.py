@@ -152,6 +152,7 @@ Examples:
   aioiroh receive blob… -o photos          into the folder photos, which is made if need be
   aioiroh receive blob… --only '*.jpg'     only these files
   aioiroh receive blob… --rename           and keep what is there
+  aioiroh receive blob… -o - | tar x       one file, to another program
 
 \b
 Interrupted? The same command goes on where it stopped."""
@@ -163,8 +164,9 @@ Interrupted? The same command goes on where it stopped."""
     "directory",
     metavar="DIR",
     default=Path(),
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Put the files into this folder. [default: the current one]",
+    type=click.Path(file_okay=False, allow_dash=True, path_type=Path),
+    help="Put the files into this folder; '-': write one file to standard output. "
+    "[default: the current one]",
 )
 @options.only
 @options.on_conflict
@@ -194,11 +196,22 @@ def receive(
 
     from .contents import Sender
     from .display import choose_display
+    from .piping import receive_to_stdout
     from .receive import ReceiveOptions, receive
     from .run import run
+    from .stdin import STDIN
 
+    sender = Sender(ticket, bind, relay, timeout)
+    if directory == STDIN:
+        if as_json or on_conflict:
+            raise click.UsageError("-o - writes the file to standard output, and nothing else")
+        run(
+            lambda display, _interrupts: receive_to_stdout(sender, only, display),
+            choose_display(as_json=False, with_log=verbose >= 2),
+            verbose=verbose,
+        )
     wanted = ReceiveOptions(
-        Sender(ticket, bind, relay, timeout),
+        sender,
         directory,
         on_conflict=OnConflict(on_conflict or "refuse"),
         only=only,

@@ -19,7 +19,6 @@ from aioiroh.blobs import (
     get,
     plan_export,
 )
-from aioiroh.errors import ConnectError, ConnectionTimeoutError
 from aioiroh.quic import Connection
 
 from . import amounts
@@ -27,7 +26,7 @@ from .contents import Content, Sender, content_in, lacking, look
 from .display import Display, Part
 from .failures import ExitCode
 from .placing import check_space, describe, target, tell_fates
-from .stalling import SilentSenderError, give_up_when_silent
+from .stalling import again_while_it_moves, give_up_when_silent
 from .workfolder import WorkFolder, size_on_disk
 
 __all__ = ["ReceiveOptions", "receive"]
@@ -92,19 +91,9 @@ class _Receive:
         if content is not None:
             self.display.note("All of it is here from an earlier time.")
             return await self._plan(work, content)
-        lost: BaseException | None = None
-        while True:
-            before = self.received
-            try:
-                return await self._ask(work)
-            except ConnectError as error:
-                raise lost or error from None
-            except (ConnectionTimeoutError, SilentSenderError) as error:
-                if self.received == before:
-                    raise
-                lost = error
-                self.display.note("The sender has gone; trying to reach it again.")
-                self.display.event("lost")
+        return await again_while_it_moves(
+            lambda: self._ask(work), lambda: self.received, self.display
+        )
 
     async def _ask(self, work: WorkFolder) -> ExportPlan:
         """Connects and gets what is missing."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, TypeVar
 
+from aioiroh.errors import ConnectError, ConnectionTimeoutError
 from aioiroh.quic import Connection
 
 from .amounts import duration
+from .display import Display
 from .failures import ExitCode, Failure
 
-__all__ = ["SilentSenderError", "give_up_when_silent"]
+__all__ = ["SilentSenderError", "again_while_it_moves", "give_up_when_silent"]
+
+T = TypeVar("T")
 
 SIGNS_OF_LIFE: Final = 4096
 """Bytes in `timeout` seconds that a peer may send without having said anything."""
@@ -58,3 +62,22 @@ async def give_up_when_silent(connection: Connection, timeout: float) -> AsyncIt
         if not limit.expired():
             raise
         raise SilentSenderError(timeout) from None
+
+
+async def again_while_it_moves(
+    attempt: Callable[[], Awaitable[T]], moved: Callable[[], int], display: Display
+) -> T:
+    """Attempts it again whenever the sender has gone after it had sent something."""
+    lost: BaseException | None = None
+    while True:
+        before = moved()
+        try:
+            return await attempt()
+        except ConnectError as error:
+            raise lost or error from None
+        except (ConnectionTimeoutError, SilentSenderError) as error:
+            if moved() == before:
+                raise
+            lost = error
+            display.note("The sender has gone; trying to reach it again.")
+            display.event("lost")
