@@ -28,6 +28,9 @@ const MAX_JOBS: usize = 4096;
 /// Job events not yet collected, beyond which jobs pause.
 const MAX_EVENTS: usize = 4096;
 
+/// Events that are collected at once.
+const EVENTS_AT_ONCE: usize = 64;
+
 /// The lanes.
 const WORK: usize = 0;
 const WAIT: usize = 1;
@@ -149,14 +152,14 @@ impl Worker {
 
     pub fn poll(&self) -> Vec<Event> {
         self.shared.signal.lower();
-        let events = std::mem::take(&mut *self.shared.events.lock());
+        let events = self.shared.take_events();
         for lane in &self.shared.lanes {
             let paused = std::mem::take(&mut lane.run.lock().paused);
             for task in paused {
                 self.shared.submit(task);
             }
         }
-        events.into()
+        events
     }
 
     /// What native code did to files on this thread since the last call, in order: also what blobs do that are read,
@@ -295,6 +298,17 @@ impl Shared {
 
     pub(crate) fn job_ended(&self, id: u64) {
         self.jobs.lock().remove(&id);
+    }
+
+    /// Not more than are quickly dealt with; the file descriptor stays readable for the rest.
+    fn take_events(&self) -> Vec<Event> {
+        let mut events = self.events.lock();
+        let most = if self.inline { events.len() } else { events.len().min(EVENTS_AT_ONCE) };
+        let taken = events.drain(..most).collect();
+        if !events.is_empty() {
+            self.signal.raise();
+        }
+        taken
     }
 
     fn events_are_full(&self) -> bool {

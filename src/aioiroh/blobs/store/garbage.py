@@ -21,7 +21,7 @@ __all__ = ["BATCH", "Marking", "collect_every", "sweep"]
 
 logger = logging.getLogger("aioiroh.blobs.store")
 
-BATCH: Final = 20
+BATCH: Final = 10
 """Blobs deleted in one turn of the loop."""
 
 

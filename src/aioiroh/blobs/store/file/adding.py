@@ -30,7 +30,7 @@ __all__ = ["Importer"]
 WINDOW: Final = 1024
 """Files that are looked at before they are hashed."""
 TOGETHER: Final = 20
-"""Small blobs that are made in a turn of the loop."""
+"""Small blobs that are made, or files that are looked up, in a turn of the loop."""
 PIECE: Final = 1024 * 1024
 """Bytes of a stream that are written at once."""
 WITH_OUTBOARD: Final = INLINE_OUTBOARD * 256
@@ -118,11 +118,8 @@ class Importer:
             now_ns = self._layout.now_ns()
             found = await look_at(paths[start : start + WINDOW], start)
             if mode is ImportMode.REFERENCE:
-                known, new = await self._known(found)
+                known, new = await self._known(found, on_hashed)
                 yield known
-                for index, one in known:
-                    if on_hashed is not None:
-                        on_hashed(index, one.row.size or 0)
                 hashed = await hash_files(self._worker, new, self._outboard, on_hashed)
                 yield [
                     (file.index, self._reference(done, file, now_ns))
@@ -131,12 +128,14 @@ class Importer:
             else:
                 yield await self._copy(found, on_hashed)
 
-    async def _known(self, found: Sequence[FoundFile]) -> tuple[Numbered, list[FoundFile]]:
+    async def _known(
+        self, found: Sequence[FoundFile], on_hashed: OnHashed | None
+    ) -> tuple[Numbered, list[FoundFile]]:
         """Files that look as they did when they were hashed, and those that do not."""
         known: Numbered = []
         new: list[FoundFile] = []
-        for start in range(0, len(found), ROWS):
-            batch = found[start : start + ROWS]
+        for start in range(0, len(found), TOGETHER):
+            batch = found[start : start + TOGETHER]
             paths = [os.fsencode(file.path) for file in batch]
             files = self._metadata.files(paths)
             rows = self._metadata.get([hash for hash, _ in files.values()], data=False)
@@ -145,6 +144,8 @@ class Importer:
                 row = rows.get(hash)
                 if row and reference and reference.is_unchanged(file.state) and self._is_there(row):
                     known.append((file.index, New(row)))
+                    if on_hashed is not None:
+                        on_hashed(file.index, row.size or 0)
                 else:
                     new.append(file)
             await asyncio.sleep(0)

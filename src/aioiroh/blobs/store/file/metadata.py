@@ -24,7 +24,7 @@ __all__ = ["ROWS", "Metadata"]
 
 ROWS: Final = 50
 """Rows changed in one transaction."""
-BYTES: Final = 256 * 1024
+BYTES: Final = 128 * 1024
 """Bytes of blobs and outboards that are enough for a transaction, however few rows."""
 
 PAGE: Final = 4096

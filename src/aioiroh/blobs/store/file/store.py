@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections import OrderedDict
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -37,12 +38,12 @@ __all__ = ["FileStore"]
 
 logger = logging.getLogger("aioiroh.blobs.store")
 
-REMEMBERED: Final = 1024
+REMEMBERED: Final = 2048
 """Blobs that stay at hand when nobody uses them."""
 RECORD: Final = 0.25
 """Seconds between two notes of how far an incomplete blob is."""
-PAGE: Final = 50
-"""Blobs that are listed at a time."""
+PAGE: Final = 20
+"""Blobs that are listed, or looked at, in one turn of the loop."""
 
 
 class FileStore(LocalStore):
@@ -61,7 +62,7 @@ class FileStore(LocalStore):
         self._metadata = metadata
         self._disk = disk
         self._boot = disk.boot()
-        self._entries: dict[Hash, FileEntry] = {}
+        self._entries: OrderedDict[Hash, FileEntry] = OrderedDict()
         self._upkeep = Upkeep(layout, metadata, disk, self.worker, durable)
         self._giver = Giver(layout, metadata, disk, self.worker, self._upkeep)
         self._loader = Loader(layout, metadata, disk, self.worker)
@@ -101,10 +102,10 @@ class FileStore(LocalStore):
     async def statuses(self, hashes: Sequence[Hash]) -> list[BlobStatus]:
         found: list[BlobStatus] = []
         missing = BlobStatus.missing()
-        for start in range(0, len(hashes), ROWS):
+        for start in range(0, len(hashes), PAGE):
             if start:
                 await asyncio.sleep(0)
-            batch = hashes[start : start + ROWS]
+            batch = hashes[start : start + PAGE]
             rows = self._rows_of(batch, data=False)
             for hash in batch:
                 row = rows.get(bytes(hash))
@@ -155,10 +156,11 @@ class FileStore(LocalStore):
     def _remember(self, hash: Hash, entry: FileEntry) -> FileEntry:
         """Keeps a blob at hand, and lets go of those that were not used for long."""
         self._entries[hash] = entry
-        if len(self._entries) >= 2 * REMEMBERED:
-            idle = [hash for hash, entry in self._entries.items() if not entry.writers]
-            for old in idle[:-REMEMBERED]:
-                del self._entries[old]
+        # Two for one, because those that are written stay.
+        for _ in range(min(2, len(self._entries) - REMEMBERED)):
+            old, oldest = self._entries.popitem(last=False)
+            if oldest.writers:
+                self._entries[old] = oldest
         return entry
 
     async def blobs(self) -> AsyncIterator[tuple[Hash, BlobStatus]]:
@@ -332,9 +334,9 @@ class FileStore(LocalStore):
         in_order: list[Added | None] = [None] * len(paths)
         with self._committing(added):
             async for batch in self._importer.from_files(paths, mode, on_hashed):
-                for start in range(0, len(batch), ROWS):
+                for start in range(0, len(batch), PAGE):
                     await self._upkeep.room()
-                    some = batch[start : start + ROWS]
+                    some = batch[start : start + PAGE]
                     added += (taken := self._take([new for _, new in some]))
                     for (index, _), one in zip(some, taken, strict=True):
                         in_order[index] = one
