@@ -91,6 +91,14 @@ def test_an_address_of_the_wrong_family_counts_for_its_latency_only() -> None:
     assert report.relay_latency.relays == {A, B}
 
 
+def test_the_address_that_the_home_relay_sees_is_ours() -> None:
+    answers = [seen(A, "192.0.2.1:5"), seen(B, "192.0.2.1:6"), seen(C, "192.0.2.1:7")]
+    report = report_of(answers, home=B)
+    assert (report.preferred_relay, report.global_v4) == (B, IpAddr.parse("192.0.2.1:6"))
+    assert report_of(reversed(answers), home=B).global_v4 == report.global_v4
+    assert report_of(answers[::2], home=B).global_v4 == IpAddr.parse("192.0.2.1:5")
+
+
 def test_the_lowest_latency_of_a_relay_counts() -> None:
     found = latencies_of([https(A, 0.3), seen(A, "192.0.2.1:5", 0.2), https(A, 0.1)])
     assert (found.https, found.ipv4) == ({A: 0.1}, {A: 0.2})
@@ -253,7 +261,7 @@ def test_a_dead_network_is_given_up_when_all_have_failed() -> None:
     assert not gathering.is_complete
     gathering.looked_for_portal(True)
     assert gathering.is_complete and not gathering.is_settled
-    assert gathering.report.captive_portal is True
+    assert gathering.report().captive_portal is True
 
 
 def test_an_incremental_report_lives_on_what_is_known() -> None:

@@ -7,7 +7,14 @@ from enum import Enum
 from typing import Final
 
 from aioiroh.address import RelayUrl
-from aioiroh.report.report import Measurement, NetReport, Probe, report_of
+from aioiroh.report.report import (
+    Measurement,
+    NetReport,
+    Probe,
+    RelayLatencies,
+    latencies_of,
+    report_of,
+)
 
 __all__ = ["Gathering"]
 
@@ -75,10 +82,14 @@ class Gathering:
 
     # --- what follows
 
+    def report(self, home: RelayUrl | None = None) -> NetReport:
+        """What is known, if `home` is chosen by it."""
+        return report_of(self._measurements, self._captive, home=home)
+
     @property
-    def report(self) -> NetReport:
-        """What is known."""
-        return report_of(self._measurements, self._captive)
+    def latencies(self) -> RelayLatencies:
+        """How far the relays are that have answered."""
+        return latencies_of(self._measurements)
 
     @property
     def heard(self) -> frozenset[Probe]:

@@ -113,9 +113,16 @@ class NetReport:
         return False if False in known else None
 
 
-def report_of(measurements: Iterable[Measurement], captive_portal: bool | None = None) -> NetReport:
-    """What follows from these; `preferred_relay` is not chosen here."""
-    known = tuple(measurements)
+def report_of(
+    measurements: Iterable[Measurement],
+    captive_portal: bool | None = None,
+    *,
+    home: RelayUrl | None = None,
+) -> NetReport:
+    """What follows from these. What `home` sees comes first: where a NAT maps by destination, our address then does
+    not change with the order of the answers.
+    """
+    known = sorted(measurements, key=lambda one: one.relay != home)
     v4 = _observed(known, Probe.QAD_IPV4, 4)
     v6 = _observed(known, Probe.QAD_IPV6, 6)
     return NetReport(
@@ -123,6 +130,7 @@ def report_of(measurements: Iterable[Measurement], captive_portal: bool | None =
         udp_v6=bool(v6),
         mapping_varies_by_dest_ipv4=_varies(v4),
         mapping_varies_by_dest_ipv6=_varies(v6),
+        preferred_relay=home,
         relay_latency=latencies_of(known),
         global_v4=v4[0].address if v4 else None,
         global_v6=v6[0].address if v6 else None,

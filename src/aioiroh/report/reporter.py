@@ -190,18 +190,16 @@ class Reporter:
         )
 
     def _on_progress(self, gathering: Gathering) -> None:
-        found = gathering.report
-        if gathering.is_settled:
-            found = self._concluded(gathering, full=True)
+        settled = gathering.is_settled
+        found = self._concluded(gathering, full=True) if settled else gathering.report()
         if found.observed or found.preferred_relay is not None:
             self._on_news(found)
 
     def _concluded(self, gathering: Gathering, full: bool) -> NetReport:
-        found = gathering.report
         self._home = self._choice.choose(
-            self._network.monotonic(), found.relay_latency, self._home, asked_all=full
+            self._network.monotonic(), gathering.latencies, self._home, asked_all=full
         )
-        return replace(found, preferred_relay=self._home)
+        return gathering.report(self._home)
 
     def _keep(self, questions: Sequence[Question]) -> None:
         """Of each IP version one relay goes on telling where it sees us: the home relay, or the first."""
