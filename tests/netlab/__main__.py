@@ -70,7 +70,7 @@ def main() -> int:
     print(text)
     if not options.no_write:
         (ROOT / "docs" / "netlab.md").write_text(text)
-    return 1 if results.broken else 0
+    return 1 if results.disappointments else 0
 
 
 if __name__ == "__main__":

@@ -60,6 +60,13 @@ def _switch(side: int) -> Callable[[Lab, list[Host]], Awaitable[None]]:
     return fault
 
 
+def _prefer(side: int) -> Callable[[Lab, list[Host]], Awaitable[None]]:
+    async def fault(_lab: Lab, hosts: list[Host]) -> None:
+        hosts[side].prefer(hosts[side].uplinks[1])
+
+    return fault
+
+
 def _readdress(side: int) -> Callable[[Lab, list[Host]], Awaitable[None]]:
     async def fault(_lab: Lab, hosts: list[Host]) -> None:
         hosts[side].uplinks[0].readdress()
@@ -83,6 +90,8 @@ async def _restart(lab: Lab, _hosts: list[Host]) -> None:
 _HOME = (Nat.MODERATE, Nat.MODERATE)
 
 SCENES = (
+    Scene("the dialler gets another uplink, the old one still works", _HOME, _prefer(0)),
+    Scene("the dialled gets another uplink, the old one still works", _HOME, _prefer(1)),
     Scene("the dialler gets another uplink, the old one is dead", _HOME, _switch(0)),
     Scene("the dialled gets another uplink, the old one is dead", _HOME, _switch(1)),
     Scene("the dialler gets another address", (Nat.NONE, Nat.MODERATE), _readdress(0)),
@@ -90,7 +99,7 @@ SCENES = (
     Scene("both routers forget all mappings", _HOME, _forget),
     Scene("both routers forget all mappings, relayed", (Nat.STRICT, Nat.STRICT), _forget, True),
     *(
-        Scene(f"{percent} % of datagrams are lost", _HOME, _nothing, loss=percent)
+        Scene(f"{percent} % of the datagrams are lost", _HOME, _nothing, loss=percent)
         for percent in (1, 5, 12, 25)
     ),
 )

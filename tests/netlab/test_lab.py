@@ -121,6 +121,26 @@ def test_roaming(internet: Internet) -> None:
         assert receiver.recvfrom(100)[1][0] == away.public
 
 
+def test_two_uplinks_at_once(internet: Internet) -> None:
+    outside, host = internet.host("outside"), internet.host("host")
+    place = (outside.plug(Nat.NONE).public, PORT)
+    first, second = host.plug(Nat.MODERATE), host.plug(Nat.MODERATE)
+    host.prefer(second)
+    with udp(outside, PORT) as receiver, udp(host, SOURCE) as sender:
+        sender.sendto(b"new", place)
+        assert receiver.recvfrom(100)[1][0] == second.public
+        with host.namespace.inside():
+            old = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with old:
+            old.bind((first.address, 0))
+            old.settimeout(10)
+            old.sendto(b"old", place)
+            source = receiver.recvfrom(100)[1]
+            assert source[0] == first.public
+            receiver.sendto(b"back", source)
+            assert old.recv(100) == b"back"
+
+
 def test_two_labs_never_meet() -> None:
     with Internet() as one, Internet() as other:
         a, b, stranger = one.host("a"), one.host("b"), other.host("a")

@@ -87,6 +87,13 @@ class Host:
                 uplink.down()
         to.up()
 
+    def prefer(self, to: Uplink) -> None:
+        """This uplink as well: new things leave by it, and what has the address of another still leaves by that."""
+        for uplink in self.uplinks:
+            if uplink is not to:
+                uplink.pin()
+        to.up()
+
     def lose(self, percent: float) -> None:
         """Of the UDP datagrams that arrive."""
         self.namespace.nft(loss_rules(percent))
@@ -142,11 +149,18 @@ class Uplink:
         ]
         if self.address6:
             lines.append(f"address replace {self.address6}/64 dev {self.interface} nodad")
-        if self._gateway:
-            lines.append(f"route replace default via {self._gateway}")
-        else:
-            lines.append(f"route replace default dev {self.interface}")
-        self._host.ip(*lines)
+        self._host.ip(*lines, f"route replace default {self._way}")
+
+    @property
+    def _way(self) -> str:
+        return f"via {self._gateway}" if self._gateway else f"dev {self.interface}"
+
+    def pin(self) -> None:
+        """Whatever has this uplink's address leaves by it, also when another one is preferred."""
+        self._host.ip(
+            f"route add default {self._way} table {self._number}",
+            f"rule add from {self.address} lookup {self._number}",
+        )
 
     def down(self) -> None:
         self._host.ip(f"link set dev {self.interface} down")

@@ -46,11 +46,15 @@ class NetworkState:
         """Whether there is anything but the machine itself."""
         return any(not address.is_loopback for address in self.addresses)
 
-    def is_like(self, other: NetworkState) -> bool:
+    def is_like(self, before: NetworkState) -> bool:
         """Whether only the machine's part of an address has changed, if anything: same interfaces, same networks,
-        same ways out.
+        same ways out; and what left by an address still can.
         """
-        return self._networks() == other._networks() and self._ways() == other._ways()
+        return (
+            self._networks() == before._networks()
+            and self._ways() == before._ways()
+            and set(before.outward).issubset(self.ips)
+        )
 
     def _networks(self) -> frozenset[tuple[str, object]]:
         return frozenset(
