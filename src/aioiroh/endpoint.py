@@ -98,15 +98,6 @@ class Endpoint:
         )
         self._roster.steering = self._steering
         self._tasks = Tasks(f"endpoint {self._id.short()}")
-        self._steering.use_guessing(
-            lambda on_announce: Guessing(
-                driver,
-                network,
-                lambda: self._where.slots,
-                lambda: self._where.mapping,
-                on_announce,
-            )
-        )
         self._where = Whereabouts(secret_key, driver, network, self._metrics, self._moved)
         self._where.on_mapping = self._steering.mapping_changed
         self._monitor = NetworkMonitor(network, self._network_changed)
@@ -135,6 +126,7 @@ class Endpoint:
         relay_ca: str | Path | None = None,
         proxy: str | Proxies | None = None,
         port_mapping: bool | None = None,
+        guess_ports: bool | None = None,
         path_selector: PathSelector | None = None,
         max_incoming: int | None = None,
         retry_above: int | None = None,
@@ -163,6 +155,8 @@ class Endpoint:
             HTTP_PROXY, ALL_PROXY and NO_PROXY say. By default none.
         port_mapping: ask the router of the local network to forward the IPv4 port, by PCP, NAT-PMP or UPnP, until
             the endpoint is closed; by default true. Nothing waits for that.
+        guess_ports: with a NAT in between that gives every destination another port, look for a direct
+            path by trying many of them; by default true. To a firewall it may look like a port scan.
         path_selector: chooses which of the paths to a peer carries the data; by default direct before
             relayed ones, then by round-trip time.
         hooks: asked before dialling and after every handshake.
@@ -191,6 +185,7 @@ class Endpoint:
             "relay_ca": relay_ca,
             "proxy": Proxies.all(proxy) if isinstance(proxy, str) else proxy,
             "port_mapping": port_mapping,
+            "guess_ports": guess_ports,
             "path_selector": path_selector,
             "max_incoming": max_incoming,
             "retry_above": retry_above,
@@ -238,6 +233,8 @@ class Endpoint:
             self._roster.find_relay = self._where.relay_at
             if options.port_mapping:
                 self._where.map_port()
+            if options.guess_ports:
+                self._guess_ports()
             self._where.refresh()
             for service in options.lookup:
                 await self._lookup.add(service)
@@ -245,6 +242,19 @@ class Endpoint:
             await self.close()
             raise
         return self
+
+    def _guess_ports(self) -> None:
+        def make(on_announce: Callable[[bytes], None]) -> Guessing:
+            return Guessing(
+                self._driver,
+                self._network,
+                self._metrics.guessing,
+                sockets=lambda: self._where.slots,
+                mapping=lambda: self._where.mapping,
+                on_announce=on_announce,
+            )
+
+        self._steering.use_guessing(make)
 
     # --- identity and state
 

@@ -10,7 +10,15 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["Metrics", "NetReportMetrics", "PortmapMetrics", "SocketMetrics", "counter", "gauge"]
+__all__ = [
+    "GuessingMetrics",
+    "Metrics",
+    "NetReportMetrics",
+    "PortmapMetrics",
+    "SocketMetrics",
+    "counter",
+    "gauge",
+]
 
 G = TypeVar("G")
 
@@ -78,6 +86,16 @@ class PortmapMetrics:
     external_address_updated: int = counter("Changes of the mapped external address")
 
 
+@dataclasses.dataclass(slots=True)
+class GuessingMetrics:
+    """What upstream does not do: guessing the ports of NATs."""
+
+    spreads: int = counter("Times that many sockets were opened for one peer")
+    sweeps: int = counter("Times that many ports of one peer were tried")
+    probes: int = counter("Datagrams sent that are not QUIC, to open filters of NATs")
+    paths: int = counter("Direct paths over one of these sockets")
+
+
 class Metrics:
     """All groups of one endpoint."""
 
@@ -85,10 +103,12 @@ class Metrics:
         self.socket = SocketMetrics()
         self.net_report = NetReportMetrics()
         self.portmap = PortmapMetrics()
+        self.guessing = GuessingMetrics()
         self._groups: dict[str, Any] = {
             "socket": self.socket,
             "net_report": self.net_report,
             "portmap": self.portmap,
+            "guessing": self.guessing,
         }
         self._sources: list[Callable[[], object]] = []
 

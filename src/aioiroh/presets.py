@@ -38,6 +38,7 @@ class EndpointOptions:
     relay_ca: str | Path | None = None
     proxy: Proxies | None = None
     port_mapping: bool = True
+    guess_ports: bool = True
     path_selector: PathSelector | None = None
     max_incoming: int = 1024
     retry_above: int | None = None

@@ -9,6 +9,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from aioiroh.address import IpAddr
 from aioiroh.aio import TokenBucket
@@ -27,6 +28,7 @@ from aioiroh.paths.guessing.rules import (
     SOCKETS,
     SWEEP,
     SWEEPS,
+    TARGETS,
     TRY,
     Mapping,
     Sight,
@@ -120,11 +122,12 @@ def test_a_nat_that_counts_is_hit_at_once(port, step, others, seed):
 
 def test_ports_to_name():
     counting = Mapping(((STRICT_IP, 40_004), (STRICT_IP, 40_002)), 9, True)
-    named = announced_ports(counting, Random(1))
-    assert named[0] == 40_005 and len(set(named)) == ANNOUNCED
+    first, *others = announced_ports(counting, Random(1))
+    assert first[0] == 40_005 and len(set(first)) == ANNOUNCED and len(others) == NAMES
     for mapping in (SCATTERED, Mapping(((STRICT_IP, 65_530), (STRICT_IP, 65_531)), 9, True)):
-        named = announced_ports(mapping, Random(1))
-        assert len(set(named)) == ANNOUNCED and all(port in PORTS for port in named)
+        named = [port for ports in announced_ports(mapping, Random(1)) for port in ports]
+        assert len(named) == len(set(named)) == NAMES * ANNOUNCED
+        assert all(port in PORTS for port in named)
 
 
 # --- one side alone
@@ -212,7 +215,7 @@ def test_failures_make_it_wait():
         assert actions == [CloseSockets()] and core.announced == ()
         # The peer did not sweep, so its ordinary hole punching was given other ports again and again.
         assert now == pytest.approx(until, abs=0.1)
-        assert 0.9 * NAMES * ANNOUNCED < len(named) <= (NAMES + 1) * ANNOUNCED
+        assert (NAMES - 2) * ANNOUNCED < len(named) <= NAMES * ANNOUNCED
         # Whatever happens meanwhile: sights without the peer's address do not shorten it.
         core.decide(now + 1, Sight(), SCATTERED, may_begin=True)
         core.decide(now + 2, PEER_IN_SIGHT, SCATTERED, may_begin=True)
@@ -390,3 +393,94 @@ def test_what_cannot_succeed_costs_little(seed):
     assert model.sent["spread"] <= 3 * SOCKETS
     assert model.sent["sweep"] <= 3 * SWEEP
     assert model.open in (0, SOCKETS)
+
+
+class Anything(RuleBasedStateMachine):
+    """Whatever happens, in whatever order: sockets are bounded and closed again, and pins undone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.budget = bucket(ATTEMPTS)
+        self.core = Spread(self.budget, Random(1))
+        self.sight = PEER_IN_SIGHT
+        self.mapping = SCATTERED
+        self.sockets: set[int] = set()
+        self.pins: dict[tuple[str, int], int] = {}
+        self.probes = 0
+        self.serial = 0
+
+    def carry_out(self, actions) -> None:
+        for action in actions:
+            match action:
+                case OpenSockets(count, to):
+                    assert self.core.is_busy
+                    self.sockets.update(range(self.serial, self.serial + count))
+                    self.serial += count
+                    self.probes += count * len(to)
+                case Pin(address, slot):
+                    assert slot in self.sockets and not self.pins
+                    self.pins[address] = slot
+                case Unpin(address):
+                    del self.pins[address]
+                case CloseSockets(but):
+                    self.sockets = {slot for slot in self.sockets if slot == but}
+
+    def decide(self, *, may_begin: bool = True) -> None:
+        self.carry_out(self.core.decide(self.now, self.sight, self.mapping, may_begin=may_begin))
+
+    @rule(seconds=st.floats(0, 100), may_begin=st.booleans())
+    def wait(self, seconds, may_begin):
+        self.now += seconds
+        self.decide(may_begin=may_begin)
+
+    @rule(turns=st.integers(1, 60))
+    def go_on(self, turns):
+        for _ in range(turns):
+            if self.core.deadline < self.now + 1000:
+                self.now = max(self.now, self.core.deadline)
+            self.decide()
+
+    @rule(
+        theirs=st.lists(st.sampled_from([PRIVATE, MODERATE, *ANNOUNCEMENT, (MODERATE_IP, 7)])),
+        direct=st.sets(st.sampled_from([PRIVATE, MODERATE]), max_size=1),
+    )
+    def look(self, theirs, direct):
+        self.sight = Sight(tuple(theirs), frozenset(direct))
+        self.decide()
+
+    @rule(mapping=st.sampled_from([SCATTERED, STEADY, Mapping()]))
+    def report(self, mapping):
+        self.mapping = mapping
+        self.decide()
+
+    @rule(source=st.sampled_from([MODERATE, PRIVATE, (MODERATE_IP, 7)]), data=st.data())
+    def knock(self, source, data):
+        if self.sockets:
+            slot = data.draw(st.sampled_from(sorted(self.sockets)))
+            self.core.knock(slot, source, data.draw(st.none() | st.integers(1, 65_535)))
+            self.decide()
+
+    @rule()
+    def run_out(self):
+        self.core.no_more()
+
+    @rule()
+    def leave(self):
+        self.carry_out(self.core.stop())
+        assert not self.sockets and not self.pins and not self.core.announced
+        self.core = Spread(self.budget, Random(1))
+
+    @invariant()
+    def bounded(self):
+        assert len(self.sockets) <= SOCKETS
+        assert len(self.core.announced) <= ANNOUNCED
+        assert self.probes <= (ATTEMPTS + 1 + self.now / RESTS[0]) * SOCKETS * TARGETS
+        if self.core.phase is Phase.IDLE:
+            assert not self.sockets and not self.pins and not self.core.announced
+        if self.core.phase is Phase.KEPT:
+            assert self.sockets == set(self.pins.values())
+
+
+TestAnything = Anything.TestCase
+TestAnything.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

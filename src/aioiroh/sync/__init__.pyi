@@ -88,7 +88,7 @@ from aioiroh import ZeroRttRejectedError as ZeroRttRejectedError
 from aioiroh import _native
 from aioiroh import errors as errors
 from aioiroh import presets as presets
-from aioiroh.metrics import NetReportMetrics, PortmapMetrics, SocketMetrics
+from aioiroh.metrics import GuessingMetrics, NetReportMetrics, PortmapMetrics, SocketMetrics
 from aioiroh.paths.selection import PathSelector
 from aioiroh.presets import BindAddress, Preset
 from aioiroh.quic.alpn import Alpns
@@ -137,6 +137,7 @@ class Endpoint(Facade):
         relay_ca: str | Path | None = ...,
         proxy: str | Proxies | None = ...,
         port_mapping: bool | None = ...,
+        guess_ports: bool | None = ...,
         path_selector: PathSelector | None = ...,
         max_incoming: int | None = ...,
         retry_above: int | None = ...,
@@ -234,6 +235,7 @@ class Metrics(Facade):
     socket: SocketMetrics
     net_report: NetReportMetrics
     portmap: PortmapMetrics
+    guessing: GuessingMetrics
     def __init__(self) -> None: ...
     def add_group(self, name: str, group: _G) -> _G: ...
     def add_source(self, refresh: Callable[[], object]) -> None: ...

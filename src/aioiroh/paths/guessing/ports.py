@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from itertools import chain, pairwise
 from random import Random
 
-from aioiroh.paths.guessing.rules import ANNOUNCED, PORTS, SWEEP, Mapping
+from aioiroh.paths.guessing.rules import ANNOUNCED, NAMES, PORTS, SWEEP, Mapping
 
 __all__ = ["announced_ports", "sweep_order"]
 
@@ -32,12 +32,20 @@ def sweep_order(near: Collection[int], random: Random) -> tuple[int, ...]:
     return tuple(order)
 
 
-def announced_ports(mapping: Mapping, random: Random) -> tuple[int, ...]:
-    """Ports to name: where a NAT that counts has given one to a socket of ours, otherwise any."""
+def announced_ports(mapping: Mapping, random: Random) -> Iterator[tuple[int, ...]]:
+    """Ports to name, different ones each time: first those that a NAT that counts has given to sockets of ours, if
+    it seems to be one, then any.
+    """
+    yield from _predicted(mapping)
+    names = random.sample(PORTS, NAMES * ANNOUNCED)
+    for start in range(0, len(names), ANNOUNCED):
+        yield tuple(names[start : start + ANNOUNCED])
+
+
+def _predicted(mapping: Mapping) -> Iterator[tuple[int, ...]]:
     ports = sorted(port for _, port in mapping.seen)
     if len(ports) > 1 and all(b - a <= NEAR for a, b in pairwise(ports)):
         first = ports[-1] + 1
         predicted = tuple(port for port in range(first, first + 8 * ANNOUNCED, 8) if port in PORTS)
         if len(predicted) == ANNOUNCED:
-            return predicted
-    return tuple(random.sample(PORTS, ANNOUNCED))
+            yield predicted

@@ -13,6 +13,7 @@ from aioiroh.paths.guessing.rules import ATTEMPTS, RESTS, SWEEPS, Mapping, Sight
 from aioiroh.paths.guessing.spread import (
     CloseSockets,
     OpenSockets,
+    Phase,
     Pin,
     Spread,
     SpreadAction,
@@ -22,6 +23,7 @@ from aioiroh.paths.guessing.sweep import Sweep
 from aioiroh.paths.selection import Address
 
 if TYPE_CHECKING:
+    from aioiroh.metrics import GuessingMetrics
     from aioiroh.quic.driver import Driver
 
 __all__ = ["Guessing"]
@@ -57,12 +59,15 @@ class Guessing:
         self,
         driver: Driver,
         network: Network,
+        metrics: GuessingMetrics,
+        *,
         sockets: Callable[[], Sequence[UdpSlot]],
         mapping: Callable[[], Mapping],
         on_announce: Callable[[bytes], None],
     ) -> None:
         self._driver = driver
         self._network = network
+        self._metrics = metrics
         self._sockets = sockets
         self._mapping = mapping
         self._on_announce = on_announce
@@ -113,13 +118,17 @@ class Guessing:
         mapping = self._mapping()
         others = (other.spread for other in self._peers.values() if other is not entry)
         may_begin = not any(spread.is_busy for spread in others)
-        spread = entry.spread
+        spread, sweep = entry.spread, entry.sweep
+        phase, sweeping = spread.phase, sweep.is_busy
         self._carry_out(peer, entry, spread.decide(now, entry.sight, mapping, may_begin=may_begin))
         if not spread.is_busy:
-            for probe in entry.sweep.decide(now, entry.sight, mapping):
+            for probe in sweep.decide(now, entry.sight, mapping):
                 self._probe(
                     [slot.index for slot in self._ipv4_sockets()[:1]], probe.ip, probe.ports
                 )
+        self._metrics.spreads += phase is Phase.IDLE and spread.is_busy
+        self._metrics.paths += phase is Phase.TRYING and spread.phase is Phase.KEPT
+        self._metrics.sweeps += sweep.is_busy and not sweeping
         if entry.timer is not None:
             entry.timer.cancel()
             entry.timer = None
@@ -173,4 +182,5 @@ class Guessing:
 
     def _probe(self, slots: Sequence[int], ip: str, ports: Sequence[int]) -> None:
         self._driver.engine.probe(slots, ip, ports)
+        self._metrics.probes += len(slots) * len(ports)
         self._driver.touched()

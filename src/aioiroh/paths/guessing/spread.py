@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from math import inf
@@ -95,6 +96,7 @@ class Spread:
         self._used: tuple[Address, int] | None = None
         self._knock: tuple[int, Address, int | None] | None = None
         self._tried: set[int] = set()
+        self._names: Iterator[tuple[int, ...]] = iter(())
         self.phase = Phase.IDLE
         self.announced: tuple[Address, ...] = ()
         """Addresses to be named to the peer."""
@@ -179,14 +181,14 @@ class Spread:
             actions.append(OpenSockets(STEP_SOCKETS, self._targets))
             return
         # Now, and not before: what the peer sends to a port without a socket is lost.
+        self._names = announced_ports(mapping, self._random)
         self._announce(mapping)
         self.phase = Phase.LISTENING
         self.deadline = now + LISTEN
         self._end = self.deadline + NAMES * NAME_STEP
 
     def _announce(self, mapping: Mapping) -> None:
-        ip = mapping.ip
-        ports = announced_ports(mapping, self._random)
+        ip, ports = mapping.ip, next(self._names, ())
         self.announced = () if ip is None else tuple((ip, port) for port in ports)
 
     def _try(self, now: float, mapping: Mapping, actions: list[SpreadAction]) -> None:
