@@ -9,6 +9,7 @@ import pytest
 
 from aioiroh import Endpoint
 from aioiroh.testing import Link, simulated
+from worlds import behind, connected, direct, is_direct, relay, router_of
 
 ALPN = b"roaming"
 
@@ -128,3 +129,76 @@ async def test_a_path_that_does_not_answer_is_noticed_and_so_is_its_return(netwo
         # A keep-alive within 5 s, then a second of patience at most.
         assert lost - begun < 6.2
         assert 8 < back - begun < 13.2
+
+
+class Bulk:
+    """Sends as fast as it goes, and measures the longest time in which nothing could be read at the other end."""
+
+    def __init__(self, network, source, target):
+        self._loop = network.loop
+        self.longest = 0.0
+        self.bytes = 0
+        self._tasks = [
+            asyncio.ensure_future(self._send(source)),
+            asyncio.ensure_future(self._receive(target)),
+        ]
+
+    async def _send(self, connection):
+        stream = await connection.open_uni()
+        while True:
+            await stream.write(bytes(20_000))
+
+    async def _receive(self, connection):
+        stream = await connection.accept_uni()
+        last = self._loop.time()
+        while data := await stream.read(1 << 20):
+            now = self._loop.time()
+            self.longest = max(self.longest, now - last)
+            last = now
+            self.bytes += len(data)
+
+    def begin(self):
+        self.longest, self.bytes = 0.0, 0
+
+    def stop(self):
+        for task in self._tasks:
+            assert not task.done()
+            task.cancel()
+
+
+SLOW = Link(latency=0.01, bandwidth=8e6, queue=64 * 1024)
+
+
+@simulated()
+@pytest.mark.parametrize("upload", [True, False])
+async def test_a_transfer_goes_on_through_the_relay_and_comes_back(network, upload):
+    """The direct path dies without a word: UDP does not pass any more."""
+    near, far = behind(network, "open", "near", SLOW), behind(network, "none", "far", SLOW)
+    async with relay(network), connected(near, far) as ends:
+        await direct(ends.client)
+        source, target = ends.client, ends.server
+        bulk = Bulk(network, *((source, target) if upload else (target, source)))
+        await asyncio.sleep(1)
+        for outage in (1.5, 5.0):
+            bulk.begin()
+            router_of(near).carries_udp = False
+            await asyncio.sleep(outage)
+            router_of(near).carries_udp = True
+            await asyncio.sleep(5)
+            assert bulk.longest < 3.0
+            assert is_direct(source) and is_direct(target)
+        bulk.stop()
+
+
+@simulated()
+@pytest.mark.parametrize("upload", [True, False])
+async def test_a_transfer_moves_to_the_direct_path_without_a_pause(network, upload):
+    near, far = behind(network, "moderate", "near", SLOW), behind(network, "none", "far", SLOW)
+    async with relay(network), connected(near, far, by_relay=True) as ends:
+        source, target = ends.client, ends.server
+        bulk = Bulk(network, *((source, target) if upload else (target, source)))
+        await direct(source)
+        await asyncio.sleep(1)
+        assert is_direct(target)
+        assert bulk.longest < 0.5
+        bulk.stop()

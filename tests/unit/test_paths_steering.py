@@ -12,6 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from aioiroh.paths import PathView, select_by_rtt
 from aioiroh.paths.remote import (
+    CLOSE_RETRY,
+    COMPARE_INTERVAL,
     MAX_PUNCHES,
     MAX_RETRIES,
     OPEN_RETRY,
@@ -102,15 +104,18 @@ def test_a_direct_path_falls_silent(is_client: bool):
     # It is heard again.
     peer.see(1, [relayed(0), direct(1)])
     assert peer.decide(1.5) == [MarkPath(1, 0, False), MarkPath(1, 1, True)]
-    # It is not, and neither is the relay.
-    peer.see(1, [relayed(0, quiet=4.0), direct(1, unanswered=2.0)])
+    # It is not; as long as nothing is stuck on it, it may take its time.
+    silent = direct(1, unanswered=2.0, outstanding=100)
+    peer.see(1, [relayed(0, quiet=0.1), silent])
     assert peer.decide(2.0) == []
-    assert peer.deadline == 2.25
-    # But the relay was.
-    peer.see(1, [relayed(0, quiet=0.1), direct(1, unanswered=1.5)])
+    assert peer.deadline == 2.0 + COMPARE_INTERVAL
+    # Nothing is heard at the relay either.
+    stuck = replace(silent, outstanding=100_000)
+    peer.see(1, [relayed(0, quiet=4.0), stuck])
     assert peer.decide(2.5) == []
-    assert peer.deadline == 3.0
-    peer.see(1, [relayed(0, quiet=0.1), direct(1, unanswered=2.0)])
+    assert peer.deadline == 2.5 + CLOSE_RETRY
+    # But then it is.
+    peer.see(1, [relayed(0, quiet=0.1), stuck])
     assert peer.decide(3.0) == [ClosePath(1, 1)]
     # Who dialled looks for it again, in longer and longer intervals.
     peer.see(1, [relayed(0)])
@@ -122,7 +127,7 @@ def test_a_direct_path_falls_silent(is_client: bool):
 
 
 def test_of_two_direct_paths_the_side_that_was_dialled_closes_none():
-    silent = direct(1, available=True, unanswered=9.0)
+    silent = direct(1, available=True, unanswered=9.0, outstanding=100_000)
     peer = remote(is_client=False, paths=[direct(0, 0.3, THEIRS_TOO), silent])
     actions = peer.decide(0.0)
     assert MarkPath(1, 0, True) in actions and MarkPath(1, 1, False) in actions
@@ -309,12 +314,21 @@ class Steered(RuleBasedStateMachine):
         self.act()
 
     @precondition(lambda self: self.paths)
-    @rule(data=st.data(), unanswered=st.sampled_from([0.0, 0.5, 1.0, 3.0]), quiet=st.floats(0, 5))
-    def a_path_answers_or_not(self, data: st.DataObject, unanswered: float, quiet: float) -> None:
+    @rule(
+        data=st.data(),
+        unanswered=st.sampled_from([0.0, 0.5, 1.0, 3.0]),
+        quiet=st.floats(0, 5),
+        outstanding=st.sampled_from([0, 100_000]),
+    )
+    def a_path_answers_or_not(
+        self, data: st.DataObject, unanswered: float, quiet: float, outstanding: int
+    ) -> None:
         number = data.draw(st.sampled_from(sorted(self.paths)))
         id = data.draw(st.sampled_from(sorted(self.paths[number])))
         path = self.paths[number][id]
-        self.paths[number][id] = replace(path, unanswered=unanswered, quiet=quiet)
+        self.paths[number][id] = replace(
+            path, unanswered=unanswered, quiet=quiet, outstanding=outstanding
+        )
         self.act()
 
     @rule(own=st.lists(st.sampled_from([OURS, OURS_TOO]), unique=True), behind=st.booleans())

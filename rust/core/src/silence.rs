@@ -33,6 +33,8 @@ pub struct Answers {
     pub unanswered: Duration,
     /// How long it may.
     pub patience: Duration,
+    /// Bytes that wait for an answer.
+    pub outstanding: u64,
     /// Since when nothing has come from the peer, neither answers nor anything else.
     pub quiet: Duration,
 }
@@ -103,11 +105,11 @@ impl PathWatch {
 fn answers(conn: &Connection, path: PathId, heard: Instant, now: Instant) -> Answers {
     let seen = seen(conn, path);
     let rtt = conn.rtt(path).unwrap_or_default();
-    // Three times what the state machine waits before it asks again; it keeps the variance to itself.
-    let asked_thrice = 3 * (2 * rtt + ACK_DELAY);
+    let asked_thrice = 3 * (rtt + 4 * seen.variation + ACK_DELAY);
     let doubted = conn.remote_path_status(path) == Some(PathStatus::Backup);
     Answers {
         unanswered: seen.waiting.map_or(Duration::ZERO, |since| now.saturating_duration_since(since)),
+        outstanding: seen.outstanding,
         patience: if doubted { asked_thrice } else { asked_thrice.max(MIN_PATIENCE) },
         quiet: now.saturating_duration_since(seen.answered.map_or(heard, |answered| answered.max(heard))),
     }

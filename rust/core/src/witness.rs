@@ -3,7 +3,7 @@
 //! The state machine has a congestion controller for each path and tells it just that; so the witness is
 //! a controller around the real one.
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, sync::Arc, time::Duration};
 
 use noq_proto::{
     Connection, PathId, RttEstimator,
@@ -33,6 +33,10 @@ pub(crate) struct Seen {
     pub waiting: Option<Instant>,
     /// The last answer.
     pub answered: Option<Instant>,
+    /// Bytes that have been sent and not answered.
+    pub outstanding: u64,
+    /// How the time that answers take varies (RFC 9002, 5.3); the state machine keeps its own to itself.
+    pub variation: Duration,
 }
 
 #[derive(Debug)]
@@ -55,6 +59,7 @@ impl Controller for Witness {
 
     fn on_packet_sent(&mut self, now: Instant, bytes: u16, pn: u64) {
         self.seen.waiting.get_or_insert(now);
+        self.seen.outstanding += u64::from(bytes);
         self.inner.on_packet_sent(now, bytes, pn);
     }
 
@@ -71,7 +76,13 @@ impl Controller for Witness {
         app_limited: bool,
         rtt: &RttEstimator,
     ) {
-        self.seen = Seen { waiting: None, answered: Some(now) };
+        self.seen.waiting = None;
+        if self.seen.answered.replace(now) != Some(now) {
+            self.seen.variation = match self.seen.variation {
+                Duration::ZERO => rtt.get() / 2,
+                before => (3 * before + now.saturating_duration_since(sent).abs_diff(rtt.get())) / 4,
+            };
+        }
         self.inner.on_ack(now, sent, bytes, pn, app_limited, rtt);
     }
 
@@ -82,6 +93,7 @@ impl Controller for Witness {
         app_limited: bool,
         largest_packet_num_acked: Option<u64>,
     ) {
+        self.seen.outstanding = in_flight;
         self.inner.on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
     }
 
@@ -116,11 +128,7 @@ impl Controller for Witness {
         self.inner.on_mtu_update(new_mtu);
     }
 
-    fn on_ack_frequency_update(
-        &mut self,
-        ack_eliciting_threshold: u64,
-        requested_max_ack_delay: std::time::Duration,
-    ) {
+    fn on_ack_frequency_update(&mut self, ack_eliciting_threshold: u64, requested_max_ack_delay: Duration) {
         self.inner.on_ack_frequency_update(ack_eliciting_threshold, requested_max_ack_delay);
     }
 

@@ -44,11 +44,11 @@ OPEN_RETRY: Final = 0.333
 """Seconds after a path could not be opened for want of connection ids."""
 MAX_RETRIES: Final = 10
 """Attempts that cannot be made, one after the other, before something new has to happen."""
-DEAD_AFTER: Final = 2.0
-"""Patience with a silent path, in multiples of that after which it carries no data, until it is closed: what is under
-way on it is sent again only then.
+MAX_STUCK: Final = 4096
+"""Bytes that may be under way on a silent path; if there are more, it is closed, because they are sent again only then.
+Less is what is sent to see whether it answers again.
 """
-CLOSE_RETRY: Final = 0.25
+CLOSE_RETRY: Final = 0.1
 """Seconds after a silent path could not be closed, since nothing had been heard on the other one."""
 COMPARE_INTERVAL: Final = 5.0
 """Seconds after which paths are compared again, should their round-trip times have changed."""
@@ -318,22 +318,21 @@ class Remote:
     def _is_dead(
         self, now: float, connection: _Connection, path: PathView, chosen: PathView
     ) -> bool:
-        """Whether to close a path because it is silent while another one works.
+        """Whether to close a path because data are stuck on it while another one works.
 
-        Also the side that was dialled does so, if the path through the relay is left: what it has sent on the dead
-        path would be stuck there.
+        Also the side that was dialled does so, if the path through the relay is left.
         """
         if not (path.is_direct and path.is_open and path.is_silent) or chosen.is_silent:
             return False
         if not connection.is_client and chosen.is_direct:
             return False
-        left = DEAD_AFTER * path.patience - path.unanswered
-        if left > 0 or chosen.quiet >= path.unanswered:
-            # It may be the whole network that is silent; then the chosen one is about to be, too.
-            again = now + max(left, CLOSE_RETRY)
-            self._close_at = again if self._close_at is None else min(self._close_at, again)
+        if path.outstanding <= MAX_STUCK:
             return False
-        return True
+        if chosen.quiet < path.unanswered:
+            return True
+        # It may be the whole network that is silent; then the chosen one is about to be, too.
+        self._close_at = now + CLOSE_RETRY
+        return False
 
     def _punch(self, now: float, actions: list[Action]) -> None:
         due = self._punch_at is not None and now >= self._punch_at

@@ -27,7 +27,8 @@ class PathView:
     `remote` and `local` as in `Route`; `relay`: URL of the relay through which it goes, None if it is direct;
     `rtt`: smoothed round-trip time in seconds; `is_open`: whether it has been found to work; `is_available`:
     whether data may use it now; `unanswered`: for how many seconds something has been waiting for an answer, 0.0 if
-    nothing is; `patience`: for how long it may; `quiet`: seconds since anything was heard on it.
+    nothing is, and `outstanding` how many bytes; `patience`: for how long it may; `quiet`: seconds since anything was
+    heard on it.
     """
 
     id: int
@@ -39,6 +40,7 @@ class PathView:
     is_available: bool
     unanswered: float = 0.0
     patience: float = 1.0
+    outstanding: int = 0
     quiet: float = 0.0
 
     @property

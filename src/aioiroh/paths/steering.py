@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aioiroh import _native, events
 from aioiroh.address import RelayAddr
@@ -43,6 +43,8 @@ KEEP_ALIVE: Final = 5.0
 MAX_STEERED: Final = 64
 """Connections to one peer that are steered; further ones stay on the path that they began with."""
 TICK: Final = 0.001
+QUIET: Final = 0.5
+"""Seconds for which nothing was heard on a path, after which the peer is believed that it is of no use."""
 RTTS: Final = 6
 """Round-trip times that are remembered of a path: those of half a minute."""
 APPLICATION_ABANDON: Final = 0x3E
@@ -50,14 +52,17 @@ APPLICATION_ABANDON: Final = 0x3E
 
 
 class _Steered:
-    """A connection, which of its paths have been found to work, and their latest round-trip times."""
+    """A connection, which of its paths have been found to work, and their latest round-trip times. `doubted`: those of
+    which the peer has heard as little as we have.
+    """
 
-    __slots__ = ("open", "remote", "rtts", "state")
+    __slots__ = ("doubted", "open", "remote", "rtts", "state")
 
     def __init__(self, state: ConnectionState, remote: Remote, rtt: float | None) -> None:
         self.state = state
         self.remote = remote
         self.open = {0}
+        self.doubted: set[int] = set()
         self.rtts: dict[int, deque[float]] = {}
         if rtt is not None:
             self.shortest(0, rtt)
@@ -174,6 +179,7 @@ class Steering:
         steered = self._connections.get(state.native.id)
         if steered is not None and state.peer is not None:
             steered.open.discard(path)
+            steered.doubted.discard(path)
             steered.rtts.pop(path, None)
             self._run(state.peer)
 
@@ -183,12 +189,20 @@ class Steering:
             self._run(state.peer)
 
     def path_doubted(self, state: ConnectionState, path: int) -> None:
-        """The peer wants no data on a path. If it does not answer us either, that will soon be known."""
+        """The peer wants no data on a path from now on. If we have heard nothing on it for a while either, it is dead.
+
+        To wait until that is certain would cost the answers to what the peer sends on another path meanwhile.
+        """
+        steered = self._connections.get(state.native.id)
+        if steered is None or state.peer is None:
+            return
         try:
             state.native.ping_path(path)
         except (ValueError, _native.NativeError):
             return  # it is gone
-        self._driver.touched()
+        if any(view.id == path and view.quiet >= QUIET for view in self._paths(steered)):
+            steered.doubted.add(path)
+        self._run(state.peer)
 
     def candidate(self, state: ConnectionState, address: Address, *, added: bool) -> None:
         """The peer has told of an address, or taken it back."""
@@ -292,21 +306,28 @@ class Steering:
             found = steered.state.native.paths()
         except _native.NativeError:
             return []
-        return [
-            PathView(
-                id=path["id"],
-                remote=path["remote"],
-                local=path["local"],
-                relay=self._relay_at(path["remote"][0]),
-                rtt=steered.shortest(path["id"], path["rtt"]),
-                is_open=path["id"] in steered.open,
-                is_available=path["status"] == "available",
-                unanswered=path["unanswered"],
-                patience=path["patience"],
-                quiet=path["quiet"],
-            )
-            for path in found
-        ]
+        return [self._view(steered, path) for path in found]
+
+    def _view(self, steered: _Steered, path: dict[str, Any]) -> PathView:
+        id, unanswered = path["id"], path["unanswered"]
+        if id in steered.doubted:
+            if path["quiet"] < QUIET:
+                steered.doubted.remove(id)
+            else:
+                unanswered = max(unanswered, path["patience"])
+        return PathView(
+            id=id,
+            remote=path["remote"],
+            local=path["local"],
+            relay=self._relay_at(path["remote"][0]),
+            rtt=steered.shortest(id, path["rtt"]),
+            is_open=id in steered.open,
+            is_available=path["status"] == "available",
+            unanswered=unanswered,
+            patience=path["patience"],
+            outstanding=path["outstanding"],
+            quiet=path["quiet"],
+        )
 
     def _carry_out(self, action: Action, state: ConnectionState) -> None:
         native = state.native

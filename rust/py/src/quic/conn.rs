@@ -292,6 +292,7 @@ impl Conn {
                 dict.set_item("status", events::status(status))?;
                 dict.set_item("remote_status", remote_status.map(events::status))?;
                 dict.set_item("unanswered", answers.map_or(0.0, |answers| answers.unanswered.as_secs_f64()))?;
+                dict.set_item("outstanding", answers.map_or(0, |answers| answers.outstanding))?;
                 dict.set_item("patience", answers.map_or(0.0, |answers| answers.patience.as_secs_f64()))?;
                 dict.set_item("quiet", answers.map_or(0.0, |answers| answers.quiet.as_secs_f64()))?;
                 Ok(dict)
