@@ -12,7 +12,7 @@ from typing import Any, Self
 
 CERTIFICATE = Path(__file__).parents[2] / "rust" / "relay" / "tests" / "relay.test.pem"
 """Certificate and key for 127.0.0.1."""
-START_SECONDS = 20
+START_SECONDS = 60
 LISTENING = "0A"
 """The state of a socket, as `/proc/net/tcp` writes it."""
 

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 import page
-from expected import MIXED, MIXED_BACK, OURS, UPSTREAM, Programs
+from expected import BOTH_STRICT, MIXED, MIXED_BACK, OURS, UPSTREAM, Programs
 from faults import RESTART, SCENES, Transfer, play
 from lab import RELAY_PROGRAMS, ROOT, Lab
 from namespaces import missing
@@ -24,8 +24,12 @@ GROUPS: tuple[Programs, ...] = (OURS, MIXED, MIXED_BACK, UPSTREAM)
 
 
 async def _pairs(folder: Path, relays: str, programs: Programs) -> list[Outcome]:
+    """Of all pairs of NATs, and of the hardest one where both sides have IPv6 as well."""
     async with Lab(folder, relays) as lab:
-        return await asyncio.gather(*(meet(lab, programs, nats, PATIENCE) for nats in ALL))
+        return await asyncio.gather(
+            *(meet(lab, programs, nats, PATIENCE) for nats in ALL),
+            meet(lab, programs, BOTH_STRICT, PATIENCE, ipv6=True),
+        )
 
 
 async def _transfers(folder: Path, relays: str, programs: Programs) -> list[Transfer]:
@@ -42,8 +46,8 @@ async def _all_of_it(options: argparse.Namespace) -> page.Results:
             print(f"{' to '.join(programs)} over relays of {relays}", file=sys.stderr)
             for _ in range(options.rounds):
                 with tempfile.TemporaryDirectory() as folder:
-                    outcomes = await _pairs(Path(folder), relays, programs)
-                results.add_pairs(relays, programs, dict(zip(ALL, outcomes, strict=True)))
+                    *outcomes, ipv6 = await _pairs(Path(folder), relays, programs)
+                results.add_pairs(relays, programs, dict(zip(ALL, outcomes, strict=True)), ipv6)
     for programs in groups:
         print(f"{' to '.join(programs)}, faults", file=sys.stderr)
         with tempfile.TemporaryDirectory() as folder:

@@ -18,13 +18,13 @@ OURS, MIXED, MIXED_BACK, UPSTREAM = (
 
 # A strict NAT lets nobody in at a port that is known beforehand, so ports have to be guessed (docs/direct-paths.md).
 # Ours behind it can do that with any peer behind a moderate one; upstream's cannot.
-_BOTH_STRICT = (Nat.STRICT, Nat.STRICT)
+BOTH_STRICT = (Nat.STRICT, Nat.STRICT)
 
 RELAYED: dict[Programs, set[Nats]] = {
-    OURS: {_BOTH_STRICT},
-    MIXED: {(Nat.MODERATE, Nat.STRICT), _BOTH_STRICT},
-    MIXED_BACK: {(Nat.STRICT, Nat.MODERATE), _BOTH_STRICT},
-    UPSTREAM: {(Nat.MODERATE, Nat.STRICT), (Nat.STRICT, Nat.MODERATE), _BOTH_STRICT},
+    OURS: {BOTH_STRICT},
+    MIXED: {(Nat.MODERATE, Nat.STRICT), BOTH_STRICT},
+    MIXED_BACK: {(Nat.STRICT, Nat.MODERATE), BOTH_STRICT},
+    UPSTREAM: {(Nat.MODERATE, Nat.STRICT), (Nat.STRICT, Nat.MODERATE), BOTH_STRICT},
 }
 """The pairs that stay on the relay."""
 

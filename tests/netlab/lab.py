@@ -97,9 +97,9 @@ class Lab:
             for host, address in zip(hosts, addresses, strict=True)
         ]
 
-    def host(self, name: str, nat: Nat) -> Host:
+    def host(self, name: str, nat: Nat, *, ipv6: bool = False) -> Host:
         host = self.internet.host(name)
-        host.plug(nat)
+        host.plug(nat, ipv6=ipv6)
         return host
 
     def peer(self, program: str, host: Host) -> RemotePeer:

@@ -46,6 +46,10 @@ table inet firewall {
         type filter hook input priority filter
         iifname "wan" ct state new drop
     }
+    chain forward {
+        type filter hook forward priority filter
+        iifname "wan" meta nfproto ipv6 ct state new drop
+    }
 }
 """
 

@@ -24,6 +24,7 @@ gone there and back ("connected"), and until they went by a direct path. How to 
   depend on the endpoint (full cone). *Moderate*: the mapping does not, but only who was sent something gets
   through (nftables `snat`, the usual router at home). *Strict*: a random port for each destination
   (nftables `masquerade random,fully-random`).
+- That is IPv4. IPv6 has no NAT; where hosts have it, routers let in who was sent something, and nobody else.
 - "ours" is this package, "upstream" a Rust program over iroh {iroh}; the relays are iroh-relay {relay} and
   `aioiroh relay`.
 - All 16 pairs of a table run side by side, on two cores that may have other work; links are as fast as the kernel. So
@@ -39,10 +40,15 @@ class Results:
     def __init__(self, rounds: int) -> None:
         self.rounds = rounds
         self.pairs: dict[tuple[str, Programs], dict[Nats, list[Outcome]]] = {}
+        self.with_ipv6: dict[tuple[str, Programs], list[Outcome]] = defaultdict(list)
+        """Where both are behind strict NATs, and have IPv6 as well."""
         self.transfers: dict[Programs, dict[str, Transfer]] = {}
 
-    def add_pairs(self, relays: str, programs: Programs, outcomes: dict[Nats, Outcome]) -> None:
+    def add_pairs(
+        self, relays: str, programs: Programs, outcomes: dict[Nats, Outcome], ipv6: Outcome
+    ) -> None:
         """One more round."""
+        self.with_ipv6[relays, programs].append(ipv6)
         known = self.pairs.setdefault((relays, programs), defaultdict(list))
         for nats, outcome in outcomes.items():
             known[nats].append(outcome)
@@ -117,10 +123,10 @@ def _summary(results: Results) -> str:
         times = [outcome.direct for outcome in every if outcome.direct is not None]
         connected = sum(all(o.connected is not None for o in grid[nats]) for nats in ALL)
         reached = sum(all(o.direct is not None for o in grid[nats]) for nats in ALL)
+        counts = [f"{count} of {len(ALL)}" for count in (connected, reached)]
         slowest = _time(max(times)) if times else "–"
-        rows.append(
-            [*programs, relays, f"{connected} of {len(ALL)}", f"{reached} of {len(ALL)}", slowest]
-        )
+        ipv6 = _cell(results.with_ipv6[relays, programs])
+        rows.append([*programs, relays, *counts, slowest, ipv6])
     head = [
         "dials",
         "is dialled",
@@ -128,6 +134,7 @@ def _summary(results: Results) -> str:
         "connected",
         "direct, every time",
         "slowest direct path",
+        "strict × strict with IPv6",
     ]
     return _table(head, rows)
 

@@ -28,10 +28,15 @@ class Outcome:
 
 
 async def meet(
-    lab: Lab, programs: tuple[str, str], nats: tuple[Nat, Nat], patience: float
+    lab: Lab,
+    programs: tuple[str, str],
+    nats: tuple[Nat, Nat],
+    patience: float,
+    *,
+    ipv6: bool = False,
 ) -> Outcome:
     """Connects the first to the second, and waits for at most `patience` seconds for a direct path."""
-    hosts = [lab.host(f"{'ab'[i]} {nats[i].value}", nats[i]) for i in (0, 1)]
+    hosts = [lab.host(f"{'ab'[i]} {nats[i].value}", nats[i], ipv6=ipv6) for i in (0, 1)]
     try:
         async with (
             lab.peer(programs[1], hosts[1]) as server,

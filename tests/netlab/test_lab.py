@@ -141,6 +141,34 @@ def test_two_uplinks_at_once(internet: Internet) -> None:
             assert old.recv(100) == b"back"
 
 
+def udp6(host: Host, port: int) -> socket.socket:
+    with host.namespace.inside():
+        made = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    made.bind(("::", port))
+    made.settimeout(10)
+    return made
+
+
+@pytest.mark.parametrize("kind", Nat)
+def test_ipv6(internet: Internet, kind: Nat) -> None:
+    """There is no NAT, but a router lets nobody in who was not sent something."""
+    outside, host = internet.host("outside"), internet.host("inside")
+    place = (outside.plug(Nat.NONE, ipv6=True).address6, PORT)
+    uplink = host.plug(kind, ipv6=True)
+    with (
+        udp6(outside, PORT) as first,
+        udp6(outside, PORT + 1) as stranger,
+        udp6(host, SOURCE) as inside,
+    ):
+        inside.sendto(b"hello", place)
+        seen = first.recvfrom(100)[1]
+        assert seen[:2] == (uplink.address6, SOURCE)
+        first.sendto(b"answer", seen)
+        assert inside.recv(100) == b"answer"
+        stranger.sendto(b"intruder", seen)
+        assert nothing_comes(inside) == (kind is not Nat.NONE)
+
+
 def test_two_labs_never_meet() -> None:
     with Internet() as one, Internet() as other:
         a, b, stranger = one.host("a"), one.host("b"), other.host("a")

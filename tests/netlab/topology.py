@@ -6,7 +6,7 @@
     uplink.rate(20); host.lose(5); uplink.forget(); ...
     internet.close()
 
-Public addresses are from 11.18.0.0/15, which passes for any of the internet's, and each has IPv6 from 2001:db8::/64 with it where it is asked for.
+Public addresses are from 11.18.0.0/15 and 2a00:18::/32, which pass for any of the internet's.
 Who sends to a private address of somebody else hears nothing, as in the real internet.
 """
 
@@ -17,6 +17,9 @@ from typing import Self
 
 from namespaces import Namespace
 from nat import Nat, forget_rules, loss_rules, router_rules
+
+PREFIX6 = "2a00:18"
+"""The first 32 bits of IPv6 addresses."""
 
 
 class Internet:
@@ -124,12 +127,26 @@ class Uplink:
                 24,
                 f"10.{high}.{low}.1",
             )
-            self._build_router(self.router, ipv6)
-        self.address6 = f"2001:db8::{number:x}" if ipv6 else None
+            self._build_router(self.router)
+        self._ipv6 = ipv6
+        """There is no NAT with IPv6, but a router still lets nothing in that was not asked for."""
+        self.address6 = f"{PREFIX6}::{number:x}"
+        if self.router is not None:
+            self.address6 = f"{PREFIX6}:{number:x}::2"
+            if ipv6:
+                self._build_router6(self.router)
 
-    def _build_router(self, router: Namespace, ipv6: bool) -> None:
-        if ipv6:
-            raise ValueError("the lab has IPv6 only where there is no NAT")
+    def _build_router6(self, router: Namespace) -> None:
+        router.ip(
+            f"address add {PREFIX6}:{self._number:x}::1/64 dev lan nodad",
+            f"address add {PREFIX6}::{self._number:x}/32 dev wan nodad",
+            # The others take the whole prefix for one network, so the router answers for the host.
+            f"neigh add proxy {self.address6} dev wan",
+        )
+        router.sysctl("ipv6/conf/all/forwarding", 1)
+        router.sysctl("ipv6/conf/wan/proxy_ndp", 1)
+
+    def _build_router(self, router: Namespace) -> None:
         self._internet.cable(router, "wan", self._number)
         router.ip(
             f"link add name lan type veth peer name {self.interface} netns {self._host.path}",
@@ -147,8 +164,11 @@ class Uplink:
             f"address replace {self.address}/{self._prefix} dev {self.interface}",
             f"link set dev {self.interface} up",
         ]
-        if self.address6:
-            lines.append(f"address replace {self.address6}/64 dev {self.interface} nodad")
+        if self._ipv6:
+            prefix = 32 if self.router is None else 64
+            lines.append(f"address replace {self.address6}/{prefix} dev {self.interface} nodad")
+            router = f"via {PREFIX6}:{self._number:x}::1 " if self.router is not None else ""
+            lines.append(f"route replace ::/0 {router}dev {self.interface}")
         self._host.ip(*lines, f"route replace default {self._way}")
 
     @property
