@@ -136,8 +136,7 @@ class Endpoint:
     ) -> Pending[Self]:
         """A new endpoint: `await` it, or use it with `async with`.
 
-        Without a preset, a lookup service and relays nothing is contacted but the router of the local network
-        (`port_mapping`).
+        Without a preset, a lookup service, relays and `port_mapping` nothing is contacted.
 
         secret_key: the identity; by default a new one.
         alpns: the protocols that are accepted; none means that nobody can connect.
@@ -154,7 +153,7 @@ class Endpoint:
             user and password if need be; `Proxies.from_environment()` takes what HTTPS_PROXY,
             HTTP_PROXY, ALL_PROXY and NO_PROXY say. By default none.
         port_mapping: ask the router of the local network to forward the IPv4 port, by PCP, NAT-PMP or UPnP, until
-            the endpoint is closed; by default true. Nothing waits for that.
+            the endpoint is closed; by default if there are relays. Nothing waits for that.
         guess_ports: with a NAT in between that gives every destination another port, look for a direct
             path by trying many of them; by default true. To a firewall it may look like a port scan.
         path_selector: chooses which of the paths to a peer carries the data; by default direct before
@@ -231,7 +230,7 @@ class Endpoint:
             self._where.open_sockets(options.bind)
             self._where.use_relays(options.relays or RelayMap(), options.relay_ca, options.proxy)
             self._roster.find_relay = self._where.relay_at
-            if options.port_mapping:
+            if bool(options.relays) if options.port_mapping is None else options.port_mapping:
                 self._where.map_port()
             if options.guess_ports:
                 self._guess_ports()

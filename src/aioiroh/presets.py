@@ -37,7 +37,7 @@ class EndpointOptions:
     relays: RelayMap | None = None
     relay_ca: str | Path | None = None
     proxy: Proxies | None = None
-    port_mapping: bool = True
+    port_mapping: bool | None = None
     guess_ports: bool = True
     path_selector: PathSelector | None = None
     max_incoming: int = 1024

@@ -125,7 +125,7 @@ def test_an_endpoint_is_dialled_at_its_mapped_port(
 
     async def work() -> None:
         await ready(SystemNetwork(), "PCP", "NAT-PMP", "UPnP")
-        async with Endpoint.bind(alpns=[ALPN]) as server:
+        async with Endpoint.bind(alpns=[ALPN], port_mapping=True) as server:
             async with asyncio.timeout(20):
                 addr = await server.watch_addr.wait_for(
                     lambda addr: any(str(a).startswith(f"ip:{uplink.public}:") for a in addr.addrs)

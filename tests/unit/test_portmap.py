@@ -272,7 +272,7 @@ async def test_nobody_but_the_router_is_listened_to(network: VirtualNetwork) -> 
 async def test_an_endpoint_tells_of_it(network: VirtualNetwork) -> None:
     host, model = network.host("host"), Model(pcp())
     await router(network, host, model)
-    async with Endpoint.bind(network=host) as endpoint:
+    async with Endpoint.bind(network=host, port_mapping=True) as endpoint:
         addr = await endpoint.watch_addr.wait_for(lambda addr: EXTERNAL in addr.addrs)
         assert addr == endpoint.addr
         assert endpoint.metrics.snapshot()["net_report"]["portmap_attempts"] == 1
@@ -281,7 +281,13 @@ async def test_an_endpoint_tells_of_it(network: VirtualNetwork) -> None:
 
 @simulated(time_limit=8 * DAY)
 @pytest.mark.parametrize(
-    "options", [{"port_mapping": False}, {"bind": "127.0.0.1:0"}, {"bind": ()}]
+    "options",
+    [
+        {},
+        {"relays": ["http://relay.invalid"], "port_mapping": False},
+        {"bind": "127.0.0.1:0", "port_mapping": True},
+        {"bind": (), "port_mapping": True},
+    ],
 )
 async def test_an_endpoint_that_does_not_want_it(
     network: VirtualNetwork, options: dict[str, Any]

@@ -112,14 +112,20 @@ async def _bind(memory: Memory, options: SendOptions, display: Display) -> Endpo
     if known is not None:
         try:
             return await Endpoint.bind(
-                secret_key=memory.secret, bind=known, **options.relay.binding
+                secret_key=memory.secret,
+                bind=known,
+                port_mapping=True,
+                **options.relay.binding,
             )
         except BindError as error:
             display.note(
                 f"The ports of last time are not free ({error}); so the ticket is another."
             )
     return await Endpoint.bind(
-        secret_key=memory.secret, bind=options.bind or None, **options.relay.binding
+        secret_key=memory.secret,
+        bind=options.bind or None,
+        port_mapping=True,
+        **options.relay.binding,
     )
 
 

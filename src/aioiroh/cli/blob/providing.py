@@ -65,6 +65,7 @@ async def provide(options: ProvideOptions, display: Display, interrupts: Interru
             Endpoint.bind(
                 secret_key=options.secret,
                 bind=options.bind or None,
+                port_mapping=True,
                 **options.relay.binding,
             ) as endpoint,
             Router(endpoint, {ALPN: desk}),

@@ -34,6 +34,7 @@ async def answer_pings(options: ListenOptions, display: Display, interrupts: Int
     async with Endpoint.bind(
         secret_key=options.secret,
         bind=options.bind or None,
+        port_mapping=True,
         **options.relay.binding,
     ) as endpoint:
         if options.relay:
