@@ -13,7 +13,15 @@ from typing import Any
 import pytest
 
 from aioiroh import Endpoint, Router, blobs, sync
-from aioiroh.blobs import Downloader, FileStore, Hash, MemoryStore, Provider
+from aioiroh.blobs import (
+    ChunkRanges,
+    ChunkRangesSeq,
+    Downloader,
+    FileStore,
+    Hash,
+    MemoryStore,
+    Provider,
+)
 
 LOOPBACK = ("127.0.0.1", 0)
 
@@ -75,6 +83,61 @@ async def test_large_and_small_from_three(kind: str, tmp_path: Path) -> None:
         for hash, data in zip(hashes, (large, *small), strict=True):
             assert await store.read_bytes(hash, limit=len(data)) == data
         assert len([p for p in download.progress.providers if p.received]) > 1
+
+
+async def test_parts_of_a_blob() -> None:
+    large, small = pattern(20_000_000), pattern(3_000)
+    chunks = ChunkRanges.bytes
+    async with (
+        providers(2, large, small) as addrs,
+        MemoryStore() as store,
+        downloader(store) as get,
+    ):
+        wanted = chunks(1_000_000, 4_000_000) | chunks(12_345_678, 12_345_679)
+        download = get.download(Hash.of(large), providers=addrs, ranges=ChunkRangesSeq.blob(wanted))
+        got = await download
+        size = wanted.byte_count(len(large))
+        # The last chunk proves the size.
+        assert size <= got.received < size + 200_000
+        assert (download.progress.bytes, download.progress.total) == (size, size)
+        assert (download.progress.blobs, download.progress.total_blobs) == (1, 1)
+        status = await store.status(Hash.of(large))
+        assert wanted <= status.present and not status.is_complete
+        handle = await store.handle(Hash.of(large))
+        assert handle is not None and handle.read(2_000_000, 1000) == large[2_000_000:][:1000]
+        # Nothing is asked for twice, and what lies behind the end is nothing.
+        again = get.download(Hash.of(large), ranges=ChunkRangesSeq.blob(wanted))
+        assert (await again).received == 0
+        beyond = ChunkRangesSeq.blob(chunks(1_000_000, 2_000_000))
+        await get.download(Hash.of(small), providers=addrs, ranges=beyond)
+        assert (await store.status(Hash.of(small))).size_verified
+
+
+async def test_parts_of_a_sequence() -> None:
+    data = [pattern(size) for size in (5_000_000, 10, 2_000_000, 20, 3_000_000)]
+    hashes = [Hash.of(one) for one in data]
+    sequence = bytes(blobs.HashSeq((*hashes, hashes[0])))
+    content = blobs.HashAndFormat(Hash.of(sequence), blobs.BlobFormat.HASH_SEQ)
+    nothing, everything = ChunkRanges.empty(), ChunkRanges.all()
+    # Of the first one, which comes again at the end, a part at each place; the third one whole.
+    head, tail = ChunkRanges.bytes(0, 1_000_000), ChunkRanges.bytes(4_000_000, 4_500_000)
+    ranges = ChunkRangesSeq.from_sets((nothing, head, nothing, everything, nothing, nothing, tail))
+    async with (
+        providers(2, sequence, *data) as addrs,
+        MemoryStore() as store,
+        downloader(store) as get,
+    ):
+        download = get.download(content, providers=addrs, ranges=ranges)
+        await download
+        statuses = await store.statuses(hashes)
+        assert [status.is_complete for status in statuses] == [False, False, True, False, False]
+        assert head | tail <= statuses[0].present
+        assert [status.size for status in statuses if not status.present] == [None] * 3
+        total = (head | tail).byte_count(5_000_000) + 2_000_000 + len(sequence)
+        assert (download.progress.bytes, download.progress.total) == (total, total)
+        assert (download.progress.blobs, download.progress.total_blobs) == (3, 3)
+        await get.download(content, providers=addrs)
+        assert all(status.is_complete for status in await store.statuses(hashes))
 
 
 async def test_a_full_disk_ends_the_download_with_the_systems_error(tmp_path: Path) -> None:

@@ -117,6 +117,19 @@ def test_counting_one_blob_from_two() -> None:
     assert count.received == 60 * 1024
 
 
+def test_counting_what_is_wanted_of_a_blob() -> None:
+    count = Count()
+    count.wants(0, ChunkRanges.chunks(10, 30))
+    count.blobs = 1
+    size = 100 * 1024
+    count.settle(0, partial(size, 0, 15, 90, 95))
+    assert count.totals() == (5 * 1024, 20 * 1024, 0)
+    count.arrived(1, Part(0, ChunkRanges((15, 30))), size, 15 * 1024, True)
+    assert count.totals() == (20 * 1024, 20 * 1024, 0)
+    count.settle(0, partial(size, 0, 30, 90, 95))
+    assert count.totals() == (20 * 1024, 20 * 1024, 1)
+
+
 def test_counting_many() -> None:
     count = Count()
     count.blobs = 4

@@ -249,6 +249,7 @@ class Downloader(Facade):
         content: Content | str,
         *,
         providers: Iterable[Dialable] = ...,
+        ranges: ChunkRangesSeq | None = ...,
         priority: int = ...,
         limit: float | None = ...,
         max_blob_size: int = ...,

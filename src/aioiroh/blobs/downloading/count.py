@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..getting.tally import Progress
+from ..ranges import ChunkRanges
 from ..store.interface import BlobStatus
 from .backlog import Part
 
@@ -30,13 +31,15 @@ class ProviderProgress:
 
 @dataclass(frozen=True, slots=True)
 class DownloadProgress(Progress):
-    """How far a download is: as of a get, and who contributes. Each distinct blob counts once."""
+    """How far a download is: as of a get, and who contributes. Each distinct blob counts once, and as
+    complete when what is wanted of it is here.
+    """
 
     providers: tuple[ProviderProgress, ...] = ()
 
 
 class Count:
-    """Keeps count by blob index (0: the content itself, i + 1: child i).
+    """Keeps count of what is wanted, by blob index (0: the content itself, i + 1: child i).
 
     Memory: a byte for each blob, and more only for those that are here in part.
     """
@@ -53,16 +56,23 @@ class Count:
         self._have: dict[int, int] = {}
         self._sizes: dict[int, int] = {}
         self._coming: dict[int, _Coming] = {}
+        self._wanted: dict[int, ChunkRanges] = {}
         # What has been told to be here: when two bring the same, the count comes to know it later.
         self._told = 0
 
+    def wants(self, index: int, ranges: ChunkRanges) -> None:
+        """Not all of a blob is wanted, but this."""
+        self._wanted[index] = ranges
+
     def settle(self, index: int, status: BlobStatus) -> None:
         """What the store has of a blob, all that has come included."""
-        if status.is_complete:
-            self._completed(index, status.size or 0)
+        wanted = self._wanted.get(index, ChunkRanges.all())
+        if wanted <= status.present:
+            self._completed(index, wanted.selected_bytes(status.size or 0))
         elif status.size is not None and not self._is_complete(index):
-            self._sizes[index] = status.size
-            self._have[index] = status.present.byte_count(status.size)
+            self._sizes[index] = wanted.selected_bytes(status.size)
+            here = status.present if wanted.is_all else wanted.select(status.size) & status.present
+            self._have[index] = here.byte_count(status.size)
         for coming in self._coming.values():
             if coming.index == index:
                 coming.counted = coming.verified
@@ -78,7 +88,7 @@ class Count:
         self.received += verified - coming.verified
         coming.verified = verified
         if size is not None and not self._is_complete(index):
-            self._sizes[index] = size
+            self._sizes[index] = self._wanted.get(index, ChunkRanges.all()).selected_bytes(size)
         if is_done:
             del self._coming[number]
             if part.is_whole:

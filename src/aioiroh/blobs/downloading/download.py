@@ -16,13 +16,14 @@ from ..errors import DownloadError, ProviderFailure
 from ..getting.get import Got
 from ..hash import HashAndFormat
 from ..messages import ALPN
+from ..rangeseq import ChunkRangesSeq
 from ..transfer.pacing import Pace, Pacer
 from ..transfer.receive import Arrival
 from .actions import Action, Ask, Complete, Connect, End, Fail, Release, Stop
 from .asking import ask, ask_what_is_there, end_of
 from .backlog import Part
 from .count import Count, DownloadProgress, ProviderProgress
-from .inventory import Inventory
+from .inventory import Inventory, needed
 from .scheduler import Scheduler
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class Download(Job[Got, DownloadProgress]):
         resources: Resources,
         content: HashAndFormat,
         *,
+        ranges: ChunkRangesSeq | None,
         priority: int,
         limits: Sequence[TokenBucket],
         max_blob_size: int,
@@ -119,8 +121,9 @@ class Download(Job[Got, DownloadProgress]):
         self._core: Scheduler[EndpointId] = Scheduler(
             resources.retries, resources.random, self._loop.time()
         )
+        wanted = needed(content, ranges)
         self._count = Count()
-        self._inventory = Inventory(resources.store, content, self._core, self._count)
+        self._inventory = Inventory(resources.store, content, wanted, self._core, self._count)
         self._addrs: dict[EndpointId, EndpointAddr] = {}
         self._tasks = Tasks(f"download {content.hash.short()}", on_error=self._broke)
         self._links: dict[EndpointId, _Link] = {}

@@ -13,6 +13,7 @@ from aioiroh.pool import ConnectionPool
 
 from ..getting.get import MAX_BLOB_SIZE
 from ..getting.source import Content, resolved
+from ..rangeseq import ChunkRangesSeq
 from ..transfer.pacing import Pacer, rate_limit
 from .download import Download, Resources
 from .peers import Retries
@@ -74,13 +75,15 @@ class Downloader:
         content: Content | str,
         *,
         providers: Iterable[Dialable] = (),
+        ranges: ChunkRangesSeq | None = None,
         priority: int = 0,
         limit: float | None = None,
         max_blob_size: int = MAX_BLOB_SIZE,
     ) -> Download:
         """Starts to get `content`: a ticket (or its text), a hash with format, or the hash of a plain blob.
 
-        What the store has is not asked for. `providers` are asked, the ticket's among them, and
+        What the store has is not asked for. `ranges` limits what is wanted, as in a request: index 0 is the
+        blob itself, i + 1 child i; a hash sequence comes whole if anything of its children is wanted. `providers` are asked, the ticket's among them, and
         what `discovery` finds; more can be added while it runs. Where two downloads ask the same provider, or share a
         rate, the one with the higher `priority` goes first. `limit`: bytes per second. A
         provider that says that a blob is larger than `max_blob_size` bytes is not asked again.
@@ -94,6 +97,7 @@ class Downloader:
         download = Download(
             self._shared,
             content,
+            ranges=ranges,
             priority=priority,
             limits=_limits(limit),
             max_blob_size=max_blob_size,
