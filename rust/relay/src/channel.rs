@@ -1,9 +1,10 @@
-//! What both ends of a relay connection are made of: a link, then WebSocket messages on it.
+//! What a client's connection is made of: a link, then WebSocket messages on it.
 
 use bytes::Bytes;
 
+use crate::error::Error;
 use crate::link::{Link, MAX_QUEUED};
-use crate::websocket::{self, Broken, Kind, Message};
+use crate::websocket::{self, Kind, MAX_MESSAGE, Messages, Piece};
 
 /// Masks for what a client sends (RFC 6455, section 5.3). They are there against proxies that take
 /// the content of a browser's messages for requests; no secret depends on them.
@@ -22,8 +23,8 @@ impl Masks {
 
 pub(crate) struct Channel {
     pub(crate) link: Link,
-    masks: Option<Masks>,
-    reader: websocket::Reader,
+    masks: Masks,
+    messages: Messages,
     /// Bytes that came in clear and are no WebSocket yet.
     pub(crate) head: Vec<u8>,
     scratch: Vec<u8>,
@@ -32,12 +33,11 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
-    /// `mask_seed` for a client.
-    pub(crate) fn new(link: Link, mask_seed: Option<u64>) -> Self {
+    pub(crate) fn new(link: Link, mask_seed: u64) -> Self {
         Self {
             link,
-            masks: mask_seed.map(|seed| Masks(seed | 1)),
-            reader: websocket::Reader::new(mask_seed.is_none()),
+            masks: Masks(mask_seed | 1),
+            messages: Messages::new(false, MAX_MESSAGE),
             head: Vec::new(),
             scratch: Vec::new(),
             queued: 0,
@@ -45,33 +45,44 @@ impl Channel {
     }
 
     /// What came in `head` from here on is WebSocket.
-    pub(crate) fn upgraded(&mut self, head_len: usize) {
-        self.reader.feed(&self.head[head_len..]);
-        self.head = Vec::new();
+    pub(crate) fn upgraded(&mut self, head_len: usize) -> Heard {
+        let head = std::mem::take(&mut self.head);
+        self.sort(&head[head_len..])
     }
 
-    pub(crate) fn feed_messages(&mut self, data: &[u8]) -> Result<(), rustls::Error> {
-        self.scratch.clear();
-        self.link.feed(data, &mut self.scratch)?;
-        self.reader.feed(&self.scratch);
-        Ok(())
+    pub(crate) fn feed_messages(&mut self, data: &[u8]) -> Heard {
+        if !self.link.is_tls() {
+            return self.sort(data);
+        }
+        let mut clear = std::mem::take(&mut self.scratch);
+        clear.clear();
+        if let Err(error) = self.link.feed(data, &mut clear) {
+            return (Vec::new(), Err(error.into()));
+        }
+        let heard = self.sort(&clear);
+        self.scratch = clear;
+        heard
+    }
+
+    /// The messages; pings are answered.
+    fn sort(&mut self, clear: &[u8]) -> Heard {
+        let (mut all, mut pings) = (Vec::new(), Vec::new());
+        let result = self.messages.feed(clear, |piece| {
+            match piece {
+                Piece::Binary(content) => all.push(Incoming::Message(content.to_bytes())),
+                Piece::Ping(content) => pings.push(content.to_bytes()),
+                Piece::Close(code) => all.push(Incoming::Close(code)),
+            }
+            Ok(())
+        });
+        for content in pings {
+            self.put(Kind::Pong, &[&content]);
+        }
+        (all, result)
     }
 
     pub(crate) fn feed_head(&mut self, data: &[u8]) -> Result<(), rustls::Error> {
         self.link.feed(data, &mut self.head)
-    }
-
-    /// The next binary message. Pings are answered, text is ignored; a close is given as None in the error's place.
-    pub(crate) fn next(&mut self) -> Result<Option<Incoming>, Broken> {
-        loop {
-            match self.reader.next()? {
-                None => return Ok(None),
-                Some(Message::Binary(message)) => return Ok(Some(Incoming::Message(message))),
-                Some(Message::Close(code)) => return Ok(Some(Incoming::Close(code))),
-                Some(Message::Ping(content)) => self.put(Kind::Pong, &[&content]),
-                Some(Message::Text | Message::Pong) => {}
-            }
-        }
     }
 
     /// Sends a binary message that is the pieces one after the other. False: too much is waiting, it was not taken.
@@ -90,8 +101,7 @@ impl Channel {
 
     fn put(&mut self, kind: Kind, pieces: &[&[u8]]) {
         self.scratch.clear();
-        let mask = self.masks.as_mut().map(Masks::next);
-        websocket::write(kind, pieces, mask, &mut self.scratch);
+        websocket::write(kind, pieces, Some(self.masks.next()), &mut self.scratch);
         self.queued += self.scratch.len();
         self.link.write(&self.scratch);
     }
@@ -111,6 +121,9 @@ impl Channel {
         self.queued
     }
 }
+
+/// What came, and whether nothing more can.
+pub(crate) type Heard = (Vec<Incoming>, Result<(), Error>);
 
 pub(crate) enum Incoming {
     Message(Bytes),

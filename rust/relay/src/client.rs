@@ -63,7 +63,7 @@ impl Client {
         let mut seed = [0; 8];
         seed.copy_from_slice(&options.entropy[16..]);
         let mut client = Self {
-            channel: Channel::new(link, Some(u64::from_le_bytes(seed))),
+            channel: Channel::new(link, u64::from_le_bytes(seed)),
             state: State::Linking,
             version: Version::V2,
             options,
@@ -146,24 +146,23 @@ impl Client {
     }
 
     fn advance(&mut self, data: &[u8]) -> Result<(), Error> {
-        match self.state {
+        let (heard, result) = match self.state {
             State::Over => return Ok(()),
             State::Linking | State::Upgrading => {
                 self.channel.feed_head(data)?;
                 self.ask_for_upgrade();
-                if !self.upgrade()? {
-                    return Ok(());
-                }
+                let Some(head_len) = self.upgrade()? else { return Ok(()) };
+                self.channel.upgraded(head_len)
             }
-            State::Proving { .. } | State::Open => self.channel.feed_messages(data)?,
-        }
-        while let Some(incoming) = self.channel.next()? {
+            State::Proving { .. } | State::Open => self.channel.feed_messages(data),
+        };
+        for incoming in heard {
             match incoming {
                 Incoming::Message(message) => self.message(&message)?,
                 Incoming::Close(code) => return Err(Error::Closed(code)),
             }
         }
-        Ok(())
+        result
     }
 
     fn ask_for_upgrade(&mut self) {
@@ -191,15 +190,14 @@ impl Client {
         key
     }
 
-    /// Whether the response to the upgrade is there and good.
-    fn upgrade(&mut self) -> Result<bool, Error> {
+    /// How long the response to the upgrade is, once it is there and good.
+    fn upgrade(&mut self) -> Result<Option<usize>, Error> {
         let Some((response, len)) = parse_response(&self.channel.head).map_err(|_| Error::Http)? else {
-            return Ok(false);
+            return Ok(None);
         };
         self.version = upgraded(&response, &self.websocket_key()).map_err(Error::NotUpgraded)?;
-        self.channel.upgraded(len);
         self.state = State::Proving { challenged: false };
-        Ok(true)
+        Ok(Some(len))
     }
 
     fn message(&mut self, message: &Bytes) -> Result<(), Error> {

@@ -72,7 +72,7 @@ impl Server {
     pub fn new(link: Link) -> Self {
         Self {
             link,
-            messages: Messages::new(MAX_MESSAGE),
+            messages: Messages::new(true, MAX_MESSAGE),
             state: State::Idle { head: Vec::new() },
             version: Version::V2,
         }

@@ -1,8 +1,8 @@
 //! WebSocket messages (RFC 6455) as the relay protocol uses them: binary ones, without extensions.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 
-/// The largest message that is taken.
+/// The largest message that is sent.
 pub const MAX_MESSAGE: usize = 1 << 20;
 /// Content of a control frame at most (RFC 6455, section 5.5).
 const MAX_CONTROL: usize = 125;
@@ -16,19 +16,6 @@ const BINARY: u8 = 2;
 const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
-
-/// Something that came.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Message {
-    Binary(Bytes),
-    /// Nothing that the relay protocol knows; to be ignored.
-    Text,
-    /// To be answered with the same content.
-    Ping(Bytes),
-    Pong,
-    /// The peer closes, with a code if it gave one.
-    Close(Option<u16>),
-}
 
 /// Bytes that are no WebSocket. Fatal for the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,19 +39,9 @@ impl std::fmt::Display for Broken {
             }
             Self::Control => write!(f, "a WebSocket control frame that is too long or in pieces"),
             Self::Fragments => write!(f, "pieces of WebSocket messages that do not fit together"),
-            Self::TooLarge => write!(f, "a WebSocket message of more than {MAX_MESSAGE} bytes"),
+            Self::TooLarge => write!(f, "a WebSocket message that is too large"),
         }
     }
-}
-
-/// Takes bytes, gives messages.
-#[derive(Debug, Default)]
-pub struct Reader {
-    /// Whether the peer is a client, who masks.
-    from_client: bool,
-    buffer: BytesMut,
-    /// A message that comes in pieces: whether it is binary, and what has come.
-    partial: Option<(bool, BytesMut)>,
 }
 
 struct Head {
@@ -124,64 +101,6 @@ fn head(bytes: &[u8], from_client: bool, most: usize) -> Result<Option<Head>, Br
         false => None,
     };
     Ok(Some(Head { fin, opcode, mask, len, size }))
-}
-
-impl Reader {
-    pub fn new(from_client: bool) -> Self {
-        Self { from_client, ..Self::default() }
-    }
-
-    pub fn feed(&mut self, data: &[u8]) {
-        self.buffer.extend_from_slice(data);
-    }
-
-    /// The next message, if all of it has come. Nothing may be asked after an error.
-    pub fn next(&mut self) -> Result<Option<Message>, Broken> {
-        while let Some(head) = {
-            let before = self.partial.as_ref().map_or(0, |(_, bytes)| bytes.len());
-            head(&self.buffer, self.from_client, MAX_MESSAGE - before)?
-        } {
-            if self.buffer.len() < head.size + head.len {
-                // No room is made for what is only announced: a thousand peers could announce much.
-                return Ok(None);
-            }
-            self.buffer.advance(head.size);
-            let mut content = self.buffer.split_to(head.len);
-            if let Some(mask) = head.mask {
-                apply_mask(&mut content, mask);
-            }
-            let message = match head.opcode {
-                PING => Some(Message::Ping(content.freeze())),
-                PONG => Some(Message::Pong),
-                CLOSE => {
-                    let code = content.get(..2).map(|code| u16::from_be_bytes([code[0], code[1]]));
-                    Some(Message::Close(code))
-                }
-                opcode => self.piece(opcode, head.fin, content)?,
-            };
-            if message.is_some() {
-                return Ok(message);
-            }
-        }
-        Ok(None)
-    }
-
-    /// Part of a message, or all of it; the message if it is whole.
-    fn piece(&mut self, opcode: u8, fin: bool, content: BytesMut) -> Result<Option<Message>, Broken> {
-        let (binary, whole) = match (opcode, self.partial.take()) {
-            (CONTINUATION, Some((binary, mut bytes))) => {
-                bytes.extend_from_slice(&content);
-                (binary, bytes)
-            }
-            (TEXT | BINARY, None) => (opcode == BINARY, content),
-            _ => return Err(Broken::Fragments),
-        };
-        if !fin {
-            self.partial = Some((binary, whole));
-            return Ok(None);
-        }
-        Ok(Some(if binary { Message::Binary(whole.freeze()) } else { Message::Text }))
-    }
 }
 
 /// Bytes as they came, with the mask that is over them.
@@ -244,9 +163,11 @@ pub enum Piece<'a> {
     Close(Option<u16>),
 }
 
-/// Takes the bytes of a client and gives its messages, mostly from where they lie. Text and pongs are ignored.
+/// Takes bytes and gives the messages in them, mostly from where they lie. Text and pongs are ignored.
 #[derive(Debug)]
 pub struct Messages {
+    /// Whether the peer is a client, who masks.
+    from_client: bool,
     /// The largest message that is taken.
     most: usize,
     /// A frame of which the end has not come. No room is made for what is only announced.
@@ -256,8 +177,8 @@ pub struct Messages {
 }
 
 impl Messages {
-    pub fn new(most: usize) -> Self {
-        Self { most, held: Vec::new(), partial: None }
+    pub fn new(from_client: bool, most: usize) -> Self {
+        Self { from_client, most, held: Vec::new(), partial: None }
     }
 
     /// Calls `each` with every message that is whole now. Nothing may be fed after an error.
@@ -296,7 +217,7 @@ impl Messages {
     }
 
     fn head(&self, bytes: &[u8]) -> Result<Option<Head>, Broken> {
-        head(bytes, true, self.most - self.partial.as_ref().map_or(0, |(_, bytes)| bytes.len()))
+        head(bytes, self.from_client, self.most - self.partial.as_ref().map_or(0, |(_, bytes)| bytes.len()))
     }
 
     fn one<E: From<Broken>>(
@@ -407,14 +328,28 @@ mod tests {
         out
     }
 
-    fn read(from_client: bool, bytes: &[u8]) -> Result<Vec<Message>, Broken> {
-        let mut reader = Reader::new(from_client);
-        reader.feed(bytes);
+    #[derive(Debug, PartialEq)]
+    enum Came {
+        Binary(Vec<u8>),
+        Ping(Vec<u8>),
+        Close(Option<u16>),
+    }
+
+    fn feed(messages: &mut Messages, bytes: &[u8]) -> Result<Vec<Came>, Broken> {
         let mut all = Vec::new();
-        while let Some(message) = reader.next()? {
-            all.push(message);
-        }
+        messages.feed(bytes, |piece| {
+            all.push(match piece {
+                Piece::Binary(content) => Came::Binary(content.to_bytes().to_vec()),
+                Piece::Ping(content) => Came::Ping(content.to_bytes().to_vec()),
+                Piece::Close(code) => Came::Close(code),
+            });
+            Ok::<(), Broken>(())
+        })?;
         Ok(all)
+    }
+
+    fn read(from_client: bool, bytes: &[u8]) -> Result<Vec<Came>, Broken> {
+        feed(&mut Messages::new(from_client, MAX_MESSAGE), bytes)
     }
 
     #[test]
@@ -424,12 +359,12 @@ mod tests {
         let mask = [0x37, 0xfa, 0x21, 0x3d];
         let masked = [0x82, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
         assert_eq!(written(Kind::Binary, b"Hello", Some(mask)), masked);
-        assert_eq!(read(true, &masked), Ok(vec![Message::Binary(Bytes::from_static(b"Hello"))]));
+        assert_eq!(read(true, &masked), Ok(vec![Came::Binary(b"Hello".to_vec())]));
         let pieces = b"\x02\x03Hel\x89\x01p\x80\x02lo";
-        let all = [Message::Ping(Bytes::from_static(b"p")), Message::Binary(Bytes::from_static(b"Hello"))];
-        assert_eq!(read(false, pieces), Ok(all.to_vec()));
-        assert_eq!(read(false, b"\x88\x02\x03\xe8"), Ok(vec![Message::Close(Some(1000))]));
-        assert_eq!(read(false, b"\x88\x00\x81\x01x"), Ok(vec![Message::Close(None), Message::Text]));
+        let all = vec![Came::Ping(b"p".to_vec()), Came::Binary(b"Hello".to_vec())];
+        assert_eq!(read(false, pieces), Ok(all));
+        assert_eq!(read(false, b"\x88\x02\x03\xe8"), Ok(vec![Came::Close(Some(1000))]));
+        assert_eq!(read(false, b"\x88\x00\x81\x01x"), Ok(vec![Came::Close(None)]));
     }
 
     #[test]
@@ -464,14 +399,13 @@ mod tests {
                 let middle = content.len() / 2;
                 write(Kind::Binary, &[&content[..middle], &content[middle..]], mask, &mut bytes);
             }
-            let mut reader = Reader::new(mask.is_some());
+            let mut messages = Messages::new(mask.is_some(), MAX_MESSAGE);
             let mut got = Vec::new();
             for piece in bytes.chunks(cut) {
-                reader.feed(piece);
-                while let Some(message) = reader.next().unwrap() {
-                    let Message::Binary(content) = message else { panic!() };
-                    got.push(content.to_vec());
-                }
+                got.extend(feed(&mut messages, piece).unwrap().into_iter().map(|came| match came {
+                    Came::Binary(content) => content,
+                    other => panic!("{other:?}"),
+                }));
             }
             prop_assert_eq!(got, expected);
         }
