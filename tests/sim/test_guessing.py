@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from aioiroh import RelayConfig, RelayMap, RelayUrl
 from aioiroh.paths.guessing.rules import RESTS, SOCKETS
 from aioiroh.paths.guessing.sweep import Sweep
-from aioiroh.relayserver import DiscoveryServer, RelayServer
 from aioiroh.testing import Host, Link, Nat, PacketRecord, VirtualNetwork, simulated
-from worlds import Ends, behind, connected, direct, is_direct, router_of
+from worlds import (
+    OTHER_RELAY,
+    RELAY,
+    RELAY_URL,
+    Ends,
+    behind,
+    connected,
+    direct,
+    is_direct,
+    relay,
+    relays,
+    router_of,
+)
 
-PEM = Path(__file__).parents[2].joinpath("rust/relay/tests/relay.test.pem")
 LINK = Link(latency=0.02, loss=0.01)
 HARD = [("moderate", "strict"), ("strict", "moderate")]
 PROBE = 10
@@ -29,32 +34,6 @@ LIMIT, DATAGRAMS = 10.0, 3_000
 """Seconds and small datagrams within which there has to be a direct path."""
 
 
-@dataclass
-class Counts:
-    qad_incoming: int = 0
-    qad_incoming_error: int = 0
-    qad_connections: int = 0
-    qad_connections_closed: int = 0
-    qad_connections_errored: int = 0
-
-
-@asynccontextmanager
-async def relays(network: VirtualNetwork, count: int = 2) -> AsyncIterator[RelayMap]:
-    """Relays on one machine that tell clients where they see them, each at ports of its own."""
-    machine = network.host("relay.test", ipv6=False)
-    chain = PEM.read_bytes()
-    found = []
-    async with AsyncExitStack() as stack:
-        for n in range(count):
-            http, quic = ("0.0.0.0", 80 + n), ("0.0.0.0", 7842 + n)
-            await stack.enter_async_context(RelayServer.bind(network=machine, http=http))
-            server = DiscoveryServer(machine, quic, chain=chain, key=chain, metrics=Counts())
-            stack.push_async_callback(server.aclose)
-            url = RelayUrl(f"http://relay.test:{http[1]}/")
-            found.append(RelayConfig(url, quic_port=quic[1]))
-        yield RelayMap(found)
-
-
 def homes(network: VirtualNetwork, *kinds: str) -> list[Host]:
     """Hosts behind such routers, with different addresses, so that their packets can be told apart."""
     return [
@@ -63,15 +42,16 @@ def homes(network: VirtualNetwork, *kinds: str) -> list[Host]:
     ]
 
 
-def pair(client: Host, server: Host, relay_map: RelayMap, **options):
+def pair(client: Host, server: Host, urls: tuple[str, ...], **options):
     """A connection that begins at a relay."""
-    return connected(client, server, relays=relay_map, relay_ca=PEM, by_relay=True, **options)
+    return connected(client, server, relays=urls, by_relay=True, **options)
 
 
 def sent_by(network: VirtualNetwork, *hosts: Host, since: float = 0.0) -> list[PacketRecord]:
-    """What the hosts have sent to anybody but the relay."""
+    """What the hosts have sent to anybody but relays."""
     ours = {ip for host in hosts for ip in host.addresses}
-    others = {*ours, *network.hosts["relay.test"].addresses}
+    known = [network.hosts[name] for name in (RELAY, OTHER_RELAY) if name in network.hosts]
+    others = {*ours, *(ip for host in known for ip in host.addresses)}
     return [
         record
         for record in network.log
@@ -105,10 +85,10 @@ async def echo(ends: Ends) -> None:
 
 
 @pytest.mark.parametrize("kinds", HARD, ids="-".join)
-@simulated(seeds=4)
+@simulated(seeds=2)
 async def test_moderate_and_strict(network, kinds):
     hosts = homes(network, *kinds)
-    async with relays(network) as relay_map, pair(*hosts, relay_map) as ends:
+    async with relays(network) as urls, pair(*hosts, urls) as ends:
         await soon_direct(ends)
         assert sizes(sent_by(network, *hosts), SMALL) <= DATAGRAMS
         now = asyncio.get_running_loop().time()
@@ -132,7 +112,7 @@ async def test_moderate_and_strict(network, kinds):
 @simulated()
 async def test_a_single_relay_has_to_do(network, kinds):
     hosts = homes(network, *kinds)
-    async with relays(network, 1) as relay_map, pair(*hosts, relay_map) as ends:
+    async with relay(network), pair(*hosts, (RELAY_URL,)) as ends:
         await soon_direct(ends)
 
 
@@ -140,7 +120,7 @@ async def test_a_single_relay_has_to_do(network, kinds):
 async def test_a_nat_that_counts_is_predicted(network):
     client, server = homes(network, "strict", "moderate")
     router_of(client).nat = Nat(mapping="address-and-port-dependent", ports="sequential")
-    async with relays(network) as relay_map, pair(client, server, relay_map) as ends:
+    async with relays(network) as urls, pair(client, server, urls) as ends:
         await soon_direct(ends)
         # One of the first probes comes through, a moment after it was sent.
         probes = [record for record in network.log if record.size == PROBE]
@@ -154,7 +134,7 @@ async def test_a_peer_that_only_punches_holes(network, monkeypatch):
     # As upstream, which dials here nobody, and so tries at once all that it is told.
     monkeypatch.setattr(Sweep, "decide", lambda *_: [])
     hosts = homes(network, "strict", "moderate")
-    async with relays(network) as relay_map, pair(*hosts, relay_map) as ends:
+    async with relays(network) as urls, pair(*hosts, urls) as ends:
         await soon_direct(ends, 15.0)
         await echo(ends)
 
@@ -162,7 +142,7 @@ async def test_a_peer_that_only_punches_holes(network, monkeypatch):
 @simulated()
 async def test_a_path_that_breaks_comes_back(network):
     client, server = homes(network, "strict", "moderate")
-    async with relays(network) as relay_map, pair(client, server, relay_map) as ends:
+    async with relays(network) as urls, pair(client, server, urls) as ends:
         await soon_direct(ends)
         router_of(client).flush()
         async for _ in ends.client.paths:
@@ -177,8 +157,8 @@ async def test_a_path_that_breaks_comes_back(network):
 async def test_it_can_be_switched_off(network):
     hosts = homes(network, "strict", "moderate")
     async with (
-        relays(network) as relay_map,
-        pair(*hosts, relay_map, guess_ports=False) as ends,
+        relays(network) as urls,
+        pair(*hosts, urls, guess_ports=False) as ends,
     ):
         await asyncio.sleep(30)
         assert not is_direct(ends.client)
@@ -188,7 +168,7 @@ async def test_it_can_be_switched_off(network):
 @simulated()
 async def test_two_strict_ones_stay_on_the_relay(network):
     hosts = homes(network, "strict", "strict")
-    async with relays(network) as relay_map, pair(*hosts, relay_map) as ends:
+    async with relays(network) as urls, pair(*hosts, urls) as ends:
         await asyncio.sleep(RESTS[-1] / 2)
         await echo(ends)
         assert not is_direct(ends.client)
@@ -202,7 +182,7 @@ async def test_two_strict_ones_stay_on_the_relay(network):
 @simulated()
 async def test_where_punching_is_enough_nothing_is_guessed(network, kinds):
     hosts = homes(network, *kinds)
-    async with relays(network) as relay_map, pair(*hosts, relay_map) as ends:
+    async with relays(network) as urls, pair(*hosts, urls) as ends:
         await soon_direct(ends)
         await asyncio.sleep(30)
         assert sizes(sent_by(network, *hosts), PROBE) == 0
@@ -211,8 +191,8 @@ async def test_where_punching_is_enough_nothing_is_guessed(network, kinds):
 @simulated()
 async def test_who_leaves_while_guessing_leaves_nothing(network):
     client, server = homes(network, "strict", "moderate")
-    async with relays(network) as relay_map:
-        async with pair(client, server, relay_map) as ends:
+    async with relays(network) as urls:
+        async with pair(client, server, urls) as ends:
             while len(client.bound_udp) < 100:
                 await asyncio.sleep(0.1)
             # Without a connection nobody needs the sockets.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
@@ -11,13 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from aioiroh import _native
 from aioiroh.address import IpAddr
 from aioiroh.aio import TokenBucket
-from aioiroh.net import UdpSlot
+from aioiroh.metrics import GuessingMetrics
+from aioiroh.net import SystemNetwork, UdpOptions, UdpSlot
+from aioiroh.paths.guessing import Guessing
+from aioiroh.paths.guessing import spread as spread_rules
 from aioiroh.paths.guessing.ports import announced_ports, sweep_order
 from aioiroh.paths.guessing.rules import (
     ANNOUNCED,
     ATTEMPTS,
+    ENOUGH,
     KEEP,
     LISTEN,
     NAME_STEP,
@@ -35,8 +42,10 @@ from aioiroh.paths.guessing.rules import (
     announced_ip,
     targets,
 )
+from aioiroh.paths.guessing.shell import SPARED
 from aioiroh.paths.guessing.spread import CloseSockets, OpenSockets, Phase, Pin, Spread, Unpin
 from aioiroh.paths.guessing.sweep import Sweep
+from aioiroh.quic import Driver
 from aioiroh.report import NetReport, ObservedAddress
 
 STRICT_IP, MODERATE_IP = "203.0.113.7", "198.51.100.9"
@@ -463,7 +472,7 @@ class Anything(RuleBasedStateMachine):
 
     @rule()
     def run_out(self):
-        self.core.no_more()
+        self.core.no_more(len(self.sockets))
 
     @rule()
     def leave(self):
@@ -484,3 +493,61 @@ class Anything(RuleBasedStateMachine):
 
 TestAnything = Anything.TestCase
 TestAnything.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+# --- the shell
+
+
+class Few(SystemNetwork):
+    """A machine that has only so many sockets."""
+
+    def __init__(self, left: int) -> None:
+        super().__init__()
+        self.left = left
+
+    def bind_udp(self, host, address, options):
+        if not self.left:
+            raise OSError(errno.EMFILE, "too many open files")
+        self.left -= 1
+        return super().bind_udp(host, address, options)
+
+
+@pytest.mark.parametrize("sockets", [ENOUGH - 1, ENOUGH])
+async def test_a_machine_with_few_sockets_and_a_driver_that_closes(sockets, monkeypatch):
+    monkeypatch.setattr(spread_rules, "PATIENCE", 0.0)
+    network = Few(1 + sockets + SPARED)
+    driver = Driver(_native.Engine(network.secret(32)))
+    slots = [network.bind_udp(driver, ("127.0.0.1", 0), UdpOptions())]
+    counts = GuessingMetrics()
+    announced = asyncio.Event()
+    peer, sight = b"p" * 32, Sight((("127.0.0.1", 9),))
+    guessing = Guessing(
+        driver,
+        network,
+        counts,
+        sockets=lambda: slots,
+        mapping=lambda: Mapping((("10.0.0.1", 1), ("10.0.0.1", 2)), 9, True),
+        on_announce=lambda _: announced.set(),
+    )
+
+    def is_open(slot: int) -> bool:
+        try:
+            driver.engine.set_aside(slot)
+        except ValueError:
+            return False
+        return True
+
+    try:
+        assert guessing.see(peer, sight) == ()
+        async with asyncio.timeout(30):
+            while network.left:
+                await asyncio.sleep(0.01)
+            if sockets >= ENOUGH:
+                await announced.wait()
+        left = sum(map(is_open, range(1, 1 + sockets + SPARED)))
+        # Some are closed again, for whoever else needs one; too few are of no use.
+        assert left == (sockets if sockets >= ENOUGH else 0)
+        assert counts.spreads == 1 and sockets <= counts.probes <= sockets + SPARED
+    finally:
+        await driver.aclose()
+    guessing.forget(peer)  # closes nothing: the sockets have gone with the engine

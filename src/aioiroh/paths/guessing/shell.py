@@ -140,9 +140,7 @@ class Guessing:
         for action in actions:
             match action:
                 case OpenSockets(count, targets):
-                    slots = [
-                        slot for _ in range(count) if (slot := self._open(peer, entry)) is not None
-                    ]
+                    slots = self._open(peer, entry, count)
                     for ip, port in targets:
                         self._probe(slots, ip, [port])
                 case Pin(address, slot):
@@ -158,21 +156,22 @@ class Guessing:
     def _ipv4_sockets(self) -> list[UdpSlot]:
         return [slot for slot in self._sockets() if ":" not in slot.host]
 
-    def _open(self, peer: bytes, entry: _Peer) -> int | None:
+    def _open(self, peer: bytes, entry: _Peer, count: int) -> list[int]:
         host = self._ipv4_sockets()[0].host
+        before = len(entry.slots)
         try:
-            slot = self._network.bind_udp(self._driver, (host, 0), UdpOptions()).index
+            for _ in range(count):
+                slot = self._network.bind_udp(self._driver, (host, 0), UdpOptions()).index
+                entry.slots.append(slot)
+                self._owners[slot] = peer
+                self._driver.engine.set_aside(slot)
         except OSError as error:
             logger.debug("no more sockets to guess a path with: %s", error)
-            entry.spread.no_more()
             for slot in entry.slots[-SPARED:]:
                 self._close(slot)
             del entry.slots[-SPARED:]
-            return None
-        self._driver.engine.set_aside(slot)
-        entry.slots.append(slot)
-        self._owners[slot] = peer
-        return slot
+            entry.spread.no_more(len(entry.slots))
+        return entry.slots[before:]
 
     def _close(self, slot: int) -> None:
         del self._owners[slot]

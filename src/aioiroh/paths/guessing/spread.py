@@ -12,6 +12,7 @@ from typing import TypeAlias
 from aioiroh.aio import TokenBucket
 from aioiroh.paths.guessing.ports import announced_ports
 from aioiroh.paths.guessing.rules import (
+    ENOUGH,
     KEEP,
     LISTEN,
     NAME_STEP,
@@ -114,9 +115,11 @@ class Spread:
         if fits and self.phase in (Phase.OPENING, Phase.LISTENING):
             self._knock = slot, source, port
 
-    def no_more(self) -> None:
-        """No more sockets can be opened."""
+    def no_more(self, have: int) -> None:
+        """No more sockets can be opened; there are so many."""
         self._opened = SOCKETS
+        if have < ENOUGH:
+            self._end = -inf
 
     def decide(
         self, now: float, sight: Sight, mapping: Mapping, *, may_begin: bool
