@@ -122,7 +122,9 @@ class Place:
 
     async def raw(self):
         host = self.network.host(f"raw {len(self.network.hosts)}")
-        return await host.connect_tcp(Raw, *(self.server.https_address or self.server.http_address))
+        raw = await host.connect_tcp(Raw, *(self.server.https_address or self.server.http_address))
+        raw.host = host
+        return raw
 
     async def client(self, key=None, **options):
         raw = await self.raw()
@@ -489,6 +491,19 @@ async def test_clients_that_are_gone_without_a_word(network):
         await raw.lost
         assert network.loop.time() - started < 1
         assert place.server.clients == 0
+
+
+@simulated()
+async def test_what_waits_for_a_client_that_is_gone_keeps_nothing(network):
+    async with relay(network) as place:
+        key = SecretKey.generate()
+        gone, sender = await place.client(key), await place.client()
+        gone.host.up = False
+        # Less than would hold the relay up, more than the network takes without an answer.
+        sender.send(packet(key, bytes(50_000)))
+        await asyncio.sleep(20.5 + 5.5 + 2.5)
+        # Neither has answered a ping.
+        assert place.server.counters["http_connections_closed"] == 2
 
 
 @simulated()

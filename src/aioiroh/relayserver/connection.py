@@ -57,6 +57,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._upgrade: tuple[str, list[tuple[str, bytes]]] | None = None
         self._stuck: asyncio.TimerHandle | None = None
         self._resume: asyncio.TimerHandle | None = None
+        self._closing: asyncio.TimerHandle | None = None
         self.number: int | None = None
         """In the forwarder; None before it has come there."""
         self.endpoint_id: EndpointId | None = None
@@ -87,7 +88,8 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._forwarder.feed(self.number, data)
 
     def eof_received(self) -> None:
-        """The transport closes; `connection_lost` follows."""
+        """Clients say all they have to say before they close."""
+        self.close()
 
     def pause_writing(self) -> None:
         self._writable = False
@@ -102,7 +104,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self.write()
 
     def connection_lost(self, error: Exception | None) -> None:
-        for timer in (self._stuck, self._resume):
+        for timer in (self._stuck, self._resume, self._closing):
             if timer is not None:
                 timer.cancel()
         if self.number is not None:
@@ -141,10 +143,12 @@ class ClientConnection(asyncio.BufferedProtocol):
         return (str(name[0]), int(name[1])) if name else ("", 0)
 
     def close(self) -> None:
-        """Write what waits, and end it."""
+        """Write what waits, as far as the client takes it in time, and end it."""
         if self._transport is not None and not self._transport.is_closing():
             self.write()
             self._transport.close()
+            wait = self._forwarder.limits.close_timeout
+            self._closing = asyncio.get_running_loop().call_later(wait, self.abort)
 
     def abort(self) -> None:
         """End it at once."""

@@ -72,7 +72,7 @@ class Limits:
     stuck_timeout: float = 15.0
     """For a client that takes no more bytes."""
     close_timeout: float = 2.0
-    """For what waits to be written when the relay closes."""
+    """For what waits to be written when a connection is closed."""
     queue_bytes: int = 1 << 20
     """That wait for a client whose connection is busy; further datagrams are dropped, and counted."""
     rate: RateLimit | None = None

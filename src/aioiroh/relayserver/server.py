@@ -216,9 +216,7 @@ class RelayServer:
         for connection in connections:
             connection.close()
         if connections:
-            await asyncio.wait([c.ended for c in connections], timeout=self._limits.close_timeout)
-        for connection in tuple(self._connections):
-            connection.abort()
+            await asyncio.wait([connection.ended for connection in connections])
         self._forwarder.close()
         self._ended.set()
 
