@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
+from weakref import WeakMethod, finalize
 
 from aioiroh import _native, events
 from aioiroh.address import (
@@ -107,13 +108,18 @@ class Whereabouts:
         """Ask the router to forward the port of the first IPv4 socket that others can reach."""
         slot = next((slot for slot in self.slots if _is_mappable(slot.host)), None)
         if slot is not None:
-            self._port_mapper = PortMapper(self._network, slot.port, self._metrics)
-            self._port_mapper.start()
-            self._tasks.spawn(self._follow_mapping(self._port_mapper), name="mapped port")
+            # The mapper may not keep an endpoint alive that nobody holds any more, and ends with it.
+            refresh = WeakMethod(self.refresh)
 
-    async def _follow_mapping(self, mapper: PortMapper) -> None:
-        async for _ in mapper.external:
-            self.refresh()
+            def changed() -> None:
+                if (method := refresh()) is not None:
+                    method()
+
+            counters = self._metrics.portmap, self._metrics.net_report
+            mapper = PortMapper(self._network, slot.port, *counters, changed)
+            finalize(self, mapper.abandon).atexit = False
+            mapper.start()
+            self._port_mapper = mapper
 
     def use_relays(self, relays: RelayMap, ca: str | Path | None, proxies: Proxies | None) -> None:
         """Find a home relay, if there are any; `ca` and `proxies` also hold for relays that are inserted later. Raises

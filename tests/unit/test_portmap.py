@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -95,7 +96,7 @@ def natpmp(lifetime: int = 7200, external: IpAddr = EXTERNAL) -> Answer:
 @asynccontextmanager
 async def mapping(host: Host) -> AsyncIterator[tuple[PortMapper, Metrics]]:
     metrics = Metrics()
-    mapper = PortMapper(host, PORT, metrics)
+    mapper = PortMapper(host, PORT, metrics.portmap, metrics.net_report, lambda: None)
     mapper.start()
     try:
         yield mapper, metrics
@@ -297,6 +298,19 @@ async def test_an_endpoint_that_does_not_want_it(
     async with Endpoint.bind(network=host, **options):
         await asyncio.sleep(100)
     assert model.asked == []
+
+
+@simulated(time_limit=8 * DAY)
+async def test_an_endpoint_that_is_forgotten(network: VirtualNetwork) -> None:
+    host, model = network.host("host"), Model(pcp())
+    await router(network, host, model)
+    forgotten = [await Endpoint.bind(network=host)]
+    await forgotten[0].watch_addr.wait_for(lambda addr: EXTERNAL in addr.addrs)
+    forgotten.clear()
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        gc.collect()
+    await asyncio.sleep(1)
+    assert ended(model)
 
 
 # --- UPnP

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, TypeVar
 
 from aioiroh.aio import Tasks
 from aioiroh.errors import DecodeError
@@ -30,27 +31,22 @@ class NoAnswer(Exception):
     """Nobody has answered in time, or nothing can be sent."""
 
 
+@dataclass(frozen=True, slots=True)
 class Local:
     """Where we are in the local network: our IPv4 address and the router's."""
 
-    def __init__(self, network: Network, ip: str, router: str) -> None:
-        self.network = network
-        self.ip = ip
-        self.router = router
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Local) and (self.ip, self.router) == (other.ip, other.router)
-
-    __hash__ = None  # type: ignore[assignment]
+    network: Network = field(compare=False)
+    ip: str
+    router: str
 
 
-class _Question(asyncio.DatagramProtocol):
+class _Question(asyncio.DatagramProtocol, Generic[R]):
     """Waits for the first datagram of the router that makes sense."""
 
     def __init__(self, router: str, read: Callable[[bytes], R | None]) -> None:
         self._router = router
         self._read = read
-        self.answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self.answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: Any) -> None:
         self.transport: asyncio.DatagramTransport = transport
@@ -85,8 +81,7 @@ async def ask(
     try:
         async with Tasks("questions") as tasks, asyncio.timeout(wait):
             tasks.spawn(_repeat(asking.transport, questions))
-            answer: R = await asking.answer  # type: ignore[assignment]
-            return answer
+            return await asking.answer
     except TimeoutError:
         raise NoAnswer("no answer") from None
     finally:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from aioiroh.address import IpAddr
 from aioiroh.aio import Backoff, Tasks, Watch
 from aioiroh.errors import DecodeError
-from aioiroh.metrics import Metrics
+from aioiroh.metrics import NetReportMetrics, PortmapMetrics
 from aioiroh.net import Network
 from aioiroh.portmap import pcp
 from aioiroh.portmap.asking import Local, NoAnswer
@@ -78,13 +79,24 @@ def _useless(mapping: Mapping) -> str:
 class PortMapper:
     """Maps `port` while it runs. Asks nobody but the router of the local network, and keeps nobody waiting.
 
-    `external` is where the port is reached from the internet; None: not at all, or not that we know.
+    `external` is where the port is reached from the internet; None: not at all, or not that we know. `on_change`
+    is called whenever it is another one.
     """
 
-    def __init__(self, network: Network, port: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        network: Network,
+        port: int,
+        metrics: PortmapMetrics,
+        reports: NetReportMetrics,
+        on_change: Callable[[], None],
+    ) -> None:
         self._network = network
+        self._on_change = on_change
+        self._loop = asyncio.get_running_loop()
         self._port = port
         self._metrics = metrics
+        self._reports = reports
         self._nonce = network.secret(pcp.NONCE_SIZE)
         self._tasks = Tasks("port mapping")
         self._look_again = asyncio.Event()
@@ -98,12 +110,22 @@ class PortMapper:
         """Perhaps there is another router now, or this one has started again."""
         self._look_again.set()
 
+    def abandon(self) -> None:
+        """The same as `aclose` where nobody is left to wait for it; from any thread."""
+        with contextlib.suppress(RuntimeError):  # The loop is closed.
+            self._loop.call_soon_threadsafe(self._abandon)
+
+    def _abandon(self) -> None:
+        if not self._tasks.closed:
+            self._abandoned = self._loop.create_task(self.aclose())
+
     async def aclose(self) -> None:
         """Gives the mapping back, if the router is quick."""
         await self._tasks.aclose()
         if self._held is not None:
             protocol, mapping = self._held
-            self._hold(None)
+            self._held = None
+            self.external.set(None)
             with contextlib.suppress(TimeoutError, *FAILURES):
                 async with asyncio.timeout(RELEASE_TIME):
                     await protocol.release(mapping)
@@ -125,9 +147,9 @@ class PortMapper:
 
     async def _obtain(self, local: Local) -> bool:
         """Asks by every protocol that the router has, until one grants a mapping."""
-        self._metrics.portmap.probes_started += 1
+        self._metrics.probes_started += 1
         protocols = _protocols(local, self._nonce)
-        async with Tasks("probes", lambda _, __: None) as probes:
+        async with Tasks("probes") as probes:
             asked = [(each, probes.spawn(_works(each))) for each in protocols]
             for protocol, probing in asked:
                 problem = await probing
@@ -142,8 +164,8 @@ class PortMapper:
 
     async def _ask(self, protocol: PortProtocol) -> Mapping:
         """Raises one of FAILURES."""
-        self._metrics.portmap.mapping_attempts += 1
-        self._metrics.net_report.portmap_attempts += 1
+        self._metrics.mapping_attempts += 1
+        self._reports.portmap_attempts += 1
         try:
             mapping = await protocol.obtain(self._port, self.external.value)
             problem = _useless(mapping)
@@ -151,7 +173,7 @@ class PortMapper:
                 await protocol.release(mapping)
                 raise Refused(problem)
         except FAILURES:
-            self._metrics.portmap.mapping_failures += 1
+            self._metrics.mapping_failures += 1
             raise
         return mapping
 
@@ -191,8 +213,9 @@ class PortMapper:
             protocol, mapping = held
             external = mapping.external
         if external != self.external.value:
-            self._metrics.portmap.external_address_updated += 1
-            self._metrics.net_report.portmap_external_address_updated += 1
+            self._metrics.external_address_updated += 1
+            self._reports.portmap_external_address_updated += 1
             self.external.set(external)
+            self._on_change()
             if held is not None:
                 logger.info("%s maps port %d: %s", protocol.name, mapping.port, mapping.external)
