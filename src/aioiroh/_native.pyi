@@ -669,9 +669,12 @@ class Worker:
 @final
 class BlobReceiver:
     """Native end of a receive stream (`Conn.read_to`): verifies responses and writes them. On an
-    error it stops the stream with `stop_code`."""
+    error it stops the stream with `stop_code`. One is the size of a blob over `max_size`, or one with
+    which all responses together carry over `max_total` bytes of content."""
 
-    def __new__(cls, worker: Worker, *, max_size: int, stop_code: int = 0) -> BlobReceiver: ...
+    def __new__(
+        cls, worker: Worker, *, max_size: int, max_total: int | None = None, stop_code: int = 0
+    ) -> BlobReceiver: ...
     @property
     def id(self) -> int:
         """Number under which `Worker.poll` tells of reports that come after the stream ended."""

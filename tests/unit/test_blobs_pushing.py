@@ -206,7 +206,33 @@ async def test_too_many_blobs(quic_pair: Pairs) -> None:
         async with taking(quic_pair, store, limits=limits) as connection:
             with pytest.raises(ProviderError, match="code 3"):
                 await blobs.push(connection, content, store=ours)
-            assert not (await store.status(Hash.of(pattern(299)))).is_complete
+            # Their number was known when the sequence had come.
+            assert [hash async for hash, _ in store.blobs()] == [content.hash]
+        async with taking(quic_pair, store, limits=Limits(push_blobs=300)) as connection:
+            await blobs.push(connection, content, store=ours, confirm=True)
+
+
+@pytest.mark.parametrize("ranges", [None, ChunkRangesSeq.sizes()])
+async def test_not_a_byte_too_much(quic_pair: Pairs, ranges: ChunkRangesSeq | None) -> None:
+    sizes = (10, 3_000_000, 5, 40_000, 16_384, 7)
+    wanted = ChunkRanges.all() if ranges is None else ChunkRanges.last_chunk()
+    carried = [wanted.selected_bytes(size) for size in sizes]
+    for enough in range(1, len(sizes) + 1):
+        async with MemoryStore() as ours, MemoryStore() as store:
+            content = await add_sequence(ours, sizes)
+            limit = 32 * len(sizes) + sum(carried[:enough]) + (enough < len(sizes))
+            limits = Limits(push_size=limit)
+            async with taking(quic_pair, store, limits=limits) as connection:
+                try:
+                    await blobs.push(connection, content, store=ours, ranges=ranges, confirm=True)
+                except ProviderError:
+                    assert enough < len(sizes)
+                else:
+                    assert enough == len(sizes)
+                statuses = await store.statuses([Hash.of(pattern(size)) for size in sizes])
+                assert [bool(status.present) for status in statuses] == [
+                    number < enough for number in range(len(sizes))
+                ]
 
 
 async def test_children_of_nothing(quic_pair: Pairs) -> None:

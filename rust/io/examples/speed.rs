@@ -189,7 +189,7 @@ struct Feeder {
 
 impl Feeder {
     fn new(worker: &Worker) -> Self {
-        let receiver = Receiver::new(worker, u64::MAX, 0).unwrap();
+        let receiver = Receiver::new(worker, u64::MAX, None, 0).unwrap();
         let mut sink = receiver.sink().unwrap();
         let (waker, wakes) = waker();
         sink.attach(waker);

@@ -60,6 +60,8 @@ pub(crate) struct Work {
     pub(crate) finished: bool,
     pub(crate) trailing: u64,
     pub(crate) over: bool,
+    // Payload bytes that may still be announced; none: as many as there are.
+    left: Option<u64>,
 }
 
 pub(crate) struct Current {
@@ -88,6 +90,10 @@ struct RunBuffer {
 thread_local!(static BUFFER: std::cell::RefCell<RunBuffer> = std::cell::RefCell::default());
 
 impl Work {
+    pub(crate) fn new(total_limit: Option<u64>) -> Self {
+        Self { left: total_limit, ..Self::default() }
+    }
+
     /// One slice: everything verified in it is written at its end. With `small_only` it ends where an item is not small.
     pub(crate) fn slice(
         &mut self,
@@ -174,6 +180,7 @@ impl Work {
                     let mut header = [0; HEADER];
                     take(&mut self.pending, &mut header);
                     let size = current.header(&header)?;
+                    spend(&mut self.left, current.selected)?;
                     reports.push(Report::Size { item: current.item, size });
                 }
                 Need::Pair { slot } => {
@@ -225,6 +232,7 @@ impl Work {
                 take(&mut self.pending, &mut header);
                 self.pending_len -= HEADER;
                 let size = checked_size(&hash, u64::from_le_bytes(header), limit).map_err(decode)?;
+                spend(&mut self.left, size)?;
                 self.header = Some(size);
                 if size > COLLECTED {
                     reports.push(Report::Wanted { item, size });
@@ -392,6 +400,16 @@ impl Current {
         }
         Ok(())
     }
+}
+
+/// Takes what a blob brings from what all together may bring.
+fn spend(left: &mut Option<u64>, bytes: u64) -> Result<(), Failure> {
+    let Some(left) = left else { return Ok(()) };
+    match left.checked_sub(bytes) {
+        Some(rest) => *left = rest,
+        None => return Err(decode(DecodeError::SizeLimit { claimed: bytes, limit: *left })),
+    }
+    Ok(())
 }
 
 /// What it means that no more bytes are there now; `verdict` if no more will come.

@@ -92,8 +92,9 @@ enum Turn {
 }
 
 impl Receiver {
-    /// Refuses sizes above `limit` bytes. Stops the stream with `stop_code` on an error.
-    pub fn new(worker: &Worker, limit: u64, stop_code: u64) -> io::Result<Self> {
+    /// Refuses sizes above `limit` bytes, and what makes all blobs together bring more than `total_limit`. Stops the
+    /// stream with `stop_code` on an error.
+    pub fn new(worker: &Worker, limit: u64, total_limit: Option<u64>, stop_code: u64) -> io::Result<Self> {
         worker.check_process()?;
         let worker = worker.shared().clone();
         Ok(Self(Arc::new_cyclic(|me| Inbound {
@@ -103,7 +104,7 @@ impl Receiver {
             limit,
             stop_code,
             gate: Mutex::new(Gate { waits_for: usize::MAX, ..Gate::default() }),
-            work: Mutex::default(),
+            work: Mutex::new(Work::new(total_limit)),
         })))
     }
 

@@ -131,7 +131,7 @@ fn many_transfers_at_once() {
         let mut applications = Vec::new();
         for number in 0..STREAMS {
             let sender = Sender::new(&worker).unwrap();
-            let receiver = Receiver::new(&worker, 1 << 40, 0).unwrap();
+            let receiver = Receiver::new(&worker, 1 << 40, None, 0).unwrap();
             let (mut source, mut sink) = (sender.source().unwrap(), receiver.sink().unwrap());
             let waker = |number| -> Waker {
                 let wake = wake.clone();

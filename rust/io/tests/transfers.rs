@@ -430,7 +430,7 @@ fn reports_after_the_end_of_the_stream_are_not_lost() {
         let data = blob(1_900_000);
         let hash = outboard::of_bytes(&data).0;
         let target = Arc::new(Blob::create(hash, folder.at("data"), None, 1 << 40));
-        let receiver = Receiver::new(&worker, u64::MAX, 0).unwrap();
+        let receiver = Receiver::new(&worker, u64::MAX, None, 0).unwrap();
         receiver.expect(vec![Item::Part { query: ChunkRanges::all(), blob: target.clone() }]).unwrap();
         receiver.finish();
         let mut sink = receiver.sink().unwrap();
@@ -457,7 +457,7 @@ fn letting_go_of_a_stream_early_is_an_error() {
     let data = blob(100_000);
     for worker in workers() {
         let target = Arc::new(Blob::memory(outboard::of_bytes(&data).0, 1 << 40));
-        let receiver = Receiver::new(&worker, u64::MAX, 0).unwrap();
+        let receiver = Receiver::new(&worker, u64::MAX, None, 0).unwrap();
         receiver.expect(vec![Item::Part { query: ChunkRanges::all(), blob: target }]).unwrap();
         drop(receiver.sink());
         assert_eq!(errors(&receiver.poll()), [(0, "lost", Detail::None)]);

@@ -489,9 +489,15 @@ pub struct BlobReceiver(Receiver);
 #[pymethods]
 impl BlobReceiver {
     #[new]
-    #[pyo3(signature = (worker, *, max_size, stop_code=0))]
-    fn new(worker: &Bound<'_, Worker>, max_size: u64, stop_code: u64) -> PyResult<Self> {
-        Receiver::new(&worker.get().0, max_size, stop_code).map(Self).map_err(|error| os_error(&error))
+    #[pyo3(signature = (worker, *, max_size, max_total=None, stop_code=0))]
+    fn new(
+        worker: &Bound<'_, Worker>,
+        max_size: u64,
+        max_total: Option<u64>,
+        stop_code: u64,
+    ) -> PyResult<Self> {
+        let receiver = Receiver::new(&worker.get().0, max_size, max_total, stop_code);
+        receiver.map(Self).map_err(|error| os_error(&error))
     }
 
     #[getter]

@@ -69,7 +69,7 @@ pub struct Feeder {
 
 impl Feeder {
     pub fn new(worker: &Worker, limit: u64) -> Self {
-        let receiver = Receiver::new(worker, limit, 7).unwrap();
+        let receiver = Receiver::new(worker, limit, None, 7).unwrap();
         let mut sink = receiver.sink().unwrap();
         assert!(receiver.sink().is_none());
         let (waker, wakes) = waker();

@@ -22,8 +22,9 @@ class Limits:
     `rate` is for everything that is sent to all peers together, `rate_per_peer` for what is sent to
     each; None: as fast as it goes.
 
-    A push may bring `push_blobs` blobs of `push_blob_size` each, and `push_size` in all. What is over
-    breaks it off (code 3), at the latest a few MiB after that: so much may be on its way.
+    A push may bring `push_blobs` blobs of `push_blob_size` each, and `push_size` in all. One of more blobs
+    ends when their number is known; a blob that is over the sizes breaks it off, and nothing of it is kept
+    (code 3).
     """
 
     connections: int = 4096

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from aioiroh.errors import AioirohError
 
 from ..errors import BlobTooLargeError, IncompleteBlobError
-from ..hash import BlobFormat, HashAndFormat
+from ..hash import HASH_SIZE, BlobFormat, HashAndFormat
 from ..messages import ErrorCode, GetRequest, PushRequest
+from ..rangeseq import ChunkRangesSeq
 from ..store.sequences import read_known_children
 from ..transfer.patience import Patience, StalledError
 from ..transfer.plan import Response
@@ -51,7 +52,7 @@ OnPush = Callable[[PushReceived], Awaitable[None] | None]
 
 
 class _Account:
-    """Counts what arrives, and ends it when it is too much."""
+    """Counts what arrives, and ends it when there is to be too much."""
 
     def __init__(
         self,
@@ -60,28 +61,32 @@ class _Account:
         outcome: Outcome,
         tell: Callable[[TransferEvent], None],
     ) -> None:
+        assert isinstance(source.request, PushRequest)
+        self._ranges = source.request.ranges
         self._source = source
         self._limits = limits
         self._outcome = outcome
         self._tell = tell
-        self._announced = 0
         self._under_way: dict[int, int] = {}
+
+    def has_children(self, ranges: ChunkRangesSeq, count: int) -> None:
+        """Raises BlobTooLargeError."""
+        blobs = sum((end or 0) - start for start, end, _ in ranges.runs(1 + count))
+        if blobs > self._limits.push_blobs:
+            raise BlobTooLargeError(f"a push of {blobs} blobs; {self._limits.push_blobs} may come")
 
     def arrived(self, arrival: Arrival) -> None:
         """Raises BlobTooLargeError."""
         index, hash, size = arrival.item.index, arrival.item.hash, arrival.size or 0
         if index not in self._under_way:
-            self._announced += arrival.item.ranges.selected_bytes(size)
-            if self._announced > self._limits.push_size:
-                raise BlobTooLargeError(f"a push of over {self._limits.push_size} bytes")
-            if self._outcome.blobs >= self._limits.push_blobs:
-                raise BlobTooLargeError(f"a push of over {self._limits.push_blobs} blobs")
             self._tell(TransferStarted(self._source, index, hash, size))
         self._outcome.payload_bytes += arrival.verified - self._under_way.get(index, 0)
         self._under_way[index] = arrival.verified
         if arrival.is_done:
             del self._under_way[index]
             self._outcome.blobs += 1
+            if index == 0:
+                self.has_children(self._ranges, size // HASH_SIZE)
             self._tell(TransferProgress(self._source, index, hash, size))
 
 
@@ -112,13 +117,15 @@ async def take_push(
                 children = await read_known_children(store, request.hash)
                 if not children.knows_all(request.ranges):
                     raise IncompleteBlobError("hashes of children that are pushed are not here")
+                account.has_children(request.ranges, len(children.hashes))
                 response.learn(children.hashes)
             now = asyncio.get_running_loop().time()
             await receive(
                 stream.recv,
                 response,
                 store,
-                max_size=min(limits.push_blob_size, limits.push_size),
+                max_size=limits.push_blob_size,
+                max_total=limits.push_size,
                 on_arrival=account.arrived,
                 again=Again.TAKE,
                 stop_code=ErrorCode.INTERNAL,

@@ -71,6 +71,7 @@ async def receive(
     store: Store,
     *,
     max_size: int,
+    max_total: int | None = None,
     on_arrival: OnArrival,
     pace: Pace = Pace.FREE,
     again: Again = Again.STOP,
@@ -82,13 +83,26 @@ async def receive(
 
     False if it stopped because part of what is still to come is here already (see `again`). `on_arrival`
     hears of every change. The stream is kept to `pace`. `sizes`: what is known or believed of the blobs,
-    by index. Whatever was verified stays in the store, also if this fails or is cancelled; the stream
+    by index. A blob over `max_size` bytes is not taken, nor one with which all bring over `max_total`. Whatever was verified stays in the store, also if this fails or is cancelled; the stream
     is stopped with `stop_code` then. Raises as `ends` says, OSError if the store cannot be written,
     DecodeError if children are asked for and the root is no hash sequence, StalledError if `patience`
     ends (which stops the stream with code 2).
     """
+    receiver = _native.BlobReceiver(
+        store.worker.native, max_size=max_size, max_total=max_total, stop_code=stop_code
+    )
     intake = _Intake(
-        recv, response, store, max_size, on_arrival, pace, again, stop_code, patience, sizes or {}
+        receiver,
+        recv,
+        response,
+        store,
+        max_size,
+        on_arrival,
+        pace,
+        again,
+        stop_code,
+        patience,
+        sizes or {},
     )
     async with intake.attached():
         try:
@@ -120,6 +134,7 @@ class _Intake:
 
     def __init__(
         self,
+        receiver: _native.BlobReceiver,
         recv: RecvStream,
         response: Response,
         store: Store,
@@ -140,9 +155,7 @@ class _Intake:
         self._again = again
         self._stop_code = stop_code
         self._patience = patience
-        self._receiver = _native.BlobReceiver(
-            store.worker.native, max_size=max_size, stop_code=stop_code
-        )
+        self._receiver = receiver
         self._open: dict[int, tuple[Arrival, BlobWriter | _Nowhere | None]] = {}
         self._count = 0
         # Small blobs that are verified, on their way to the store.
