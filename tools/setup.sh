@@ -45,13 +45,14 @@ if ! cargo_is_new_enough; then
         die "Rust 1.88 or later is needed: install it with rustup (see rust-lang.org), or run 'rustup update'"
 fi
 
-# For the tests of tests/netlab only, which say so themselves where it cannot be had.
+# For the tests of tests/netlab, and mkfs.xfs for one of tests/store; they say so where it cannot be had.
 if [ "$(uname -s)" = Linux ] && can_apt; then
     lab=()
     command -v ip >/dev/null || lab+=(iproute2)
     command -v nft >/dev/null || lab+=(nftables)
     command -v openssl >/dev/null || lab+=(openssl)
     command -v miniupnpd >/dev/null || lab+=(miniupnpd-nftables)
+    command -v mkfs.xfs >/dev/null || lab+=(xfsprogs)
     [ ${#lab[@]} = 0 ] || apt_install "${lab[@]}"
 fi
 
