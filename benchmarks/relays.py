@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
 import upstream
 from benchmarks.peers import ROOT, memory, processor_time
+
+PROGRAMS: dict[str, Callable[[], list[str]]] = {
+    "aioiroh": lambda: [sys.executable, "-m", "aioiroh", "relay"],
+    "rust": lambda: [str(upstream.program("iroh-relay", release=True).path)],
+}
+"""How to start one; both read the same configuration."""
 
 
 class Relay:
@@ -22,8 +28,15 @@ class Relay:
             probe.bind(("127.0.0.1", 0))
             self.address: tuple[str, int] = probe.getsockname()
         self.url = f"http://127.0.0.1:{self.address[1]}/"
+        config = folder / f"relay-{self.address[1]}.toml"
+        config.write_text(
+            f'http_bind_addr = "127.0.0.1:{self.address[1]}"\nenable_metrics = false\n'
+        )
         self._process = subprocess.Popen(
-            self._command(kind, folder), cwd=ROOT, stdout=subprocess.DEVNULL
+            [*PROGRAMS[kind](), "--config-path", str(config)],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 20
         while True:
@@ -35,20 +48,6 @@ class Relay:
                     self.close()
                     raise
                 time.sleep(0.02)
-
-    def _command(self, kind: str, folder: Path) -> list[str]:
-        if kind != "rust":
-            ours = [sys.executable, "-m", "benchmarks.relays", str(self.address[1])]
-            return [*ours, "--uvloop"] if kind == "uvloop" else ours
-        config = folder / f"relay-{self.address[1]}.toml"
-        config.write_text(
-            f'http_bind_addr = "127.0.0.1:{self.address[1]}"\nenable_metrics = false\n'
-        )
-        return [
-            str(upstream.program("iroh-relay", release=True).path),
-            "--config-path",
-            str(config),
-        ]
 
     def cpu(self) -> float:
         """Processor time used so far, in seconds."""
@@ -67,19 +66,3 @@ class Relay:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
-
-
-async def _serve(port: int) -> None:
-    from aioiroh.relayserver import RelayServer
-
-    async with RelayServer.bind(http=("127.0.0.1", port)) as relay:
-        await relay.closed()
-
-
-if __name__ == "__main__":
-    if "--uvloop" in sys.argv:
-        import uvloop
-
-        uvloop.run(_serve(int(sys.argv[1])))
-    else:
-        asyncio.run(_serve(int(sys.argv[1])))
