@@ -224,6 +224,7 @@ class Engine:
         """A small datagram that is not QUIC, from each slot to each port."""
 
     def rebind(self, slot: int) -> _Address: ...
+    def set_reach(self, slot: int, prefix: int | None, outward: bool) -> bool: ...
     def inject(
         self,
         slot: int,

@@ -117,6 +117,7 @@ class Endpoint:
         secret_key: SecretKey | None = None,
         alpns: Sequence[bytes] = (),
         bind: Sequence[BindAddress] | BindAddress | None = None,
+        external_addrs: Iterable[str | tuple[str, int]] = (),
         transport: TransportConfig | None = None,
         keylog: str | Path | None = None,
         preset: Preset | None = None,
@@ -141,7 +142,10 @@ class Endpoint:
         secret_key: the identity; by default a new one.
         alpns: the protocols that are accepted; none means that nobody can connect.
         bind: where to open UDP sockets; by default any port of 0.0.0.0 and, if there is IPv6, of [::].
-            None at all, `()`: peers are reached through relays only.
+            `Interface("eth0")`: at the addresses of an interface, as they come and go; nothing is sent
+            from others. None at all, `()`: peers are reached through relays only.
+        external_addrs: further IP addresses and UDP ports where peers reach this endpoint, such as
+            those of a router that forwards the port.
         transport: settings for all connections.
         keylog: file that gets the TLS secrets (NSS format), for debugging with Wireshark.
         lookup: services that find addresses of a peer whose id is known, and publish ours.
@@ -174,6 +178,7 @@ class Endpoint:
         options = EndpointOptions() if preset is None else preset(EndpointOptions())
         given: dict[str, Any] = {
             "bind": None if bind is None else bind_addresses(bind),
+            "external_addrs": (*options.external_addrs, *map(_ip_addr, external_addrs)),
             "transport": transport,
             "keylog": keylog,
             "lookup": (*options.lookup, *lookup),
@@ -227,7 +232,9 @@ class Endpoint:
         )
         self = cls(secret_key, driver, network, options.hooks, alpns, options.path_selector)
         try:
-            self._where.open_sockets(options.bind)
+            self._where.sockets.open(options.bind)
+            for address in options.external_addrs:
+                self._where.add_external(address)
             self._where.use_relays(options.relays or RelayMap(), options.relay_ca, options.proxy)
             self._roster.find_relay = self._where.relay_at
             if bool(options.relays) if options.port_mapping is None else options.port_mapping:
@@ -248,7 +255,7 @@ class Endpoint:
                 self._driver,
                 self._network,
                 self._metrics.guessing,
-                sockets=lambda: self._where.slots,
+                sockets=lambda: self._where.sockets.slots,
                 mapping=lambda: self._where.mapping,
                 on_announce=on_announce,
             )
@@ -284,7 +291,7 @@ class Endpoint:
     @property
     def bound_sockets(self) -> tuple[UdpSlot, ...]:
         """The UDP sockets: address, and the buffer sizes in bytes that the system granted."""
-        return self._where.slots
+        return self._where.sockets.slots
 
     def remote_info(self, id: EndpointId) -> RemoteInfo | None:
         """Where that peer is or may be, who told it, and what is in use; None: nothing is known, or not any more."""
@@ -368,6 +375,19 @@ class Endpoint:
     def watch_net_report(self) -> Watch[NetReport | None]:
         """`net_report` and its changes; closes with the endpoint."""
         return self._where.report
+
+    def add_external_addr(self, address: str | tuple[str, int]) -> None:
+        """Peers reach this endpoint at this IP address and UDP port, too; 32 such addresses are taken.
+
+        Raises AddressParsingError.
+        """
+        self._driver.check()
+        self._where.add_external(_ip_addr(address))
+
+    def remove_external_addr(self, address: str | tuple[str, int]) -> bool:
+        """They do no more; whether the address had been added. Raises AddressParsingError."""
+        self._driver.check()
+        return self._where.remove_external(_ip_addr(address))
 
     async def online(self) -> None:
         """Wait until the home relay is connected. Without relays there is nothing to wait for."""
@@ -644,6 +664,10 @@ class Endpoint:
     def __repr__(self) -> str:
         life = "closed" if self.is_closed else "open"
         return f"<Endpoint {self._id.short()} {life} connections={self._roster.count}>"
+
+
+def _ip_addr(address: str | tuple[str, int]) -> IpAddr:
+    return IpAddr.parse(address) if isinstance(address, str) else IpAddr.from_pair(address)
 
 
 def _announce(knock: Knock) -> None:

@@ -19,10 +19,24 @@ from aioiroh.net import Proxies
 from aioiroh.paths import PathSelector
 from aioiroh.quic import TransportConfig
 
-__all__ = ["BindAddress", "EndpointOptions", "Preset", "loopback"]
+__all__ = ["BindAddress", "EndpointOptions", "Interface", "Preset", "loopback"]
 
-BindAddress: TypeAlias = str | tuple[str, int]
-"""Where a UDP socket is opened: `"192.0.2.1:4433"`, `"[::1]:0"` or (host, port); port 0 is any."""
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """All addresses of the network interface of this name, as they come and go: `Interface("eth0")`.
+
+    It need not be there yet. `port` 0: any.
+    """
+
+    name: str
+    port: int = 0
+
+
+BindAddress: TypeAlias = str | tuple[str, int] | Interface
+"""Where a UDP socket is opened: `"192.0.2.1:4433"`, `"[::1]:0"` or (host, port), where port 0 is any; or the addresses
+of an interface.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +44,7 @@ class EndpointOptions:
     """What an endpoint is bound with. See `Endpoint.bind`."""
 
     bind: tuple[BindAddress, ...] | None = None
+    external_addrs: tuple[IpAddr, ...] = ()
     transport: TransportConfig | None = None
     keylog: str | Path | None = None
     lookup: tuple[LookupService, ...] = ()
@@ -57,14 +72,14 @@ def loopback(options: EndpointOptions) -> EndpointOptions:
 def bind_addresses(bind: Sequence[BindAddress] | BindAddress) -> tuple[BindAddress, ...]:
     """One address or several as several."""
     match bind:
-        case str():
+        case str() | Interface():
             return (bind,)
         case (str() as host, int() as port):
             return ((host, port),)
     return tuple(bind)
 
 
-def bind_address(address: BindAddress) -> tuple[str, int]:
+def bind_address(address: str | tuple[str, int]) -> tuple[str, int]:
     """IP address and port. Raises AddressParsingError: a name, for example, is none."""
     parsed = IpAddr.parse(address) if isinstance(address, str) else IpAddr.from_pair(address)
     return str(parsed.ip), parsed.port

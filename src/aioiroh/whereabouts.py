@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 from weakref import WeakMethod, finalize
@@ -21,25 +19,22 @@ from aioiroh.address import (
     TransportAddr,
 )
 from aioiroh.aio import Tasks, Watch
-from aioiroh.errors import BindError, EndpointClosedError
+from aioiroh.errors import EndpointClosedError
 from aioiroh.keys import EndpointId, SecretKey
 from aioiroh.lookup import EndpointData
 from aioiroh.metrics import Metrics
-from aioiroh.net import Network, NetworkState, Proxies, TcpDialler, UdpOptions, UdpSlot
-from aioiroh.paths import OwnAddresses
+from aioiroh.net import Network, NetworkState, Proxies, TcpDialler
 from aioiroh.paths.guessing import Mapping
 from aioiroh.portmap import PortMapper
-from aioiroh.presets import BindAddress, bind_address
 from aioiroh.quic import Driver
 from aioiroh.relay import Relays, RelayStatus
 from aioiroh.report import NetReport, Reason, Reporter, outside_addresses
+from aioiroh.sockets import Sockets
 
 __all__ = ["Whereabouts"]
 
-logger = logging.getLogger("aioiroh.endpoint")
-
-DEFAULT_BIND = (("0.0.0.0", 0), ("::", 0))
-"""Where an endpoint is bound by default; the second only if the machine has IPv6."""
+MAX_EXTERNAL = 32
+"""Addresses that an application adds."""
 HOME_PATIENCE = 10.0
 """Seconds that the home relay may be unreachable before others are asked."""
 
@@ -63,8 +58,9 @@ class Whereabouts:
         self._network = network
         self._metrics = metrics
         self._on_change = on_change
-        self._own = OwnAddresses(())
-        self._fixed_port: int | None = None
+        self.sockets = Sockets(driver, network)
+        """The UDP sockets."""
+        self._external: tuple[IpAddr, ...] = ()
         self._outside: tuple[IpAddr, ...] = ()
         self._relays: Relays | None = None
         self._reporter: Reporter | None = None
@@ -72,8 +68,6 @@ class Whereabouts:
         self._proxies: Proxies | None = None
         self._port_mapper: PortMapper | None = None
         self._tasks = Tasks("whereabouts")
-        self.slots: tuple[UdpSlot, ...] = ()
-        """The UDP sockets."""
         self.addr = Watch(EndpointAddr(secret_key.public))
         """Id and addresses, as known last."""
         self.home: Watch[RelayStatus | None] = Watch(None)
@@ -87,26 +81,9 @@ class Whereabouts:
 
     # --- getting there
 
-    def open_sockets(self, addresses: Sequence[BindAddress] | None) -> None:
-        """None: the default ones. Raises BindError."""
-        wanted = DEFAULT_BIND if addresses is None else tuple(map(bind_address, addresses))
-        slots = []
-        for address in wanted:
-            try:
-                slots.append(self._network.bind_udp(self._driver, address, UdpOptions()))
-            except OSError as error:
-                if addresses is None and slots:
-                    continue
-                text = os.strerror(error.errno) if error.errno else str(error)
-                where = IpAddr.from_pair(address).text
-                raise BindError(error.errno or 0, f"cannot bind {where}: {text}") from error
-        self.slots = tuple(slots)
-        self._own = OwnAddresses(self.slots)
-        self._fixed_port = next((port for host, port in wanted if port and ":" not in host), None)
-
     def map_port(self) -> None:
         """Ask the router to forward the port of the first IPv4 socket that others can reach."""
-        slot = next((slot for slot in self.slots if _is_mappable(slot.host)), None)
+        slot = next((slot for slot in self.sockets.slots if _is_mappable(slot.host)), None)
         if slot is not None:
             # The mapper may not keep an endpoint alive that nobody holds any more, and ends with it.
             refresh = WeakMethod(self.refresh)
@@ -151,7 +128,7 @@ class Whereabouts:
             self._metrics.net_report,
             self.report,
             relays=lambda: () if self._relays is None else self._relays.configured,
-            slots=lambda: self.slots,
+            slots=lambda: self.sockets.slots,
             on_news=self._heard,
         )
         self._reporter.start()
@@ -184,8 +161,8 @@ class Whereabouts:
         elif self.home.value is None and not report.relay_latency.relays:
             # No relay answers. One is tried all the same, so that it is home as soon as it is there.
             self._relays.set_home(next((relay.url for relay in self._relays.configured), None))
-        self._outside = outside_addresses(report, self._fixed_port)
-        mapping = Mapping.of(report, self.slots)
+        self._outside = outside_addresses(report, self.sockets.fixed_port)
+        mapping = Mapping.of(report, self.sockets.slots)
         is_new, self.mapping = mapping != self.mapping, mapping
         self.refresh()
         if is_new and self.on_mapping is not None:
@@ -225,9 +202,11 @@ class Whereabouts:
 
     def refresh(self) -> None:
         """Look where we are now."""
-        local = self._own.refresh(self._network.local_addresses())
+        local = self.sockets.addresses()
         mapped = None if self._port_mapper is None else self._port_mapper.external.value
-        direct = tuple(dict.fromkeys((*filter(None, [mapped]), *self._outside, *local)))
+        direct = tuple(
+            dict.fromkeys((*self._external, *filter(None, [mapped]), *self._outside, *local))
+        )
         found: tuple[TransportAddr, ...] = direct
         if self.home.value is not None:
             found = (RelayAddr(self.home.value.url), *found)
@@ -237,31 +216,28 @@ class Whereabouts:
             self._on_change(EndpointData(found))
             events.direct_addrs(addrs=direct)
 
+    def add_external(self, address: IpAddr) -> None:
+        """This endpoint is reached there, too."""
+        if len(self._external) < MAX_EXTERNAL:
+            self._external = tuple(dict.fromkeys((*self._external, address)))
+            self.refresh()
+
+    def remove_external(self, address: IpAddr) -> bool:
+        """It is no more; whether it was."""
+        before = self._external
+        self._external = tuple(other for other in before if other != address)
+        self.refresh()
+        return self._external != before
+
     def network_changed(self, state: NetworkState, *, major: bool) -> None:
         """The machine's network is another one: sockets, relays and addresses follow."""
-        if major:
-            self._rebind(state)
-            if self._relays is not None:
-                self._relays.network_changed(state.ips)
+        self.sockets.network_changed(state, major=major)
+        if major and self._relays is not None:
+            self._relays.network_changed(state.ips)
         if self._port_mapper is not None:
             self._port_mapper.network_changed()
         self._report_on(Reason.LINK_CHANGE_MAJOR if major else Reason.LINK_CHANGE_MINOR)
         self.refresh()
-
-    def _rebind(self, state: NetworkState) -> None:
-        slots = []
-        for slot in self.slots:
-            # What is bound to an address that is gone could not be bound again.
-            if ip_address(slot.host).is_unspecified or slot.host in state.ips:
-                try:
-                    slot = self._network.rebind_udp(self._driver, slot)
-                except OSError as error:
-                    logger.warning("the socket at %s is lost: %s", slot.host, error)
-                    continue
-            slots.append(slot)
-        if tuple(slots) != self.slots:
-            self.slots = tuple(slots)
-            self._own = OwnAddresses(self.slots)
 
     # --- the ways to peers
 
@@ -271,7 +247,7 @@ class Whereabouts:
 
     def unusable(self, address: tuple[str, int]) -> str | None:
         """Why nothing can be sent to a peer at this IP address and port; None if it can."""
-        return self._own.unusable(address)
+        return self.sockets.unusable(address)
 
     def way_to(self, url: RelayUrl, peer: EndpointId) -> tuple[int, tuple[str, int]] | str:
         """Slot and address by which a peer is reached at a relay, or why it is not."""
@@ -290,6 +266,7 @@ class Whereabouts:
 
     def close(self) -> None:
         """Nothing changes any more."""
+        self.sockets.close()
         self.addr.close(EndpointClosedError())
 
     async def stop_reports(self) -> None:

@@ -95,9 +95,38 @@ struct Slot {
     is_virtual: bool,
     /// Sends only what is pinned to it.
     is_aside: bool,
+    reach: Reach,
     queue: VecDeque<Held>,
     queued_bytes: usize,
     blocked: bool,
+}
+
+/// Which destinations a slot is best for, if there are several of one family.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Bits of the slot's address that its network has in common with it; none if nothing is known.
+    pub prefix: Option<u8>,
+    /// The slot's address leads to the internet.
+    pub outward: bool,
+}
+
+impl Reach {
+    /// The larger, the better.
+    fn fitness(self, local: IpAddr, destination: IpAddr) -> u8 {
+        match self.prefix {
+            Some(bits) if common_bits(local, destination) >= bits => bits.saturating_add(2),
+            _ => u8::from(self.outward),
+        }
+    }
+}
+
+fn common_bits(one: IpAddr, other: IpAddr) -> u8 {
+    let zeros = match (one, other) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+        (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+        _ => 0,
+    };
+    zeros as u8
 }
 
 /// Where a route sends: a slot or the default one, an address or the original one.
@@ -188,6 +217,7 @@ impl Router {
             local,
             is_virtual,
             is_aside: false,
+            reach: Reach::default(),
             queue: VecDeque::new(),
             queued_bytes: 0,
             blocked: false,
@@ -217,6 +247,13 @@ impl Router {
 
     pub fn is_virtual(&self, id: SlotId) -> Option<bool> {
         self.index(id).map(|index| self.slots[index].is_virtual)
+    }
+
+    /// What the slot is good for. False if there is no such slot.
+    pub fn set_reach(&mut self, id: SlotId, reach: Reach) -> bool {
+        let Some(index) = self.index(id) else { return false };
+        self.slots[index].reach = reach;
+        true
     }
 
     /// The slot sends only to addresses that are pinned to it. False if there is no such slot.
@@ -349,23 +386,26 @@ impl Router {
         self.send_to(index, &copy, output);
     }
 
-    /// The slot of the destination's family, preferably the one bound to the source address.
+    /// The slot of the destination's family: the one bound to the source address, else the one whose network the
+    /// destination is in, else one that leads to the internet.
     fn default_slot(&self, outgoing: &Outgoing<'_>) -> Option<usize> {
         let v4 = outgoing.destination.is_ipv4();
-        let mut fallback = None;
+        let mut best: Option<(u8, usize)> = None;
         for (index, slot) in self.slots.iter().enumerate() {
             // What carries datagrams to a relay is for routes only.
             let is_relay = matches!(slot.local.ip(), IpAddr::V6(ip) if is_mapped(&ip));
             if slot.local.is_ipv4() != v4 || is_relay || slot.is_aside {
                 continue;
             }
-            match outgoing.source_ip {
-                Some(ip) if slot.local.ip() == ip => return Some(index),
-                _ if fallback.is_none() => fallback = Some(index),
-                _ => {}
+            if outgoing.source_ip == Some(slot.local.ip()) {
+                return Some(index);
+            }
+            let fitness = slot.reach.fitness(slot.local.ip(), outgoing.destination.ip());
+            if best.is_none_or(|(other, _)| fitness > other) {
+                best = Some((fitness, index));
             }
         }
-        fallback
+        best.map(|(_, index)| index)
     }
 
     fn send_to(&mut self, index: Option<usize>, outgoing: &Outgoing<'_>, output: &mut dyn Output) {

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use aioiroh_core::route::{Outgoing, Output, Router, Sent, SlotId, Target, is_mapped, to_inner, to_outer};
+use aioiroh_core::route::{
+    Outgoing, Output, Reach, Router, Sent, SlotId, Target, is_mapped, to_inner, to_outer,
+};
 
 #[derive(Default)]
 struct Socket {
@@ -151,4 +153,24 @@ fn addresses_inside_are_ipv6() {
     assert_eq!(to_outer(to_inner(v4)), v4);
     let v6 = address("[2001:db8::1]:9");
     assert_eq!(to_outer(to_inner(v6)), v6);
+}
+
+#[test]
+fn of_several_slots_the_one_in_whose_network_the_destination_is() {
+    let mut router = Router::default();
+    let first = router.add_slot("192.0.2.1:1".parse().unwrap(), true);
+    let near = router.add_slot("198.51.100.1:1".parse().unwrap(), true);
+    let outward = router.add_slot("203.0.113.1:1".parse().unwrap(), true);
+    let to = |router: &mut Router, destination: &str| {
+        router.send(&datagram(address(destination), b"x"), &mut Socket::default());
+        [first, near, outward].into_iter().find(|slot| !router.take(*slot, 1).is_empty()).unwrap()
+    };
+    assert_eq!(to(&mut router, "198.51.100.9:9"), first);
+    assert!(router.set_reach(first, Reach { prefix: Some(24), outward: false }));
+    assert!(router.set_reach(near, Reach { prefix: Some(24), outward: false }));
+    assert!(router.set_reach(outward, Reach { prefix: Some(24), outward: true }));
+    assert_eq!(to(&mut router, "192.0.2.9:9"), first);
+    assert_eq!(to(&mut router, "198.51.100.9:9"), near);
+    assert_eq!(to(&mut router, "198.51.101.9:9"), outward);
+    assert!(!router.set_reach(77, Reach::default()));
 }

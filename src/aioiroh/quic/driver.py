@@ -329,6 +329,12 @@ class Driver:
         if on_removed is not None:
             on_removed(slot)
 
+    def set_reach(self, slot: int, prefix: int | None, *, outward: bool) -> None:
+        """Of several slots of one IP version, this one is best for what is in the network of its own address, which
+        has that prefix in bits; `outward`: also for what is in no slot's network.
+        """
+        self.engine.set_reach(slot, prefix, outward)
+
     def rebind(self, slot: int) -> tuple[str, int]:
         """Close the socket and open it anew. Raises OSError: it is gone."""
         self.check()

@@ -6,7 +6,7 @@ use aioiroh_core::{
     EcnCodepoint,
     config::{Settings, Transport as TransportSettings},
     engine::{Engine as Core, Received},
-    route::{SlotId, Target},
+    route::{Reach, SlotId, Target},
 };
 use aioiroh_udp::{SocketOptions, Sockets};
 use bytes::{Bytes, BytesMut};
@@ -203,6 +203,12 @@ impl Engine {
         let ip = convert::parse_ip(ip)?;
         self.0.lock()?.with_output(|core, output| core.probe(&slots, ip, &ports, output));
         Ok(())
+    }
+
+    /// The slot is bound to an address whose network has this prefix, and which leads to the internet or not.
+    #[pyo3(signature = (slot, prefix, outward))]
+    fn set_reach(&self, slot: SlotId, prefix: Option<u8>, outward: bool) -> PyResult<bool> {
+        Ok(self.0.lock()?.core.router.set_reach(slot, Reach { prefix, outward }))
     }
 
     fn rebind(&self, slot: SlotId) -> PyResult<(String, u16)> {
