@@ -117,6 +117,16 @@ async def test_a_single_relay_has_to_do(network, kinds):
 
 
 @simulated()
+async def test_a_strict_carrier_of_a_moderate_home(network):
+    carrier = network.router("carrier", nat=Nat.kind("strict"), ipv4="100.64.0.0/16", link=LINK)
+    home = network.router("home", behind=carrier)
+    client, server = network.host("a", segment=home.inside), behind(network, "moderate", "b", LINK)
+    async with relays(network) as urls, pair(client, server, urls) as ends:
+        await soon_direct(ends)
+        await echo(ends)
+
+
+@simulated()
 async def test_a_nat_that_counts_is_predicted(network):
     client, server = homes(network, "strict", "moderate")
     router_of(client).nat = Nat(mapping="address-and-port-dependent", ports="sequential")

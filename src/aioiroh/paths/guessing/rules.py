@@ -47,7 +47,7 @@ __all__ = [
 PATIENCE: Final = 2.0
 """Seconds that ordinary hole punching has: by then eight of its nine probes have been sent."""
 SOCKETS: Final = 256
-"""Sockets that are opened for one peer, and for one peer at a time."""
+"""Sockets that are opened for one peer, and for one peer at a time; and that are kept for all peers together."""
 ENOUGH: Final = 64
 """Sockets with which it is worth while if the system gives no more: a sweep hits one with a probability of 86 %."""
 STEP: Final = 0.02

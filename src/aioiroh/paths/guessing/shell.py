@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from aioiroh.aio import TokenBucket
 from aioiroh.net import Network, UdpOptions, UdpSlot
-from aioiroh.paths.guessing.rules import ATTEMPTS, RESTS, SWEEPS, Mapping, Sight
+from aioiroh.paths.guessing.rules import ATTEMPTS, RESTS, SOCKETS, SWEEPS, Mapping, Sight
 from aioiroh.paths.guessing.spread import (
     CloseSockets,
     OpenSockets,
@@ -76,6 +76,7 @@ class Guessing:
         self._sweeps = TokenBucket(1 / RESTS[1], SWEEPS, now=now)
         self._peers: dict[bytes, _Peer] = {}
         self._owners: dict[int, bytes] = {}
+        self._spreading: bytes | None = None
         driver.on_knock = self._knock
 
     def see(self, peer: bytes, sight: Sight) -> tuple[Address, ...]:
@@ -96,6 +97,8 @@ class Guessing:
             if entry.timer is not None:
                 entry.timer.cancel()
             self._carry_out(peer, entry, entry.spread.stop())
+            if self._spreading == peer:
+                self._spreading = None
 
     # --- what the cores decide
 
@@ -116,8 +119,7 @@ class Guessing:
     def _decide(self, peer: bytes, entry: _Peer) -> None:
         now = self._network.monotonic()
         mapping = self._mapping()
-        others = (other.spread for other in self._peers.values() if other is not entry)
-        may_begin = not any(spread.is_busy for spread in others)
+        may_begin = self._spreading is None and len(self._owners) < SOCKETS
         spread, sweep = entry.spread, entry.sweep
         phase, sweeping = spread.phase, sweep.is_busy
         self._carry_out(peer, entry, spread.decide(now, entry.sight, mapping, may_begin=may_begin))
@@ -126,6 +128,10 @@ class Guessing:
                 self._probe(
                     [slot.index for slot in self._ipv4_sockets()[:1]], probe.ip, probe.ports
                 )
+        if spread.is_busy:
+            self._spreading = peer
+        elif self._spreading == peer:
+            self._spreading = None
         self._metrics.spreads += phase is Phase.IDLE and spread.is_busy
         self._metrics.paths += phase is Phase.TRYING and spread.phase is Phase.KEPT
         self._metrics.sweeps += sweep.is_busy and not sweeping
@@ -157,11 +163,15 @@ class Guessing:
         return [slot for slot in self._sockets() if ":" not in slot.host]
 
     def _open(self, peer: bytes, entry: _Peer, count: int) -> list[int]:
-        host = self._ipv4_sockets()[0].host
         before = len(entry.slots)
+        hosts = [slot.host for slot in self._ipv4_sockets()]
+        if not hosts:
+            # The last of them was lost with the network, and the next report will say so.
+            entry.spread.no_more(0)
+            return []
         try:
             for _ in range(count):
-                slot = self._network.bind_udp(self._driver, (host, 0), UdpOptions()).index
+                slot = self._network.bind_udp(self._driver, (hosts[0], 0), UdpOptions()).index
                 entry.slots.append(slot)
                 self._owners[slot] = peer
                 self._driver.engine.set_aside(slot)
