@@ -54,6 +54,11 @@ class RelayServer:
         self._process: asyncio.subprocess.Process | None = None
 
     @property
+    def plain_url(self) -> str:
+        """Without TLS, where only the check for captive portals is if there is TLS."""
+        return f"http://{self._host}:{self._plain_port}/"
+
+    @property
     def url(self) -> str:
         scheme, usual = ("https", 443) if self._tls else ("http", 80)
         port = "" if self._port == usual else f":{self._port}"

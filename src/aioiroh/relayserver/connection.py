@@ -166,7 +166,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         found = answer(self._listener, method, target, named)
         if found is None:
             self._upgrade = target, headers
-            found = self._try_upgrade()
+            found = self._try_upgrade(named.get("sec-websocket-version"))
             if found is None:
                 return
         last = (
@@ -176,13 +176,13 @@ class ClientConnection(asyncio.BufferedProtocol):
         )
         self._respond(found, last)
 
-    def _try_upgrade(self) -> Answer | None:
+    def _try_upgrade(self, version: str | None) -> Answer | None:
         assert self.number is not None
         refusal = self._forwarder.upgrade(self.number, list(SECURITY_HEADERS))
         if refusal is None:
             return None
         headers = list(SECURITY_HEADERS)
-        if "version" in refusal:
+        if version not in (None, "13"):
             headers.insert(0, ("Sec-WebSocket-Version", "13"))
         return Answer(400, "Bad Request", refusal.encode(), headers)
 
