@@ -34,6 +34,18 @@ gone there and back ("connected"), and until they went by a direct path. How to 
 """
 
 
+_WHY = """Behind a strict NAT a host has another, random port for each peer, which nobody knows beforehand. A peer behind
+none or an open NAT answers to wherever the first datagram comes from, so that does no harm. One behind a moderate NAT
+lets in only what comes from a port to which it has sent, so ports have to be guessed:
+
+- Ours behind the strict NAT opens many ports, and the peer's datagrams to many ports hit one of them soon. An upstream
+  peer sends them too, as part of its ordinary hole punching ([direct paths](direct-paths.md)).
+- Upstream's program behind the strict NAT opens no more than one port for a peer, which is not hit within what we allow
+  ourselves. These pairs stay on the relay.
+- Between two strict NATs there is nothing to aim at. These pairs stay on the relay, too.
+"""
+
+
 class Results:
     """What was seen, by relay and programs."""
 
@@ -89,7 +101,7 @@ def text(results: Results) -> str:
             kernel=platform.release().split("-")[0],
         )
     ]
-    parts += ["## In short", _summary(results)]
+    parts += ["## In short", _summary(results), "## Who stays on the relay, and why", _WHY]
     for (relays, programs), grid in results.pairs.items():
         parts += [
             f"## {programs[0].capitalize()} dials {programs[1]}, relays: {relays}",
