@@ -9,6 +9,7 @@ pub mod config;
 pub mod connection;
 pub mod engine;
 pub mod event;
+mod mapped;
 mod outcome;
 mod probe;
 mod reset;

@@ -12,6 +12,9 @@ use std::{
 use noq_proto::EcnCodepoint;
 use rustc_hash::FxHashMap;
 
+use crate::mapped::is_spread;
+pub use crate::mapped::{is_mapped, to_inner, to_outer};
+
 /// Index of a slot; never reused.
 pub type SlotId = u32;
 
@@ -177,35 +180,6 @@ pub struct Router {
     /// Whether something given to [`send`](Self::send) since last asked waits for a full socket.
     held: bool,
     pub stats: RouteStats,
-}
-
-/// The reserved prefix fd15:70a:510b::/48 of mapped addresses.
-pub fn is_mapped(ip: &Ipv6Addr) -> bool {
-    ip.octets()[..6] == [0xfd, 0x15, 0x07, 0x0a, 0x51, 0x0b]
-}
-
-/// Whether a mapped address stands for all ways to a peer at once, which only handshakes use.
-fn is_spread(ip: &Ipv6Addr) -> bool {
-    is_mapped(ip) && ip.octets()[6..8] == [0, 0]
-}
-
-/// As the QUIC state machine sees it.
-pub fn to_inner(address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), address.port()),
-        IpAddr::V6(_) => address,
-    }
-}
-
-/// As everybody else sees it.
-pub fn to_outer(address: SocketAddr) -> SocketAddr {
-    match address {
-        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
-            Some(ip) => SocketAddr::new(ip.into(), v6.port()),
-            None => address,
-        },
-        SocketAddr::V4(_) => address,
-    }
 }
 
 impl Router {
