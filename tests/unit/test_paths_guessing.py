@@ -297,6 +297,17 @@ def test_when_nothing_is_swept(sight, mapping):
     assert sweep_all(Sweep(bucket(), Random(1)), 0.0, sight, mapping) == []
 
 
+@pytest.mark.parametrize(
+    "ip",
+    ["192.168.1.1", "127.0.0.1", "169.254.169.254", "224.0.0.251", "255.255.255.255", "0.0.0.0"],
+)
+def test_no_peer_points_at_the_local_network(ip):
+    announced = Sight(tuple((ip, port) for port in range(2000, 2000 + ANNOUNCED)))
+    for mapping in (STEADY, Mapping()):
+        assert sweep_all(Sweep(bucket(), Random(1)), 0.0, announced, mapping) == []
+    assert targets(Sight(((ip, 5),)), SCATTERED) == ()
+
+
 def test_sweeps_of_an_endpoint_are_bounded():
     budget = bucket(SWEEPS)
     swept = [sweep_all(Sweep(budget, Random(1)), 0.0, Sight(ANNOUNCEMENT)) for _ in range(9)]

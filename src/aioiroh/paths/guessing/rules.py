@@ -168,6 +168,16 @@ def _is_local(ip: str) -> bool:
     return any(address in network for network in _LOCAL)
 
 
+def _may_be_hit(ip: str, own: str | None) -> bool:
+    """Whether a peer may have us send many datagrams there. Nobody may point us at our own local network, unless we
+    are known by such an address ourselves; in a lab all addresses may be such. And never at many at once.
+    """
+    address = IPv4Address(ip)
+    if address.is_multicast or address.is_reserved or address.is_unspecified:
+        return False
+    return not _is_local(ip) or (own is not None and _is_local(own))
+
+
 def targets(sight: Sight, mapping: Mapping) -> tuple[Address, ...]:
     """The addresses to spread to. None if the peer spreads itself: then there is nothing to be hit."""
     own = mapping.ip
@@ -176,8 +186,8 @@ def targets(sight: Sight, mapping: Mapping) -> tuple[Address, ...]:
     found = [
         (ip, port)
         for ip, port in sight.theirs
-        # Peers name addresses behind their NAT, too; in a lab all addresses may be such.
-        if ":" not in ip and ip != own and (_is_local(own) or not _is_local(ip))
+        # Peers name addresses behind their NAT, too.
+        if ":" not in ip and ip != own and _may_be_hit(ip, own)
     ]
     return tuple(found[-TARGETS:])
 
@@ -185,6 +195,6 @@ def targets(sight: Sight, mapping: Mapping) -> tuple[Address, ...]:
 def announced_ip(theirs: Iterable[Address], own: str | None) -> str | None:
     """The address of which the peer names so many ports that it must be spreading, unless it is `own`."""
     for ip, ports in _ports(theirs).items():
-        if ip != own and len(ports) >= TOLD_APART:
+        if ip != own and len(ports) >= TOLD_APART and _may_be_hit(ip, own):
             return ip
     return None
