@@ -402,6 +402,20 @@ async def test_there_is_room_for_so_many(network):
         assert place.server.counters["connections_refused"] == 2
 
 
+@simulated()
+async def test_one_address_cannot_take_all_places(network):
+    async with relay(network, limits=Limits(pending=48)) as place:
+        hostile, address = network.host("hostile"), place.server.http_address
+        [*_, late] = [await hostile.connect_tcp(Raw, *address) for _ in range(4)]
+        await late.lost
+        # Others come in, and are not counted there any more.
+        for _ in range(5):
+            await place.client()
+        await asyncio.sleep(31)
+        raw = await hostile.connect_tcp(Raw, *address)
+        assert await raw.enter(SecretKey.generate()) == b"\x02"
+
+
 # --- forwarding
 
 

@@ -70,7 +70,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         # uvloop's transports are no subclasses.
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(MAX_BUFFERED)
-        self.number = self._forwarder.enter(self, self._certificate)
+        self.number = self._forwarder.enter(self, self._certificate, self.remote[0])
         if self.number is None:
             self._transport.abort()
         else:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Protocol
 
 from aioiroh import _native
@@ -11,6 +9,7 @@ from aioiroh.net import Network, UdpOptions
 from aioiroh.quic import Driver
 from aioiroh.quic.discovery import ALPN, CLOSE_CODE, CLOSE_REASON
 from aioiroh.quic.observer import Observer
+from aioiroh.relayserver.shares import Shares
 
 if TYPE_CHECKING:
     from aioiroh.quic import Connection, Incoming
@@ -20,8 +19,6 @@ __all__ = ["DiscoveryMetrics", "DiscoveryServer"]
 
 MAX_CONNECTIONS: Final = 32_768
 """Connections at once; a client holds one for each IP version, and one takes 43 KiB. More are refused."""
-MAX_SHARE: Final = 16
-"""One IPv4 address or IPv6 /64 has at most one in so many of the connections."""
 MAX_UNPROVED: Final = 256
 """Handshakes under way above which a client has to prove its address first (RFC 9000, section 8.1.2)."""
 
@@ -112,7 +109,7 @@ class _Clients(Observer):
         self._metrics = metrics
         self._limit = limit
         self._connections: dict[ConnectionState, tuple[Connection, str]] = {}
-        self._hosts: Counter[str] = Counter()
+        self._shares = Shares(limit)
         self._unproved = 0
 
     def __len__(self) -> int:
@@ -121,9 +118,9 @@ class _Clients(Observer):
     def take(self, knock: Incoming) -> bool:
         """Answer whoever knocks."""
         self._metrics.qad_incoming += 1
-        host = _share_of(knock.remote_address[0])
+        host = knock.remote_address[0]
         full = len(self._connections) >= self._limit
-        if full or self._hosts[host] >= max(self._limit // MAX_SHARE, 1):
+        if full or not self._shares.has_room(host):
             self._metrics.qad_incoming_error += 1
             knock.refuse()
         elif self._unproved >= MAX_UNPROVED and knock.may_retry and not knock.validated:
@@ -136,8 +133,7 @@ class _Clients(Observer):
             except ConnectionError:
                 self._metrics.qad_incoming_error += 1
                 return True
-            self._connections[connection.state] = connection, host
-            self._hosts[host] += 1
+            self._connections[connection.state] = connection, self._shares.take(host)
             self._unproved += 1
         return True
 
@@ -151,10 +147,7 @@ class _Clients(Observer):
         found = self._connections.pop(state, None)
         if found is None:
             return
-        host = found[1]
-        self._hosts[host] -= 1
-        if not self._hosts[host]:
-            del self._hosts[host]
+        self._shares.give(found[1])
         if state.alpn is None:
             self._unproved -= 1
             self._metrics.qad_incoming_error += 1
@@ -162,9 +155,3 @@ class _Clients(Observer):
         self._metrics.qad_connections_closed += 1
         if getattr(state.lost, "code", None) != CLOSE_CODE:
             self._metrics.qad_connections_errored += 1
-
-
-def _share_of(host: str) -> str:
-    """What counts as one client: an IPv4 address, the network of an IPv6 address."""
-    ip = ip_address(host)
-    return host if ip.version == 4 else ip.packed[:8].hex()

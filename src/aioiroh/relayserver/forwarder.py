@@ -7,6 +7,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aioiroh import _native
+from aioiroh.relayserver.shares import Shares
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -55,6 +56,9 @@ class Forwarder:
             handshake_timeout=limits.handshake_timeout,
         )
         self._connections: dict[int, Connection] = {}
+        # Who was not let in yet, and in whose share it is counted.
+        self._shares = Shares(limits.pending)
+        self._pending: dict[int, str] = {}
         # All connections read into the same memory: what has come is dealt with before the next one reads.
         self.memory = memoryview(bytearray(READ_SIZE))
         self.read_buffer = self.memory
@@ -93,10 +97,13 @@ class Forwarder:
 
     # --- one connection
 
-    def enter(self, connection: Connection, certificate: Certificate | None) -> int | None:
-        """A TCP connection has come. Its number, or None: there are too many."""
+    def enter(
+        self, connection: Connection, certificate: Certificate | None, host: str
+    ) -> int | None:
+        """A TCP connection has come from `host`. Its number, or None: there are too many."""
         now, arrivals = self._now(), self._arrivals
-        if arrivals is not None and arrivals.level(now) < 1:
+        is_late = arrivals is not None and arrivals.level(now) < 1
+        if is_late or not self._shares.has_room(host):
             self._refused += 1
             return None
         number = self._hub.enter(None if certificate is None else certificate._tls, now)
@@ -105,11 +112,13 @@ class Forwarder:
         if arrivals is not None:
             arrivals.take(now, 1)
         self._connections[number] = connection
+        self._pending[number] = self._shares.take(host)
         self._arm()
         return number
 
     def leave(self, number: int) -> None:
         """The TCP connection is gone."""
+        self._settle(number)
         if self._connections.pop(number, None) is not None:
             self._write(self._hub.leave(number))
 
@@ -157,6 +166,7 @@ class Forwarder:
 
     def confirm(self, number: int) -> bool:
         """Let a client in. False: it has gone."""
+        self._settle(number)
         confirmed, surplus, ready = self._hub.confirm(number, self._now())
         self._write(ready)
         if surplus is not None:
@@ -184,6 +194,12 @@ class Forwarder:
             self._timer.cancel()
             self._timer = None
             self._armed = float("inf")
+
+    def _settle(self, number: int) -> None:
+        """It is not among those any more who wait to be let in."""
+        share = self._pending.pop(number, None)
+        if share is not None:
+            self._shares.give(share)
 
     def _write(self, ready: list[int]) -> None:
         connections = self._connections

@@ -62,7 +62,7 @@ class Limits:
     connections: int = 65_536
     """TCP connections at once; more are closed as they come."""
     pending: int = 4_096
-    """Of these, how many may not have been let in yet."""
+    """Of these, how many may not have been let in yet; from one address at most a sixteenth."""
     establish_timeout: float = 30.0
     """From the TCP connection to the end of the last HTTP answer, or to the upgrade."""
     handshake_timeout: float = 10.0
