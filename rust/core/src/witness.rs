@@ -12,8 +12,10 @@ use noq_proto::{
 
 use crate::Instant;
 
-/// Bytes a second. As much as the initial window may leave at once (RFC 9002, section 7.7). The state machine
-/// alone lets go of 10 ms' worth, so that on a far path the first request waits for what goes before it.
+/// Bytes a second, for the first half of the initial window; all of it might leave at once (RFC 9002, section
+/// 7.7). The state machine alone lets go of 10 ms' worth, so that on a far path the first request waits for what
+/// goes before it. Not more than half: where the window is full and more is to be sent, it sends no
+/// acknowledgements either, and two peers that fill theirs at once wait for each other.
 const UNPACED: u64 = 1_000_000_000;
 
 /// Makes the controllers of paths: those of `F`, with a witness.
@@ -22,7 +24,7 @@ pub(crate) struct Witnessed<F>(pub Arc<F>);
 
 impl<F: ControllerFactory + Send + Sync + 'static> ControllerFactory for Witnessed<F> {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
-        Box::new(Witness { inner: self.0.clone().build(now, current_mtu), seen: Seen::default() })
+        Box::new(Witness { inner: self.0.clone().build(now, current_mtu), seen: Seen::default(), sent: 0 })
     }
 }
 
@@ -43,6 +45,8 @@ pub(crate) struct Seen {
 struct Witness {
     inner: Box<dyn Controller>,
     seen: Seen,
+    /// Bytes, ever.
+    sent: u64,
 }
 
 /// What is known of a path; nothing of one that is gone.
@@ -60,6 +64,7 @@ impl Controller for Witness {
     fn on_packet_sent(&mut self, now: Instant, bytes: u16, pn: u64) {
         self.seen.waiting.get_or_insert(now);
         self.seen.outstanding += u64::from(bytes);
+        self.sent += u64::from(bytes);
         self.inner.on_packet_sent(now, bytes, pn);
     }
 
@@ -138,14 +143,14 @@ impl Controller for Witness {
 
     fn metrics(&self) -> ControllerMetrics {
         let mut metrics = self.inner.metrics();
-        if metrics.congestion_window <= self.inner.initial_window() {
+        if self.sent < self.inner.initial_window() / 2 {
             metrics.pacing_rate.get_or_insert(UNPACED);
         }
         metrics
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
-        Box::new(Self { inner: self.inner.clone_box(), seen: self.seen })
+        Box::new(Self { inner: self.inner.clone_box(), seen: self.seen, sent: self.sent })
     }
 
     fn initial_window(&self) -> u64 {
