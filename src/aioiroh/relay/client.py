@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Final
@@ -182,6 +183,7 @@ class RelayClient:
         self._limited = False
         self._tell(RelayState.CONNECTED, None)
         events.relay_connected(url=self.config.url)
+        self._wake_paths()
         try:
             await self._keep(connection)
         finally:
@@ -261,6 +263,18 @@ class RelayClient:
             )
             if self._nudge.done():
                 self._nudge = self._driver.loop.create_future()
+
+    def _wake_paths(self) -> None:
+        """Paths that found the relay gone ask more and more seldom whether it is back: now it is.
+
+        A ping would not do, for what was sent in vain fills their windows.
+        """
+        for state in self._driver.established():
+            with contextlib.suppress(_native.NativeError):  # it has ended meanwhile
+                if any(self.knows(path["remote"][0]) for path in state.native.paths()):
+                    own = [address.ip for address in self._network.local_addresses()]
+                    self._driver.network_changed(own)
+                    return
 
     # --- what comes and goes
 
