@@ -9,6 +9,7 @@ from random import Random
 from aioiroh import Connection
 
 PIECE = 16_384
+TICK = 0.05
 
 
 @lru_cache(maxsize=64)
@@ -47,8 +48,7 @@ class Flow:
         self._last = self._loop.time()
         self.written = 0
         self.received = 0
-        self.longest = 0.0
-        """Seconds of the longest silence that the reader saw."""
+        self._longest = 0.0
         self.done = asyncio.gather(self._send(source), self._receive(target))
 
     async def _send(self, connection: Connection) -> None:
@@ -56,7 +56,7 @@ class Flow:
             while not self._stopping and self.written != self._size:
                 size = PIECE if self._size is None else min(PIECE, self._size - self.written)
                 if self._rate is not None:
-                    size = min(size, max(round(self._rate * 0.02), 1))
+                    size = min(size, max(round(self._rate * TICK), 1))
                     await asyncio.sleep(size / self._rate)
                 data = content(self._name, self.written, size)
                 self.written += size
@@ -69,7 +69,7 @@ class Flow:
         self._last = self._loop.time()
         while data := await stream.read(PIECE):
             now = self._loop.time()
-            self.longest = max(self.longest, now - self._last)
+            self._longest = self.longest
             self._last = now
             expected = content(self._name, self.received, len(data))
             assert data == expected, f"{self._name}: other bytes than were written"
@@ -77,9 +77,14 @@ class Flow:
             assert self.received <= self.written, f"{self._name}: more bytes than were written"
         assert self.received == self.written, f"{self._name}: the end came too early"
 
+    @property
+    def longest(self) -> float:
+        """Seconds of the longest silence that the reader saw, or sees."""
+        return max(self._longest, self._loop.time() - self._last)
+
     def watch_again(self) -> None:
         """Forget the silences so far."""
-        self.longest = 0.0
+        self._longest = 0.0
         self._last = self._loop.time()
 
     async def stop(self) -> None:

@@ -46,7 +46,8 @@ async def test_a_transfer_on_every_rung(network, name):
             await up.done
 
 
-@pytest.mark.parametrize("name", LADDER)
+# A client leaves a relay that does not answer within 5 s. TCP that loses every fourth packet cannot promise that.
+@pytest.mark.parametrize("name", [name for name in LADDER if name != "256k"])
 @simulated(seeds=3)
 async def test_a_transfer_through_a_relay_on_every_rung(network, name):
     link = LADDER[name]

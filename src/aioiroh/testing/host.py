@@ -115,6 +115,10 @@ class Host:
         for interface in self.interfaces.values():
             interface.up = value
 
+    def crash(self) -> None:
+        """What a process that is killed leaves behind: its TCP connections are reset, and nobody listens."""
+        self._tcp.crash()
+
     def changed(self) -> None:
         """Tell those who watch the host's network that interfaces or addresses have changed."""
         for on_change in tuple(self._watchers.values()):

@@ -92,6 +92,12 @@ class TcpStack:
         if listener in self._listeners:
             self._listeners.remove(listener)
 
+    def crash(self) -> None:
+        """Close all listeners, and reset all connections."""
+        self._listeners.clear()
+        for transport in tuple(self._connections.values()):
+            transport.abort()
+
     def arrived(self, packet: Packet) -> bool:
         """Take in a packet; False: nobody is there for it, and the sender has been told."""
         assert packet.tcp is not None
