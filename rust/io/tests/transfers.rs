@@ -47,6 +47,7 @@ fn blobs_arrive_in_memory_and_in_files() {
                     assert_eq!(blob.verified_size(), Some(size as u64));
                     assert!(blob.read(0, size + 1).unwrap().unwrap() == data);
                     assert!(blob.outboard().unwrap() == pairs);
+                    blob.spill().unwrap();
                     blob.close();
                 }
                 assert!(std::fs::read(&path).unwrap() == data);
