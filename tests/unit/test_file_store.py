@@ -85,6 +85,24 @@ async def test_many_small_blobs(tmp_path: Path) -> None:
         assert statuses == [BlobStatus.complete(len(one)) for one in data]
 
 
+async def test_more_blobs_than_stay_at_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aioiroh.blobs.store.file.store.REMEMBERED", 10)
+    data = [pattern(20_000 + number) for number in range(60)]
+    async with await FileStore.open(tmp_path / "store") as store:
+        hashes = [(await store.add_bytes(one)).hash for one in data]
+        # Some are at hand when the others are looked for, and make room for them.
+        for start in (50, 0, 55, 3):
+            assert all(await store.handles(hashes[start : start + 10]))
+            statuses = await store.statuses(hashes)
+            assert [status.size for status in statuses] == [len(one) for one in data]
+            assert all(await store.handles(hashes))
+            assert await store.writers(hashes, max_size=1 << 20) == [None] * 60
+        paths = await store.stage(hashes, tmp_path)
+        assert [path.read_bytes() for path in paths] == data
+
+
 async def test_destroying_leaves_nothing_of_its_own(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "folder"
     store = await FileStore.open(folder)

@@ -107,11 +107,12 @@ class FileStore(LocalStore):
                 await asyncio.sleep(0)
             batch = hashes[start : start + PAGE]
             rows = self._rows_of(batch, data=False)
+            absent = {hash for hash in batch if not self._has(hash, rows)}
             for hash in batch:
                 row = rows.get(bytes(hash))
                 if row is not None and row.kind is Kind.INLINE and row.size is not None:
                     found.append(BlobStatus.complete(row.size))
-                elif row is None and hash not in self._entries and hash != Hash.EMPTY:
+                elif hash in absent:
                     found.append(missing)
                 else:
                     handle = await self._find(hash, row)
@@ -131,6 +132,9 @@ class FileStore(LocalStore):
                 rows[hash].references = files
         return rows
 
+    def _has(self, hash: Hash, rows: dict[bytes, Row]) -> bool:
+        return bytes(hash) in rows or hash in self._entries or hash == Hash.EMPTY
+
     def _row(self, hash: Hash) -> Row | None:
         return self._metadata.get((bytes(hash),), data=False).get(bytes(hash))
 
@@ -143,7 +147,9 @@ class FileStore(LocalStore):
             if entry.writers or entry.is_good:
                 return entry.handle
             del self._entries[hash]
-            row = self._row(hash)
+            row = None
+        # What was at hand a moment ago may not be any more.
+        row = row or self._row(hash)
         if row is None:
             return None
         loaded = await self._loader.load(row)
