@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from aioiroh.address import RelayUrl as RelayUrl
     from aioiroh.address import TransportAddr as TransportAddr
     from aioiroh.aio import Watch as Watch
+    from aioiroh.custom import CustomPort as CustomPort
+    from aioiroh.custom import CustomTransport as CustomTransport
     from aioiroh.endpoint import Endpoint as Endpoint
     from aioiroh.errors import AddressParsingError as AddressParsingError
     from aioiroh.errors import AioirohError as AioirohError
@@ -122,6 +124,7 @@ _MODULES = {
     ),
     "aio": ("Watch",),
     "endpoint": ("Endpoint",),
+    "custom": ("CustomPort", "CustomTransport"),
     "errors": (
         "AddressParsingError",
         "AioirohError",

@@ -22,6 +22,7 @@ from aioiroh.address import (
     RelayUrl,
 )
 from aioiroh.aio import Pending, Tasks, Watch
+from aioiroh.custom import CustomTransport
 from aioiroh.errors import (
     BusyError,
     EndpointClosedError,
@@ -93,7 +94,7 @@ class Endpoint:
             driver,
             network.monotonic,
             path_selector or select_by_rtt,
-            self._roster.relay_at,
+            self._roster.stands_for,
             self._metrics.socket,
         )
         self._roster.steering = self._steering
@@ -128,6 +129,7 @@ class Endpoint:
         proxy: str | Proxies | None = None,
         port_mapping: bool | None = None,
         guess_ports: bool | None = None,
+        custom_transports: Sequence[CustomTransport] = (),
         path_selector: PathSelector | None = None,
         max_incoming: int | None = None,
         retry_above: int | None = None,
@@ -160,6 +162,7 @@ class Endpoint:
             the endpoint is closed; by default if there are relays. Nothing waits for that.
         guess_ports: with a NAT in between that gives every destination another port, look for a direct
             path by trying many of them; by default true. To a firewall it may look like a port scan.
+        custom_transports: ways of the application's own for datagrams, besides UDP and relays.
         path_selector: chooses which of the paths to a peer carries the data; by default direct before
             relayed ones, then by round-trip time.
         hooks: asked before dialling and after every handshake.
@@ -190,6 +193,7 @@ class Endpoint:
             "proxy": Proxies.all(proxy) if isinstance(proxy, str) else proxy,
             "port_mapping": port_mapping,
             "guess_ports": guess_ports,
+            "custom_transports": (*options.custom_transports, *custom_transports),
             "path_selector": path_selector,
             "max_incoming": max_incoming,
             "retry_above": retry_above,
@@ -236,7 +240,8 @@ class Endpoint:
             for address in options.external_addrs:
                 self._where.add_external(address)
             self._where.use_relays(options.relays or RelayMap(), options.relay_ca, options.proxy)
-            self._roster.find_relay = self._where.relay_at
+            self._roster.meaning = self._where.stands_for
+            await self._where.start_transports(options.custom_transports)
             if bool(options.relays) if options.port_mapping is None else options.port_mapping:
                 self._where.map_port()
             if options.guess_ports:
@@ -469,7 +474,7 @@ class Endpoint:
             early_data=early_data,
             searching=searching,
             unusable=self._where.unusable,
-            way_to=lambda url: self._where.way_to(url, addr.id),
+            way_to=lambda address: self._where.way_to(address, addr.id),
             secret=self._network.secret,
         )
         try:
@@ -620,6 +625,7 @@ class Endpoint:
             stack.callback(self._where.close)
             stack.callback(self._steering.close)
             stack.push_async_callback(self._clear_lookup)
+            stack.push_async_callback(self._where.end_transports)
             stack.push_async_callback(self._where.leave_relays)
             stack.push_async_callback(self._where.release_port)
             stack.push_async_callback(self._driver.aclose)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from aioiroh.address import IpAddr, RelayMap
+from aioiroh.custom import CustomTransport
 from aioiroh.hooks import Hook
 from aioiroh.lookup import LookupService
 from aioiroh.net import Proxies
@@ -54,6 +55,7 @@ class EndpointOptions:
     proxy: Proxies | None = None
     port_mapping: bool | None = None
     guess_ports: bool = True
+    custom_transports: tuple[CustomTransport, ...] = ()
     path_selector: PathSelector | None = None
     max_incoming: int = 1024
     retry_above: int | None = None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from weakref import WeakMethod, finalize
 
 from aioiroh import _native, events
 from aioiroh.address import (
+    CustomAddr,
     EndpointAddr,
     IpAddr,
     RelayAddr,
@@ -19,6 +20,7 @@ from aioiroh.address import (
     TransportAddr,
 )
 from aioiroh.aio import Tasks, Watch
+from aioiroh.custom import Carrier, CustomTransport
 from aioiroh.errors import EndpointClosedError
 from aioiroh.keys import EndpointId, SecretKey
 from aioiroh.lookup import EndpointData
@@ -61,6 +63,7 @@ class Whereabouts:
         self.sockets = Sockets(driver, network)
         """The UDP sockets."""
         self._external: tuple[IpAddr, ...] = ()
+        self._carriers: tuple[Carrier, ...] = ()
         self._outside: tuple[IpAddr, ...] = ()
         self._relays: Relays | None = None
         self._reporter: Reporter | None = None
@@ -80,6 +83,21 @@ class Whereabouts:
         """Called when that has changed."""
 
     # --- getting there
+
+    async def start_transports(self, transports: Sequence[CustomTransport]) -> None:
+        """Raises ValueError: two have the same number; and what their own starts raise."""
+        for transport in transports:
+            if any(carrier.id == transport.id for carrier in self._carriers):
+                raise ValueError(f"there are two custom transports {transport.id:x}")
+            carrier = Carrier(
+                transport,
+                self._driver,
+                self._network.secret(32),
+                self._metrics.socket,
+                self.refresh,
+            )
+            self._carriers += (carrier,)
+            await carrier.start()
 
     def map_port(self) -> None:
         """Ask the router to forward the port of the first IPv4 socket that others can reach."""
@@ -207,7 +225,8 @@ class Whereabouts:
         direct = tuple(
             dict.fromkeys((*self._external, *filter(None, [mapped]), *self._outside, *local))
         )
-        found: tuple[TransportAddr, ...] = direct
+        custom = tuple(address for carrier in self._carriers for address in carrier.local)
+        found: tuple[TransportAddr, ...] = (*direct, *custom)
         if self.home.value is not None:
             found = (RelayAddr(self.home.value.url), *found)
         addr = EndpointAddr(self._secret_key.public, found)
@@ -241,19 +260,31 @@ class Whereabouts:
 
     # --- the ways to peers
 
-    def relay_at(self, ip: str) -> RelayUrl | None:
-        """The relay behind which the peer at a mapped address is; None: it is a real address."""
-        return None if self._relays is None else self._relays.url_at(ip)
+    def stands_for(self, ip: str) -> RelayAddr | CustomAddr | None:
+        """What a mapped address of a peer stands for; None: it is a real one."""
+        for carrier in self._carriers:
+            address = carrier.address_at(ip)
+            if address is not None:
+                return address
+        url = None if self._relays is None else self._relays.url_at(ip)
+        return None if url is None else RelayAddr(url)
 
     def unusable(self, address: tuple[str, int]) -> str | None:
         """Why nothing can be sent to a peer at this IP address and port; None if it can."""
         return self.sockets.unusable(address)
 
-    def way_to(self, url: RelayUrl, peer: EndpointId) -> tuple[int, tuple[str, int]] | str:
-        """Slot and address by which a peer is reached at a relay, or why it is not."""
+    def way_to(
+        self, address: RelayAddr | CustomAddr, peer: EndpointId
+    ) -> tuple[int, tuple[str, int]] | str:
+        """Slot and address by which the engine reaches a peer there, or why it does not."""
+        if isinstance(address, CustomAddr):
+            for carrier in self._carriers:
+                if carrier.id == address.id:
+                    return carrier.way_to(address)
+            return f"this endpoint has no custom transport {address.id:x}"
         if self._relays is None:
             return "this endpoint uses no relays"
-        return self._relays.way_to(url, peer)
+        return self._relays.way_to(address.url, peer)
 
     def relayed_ways(self, peer: EndpointAddr) -> list[tuple[str, int]]:
         """Addresses by which the engine reaches a peer at the relays that its address names."""
@@ -275,6 +306,11 @@ class Whereabouts:
         if self._reporter is not None:
             await self._reporter.aclose()
         self.report.close()
+
+    async def end_transports(self) -> None:
+        """Let custom transports go. Connections must have ended."""
+        for carrier in self._carriers:
+            await carrier.aclose()
 
     async def release_port(self) -> None:
         """Let the router forward nothing any more. Connections must have ended."""

@@ -148,3 +148,15 @@ def test_a_checkpoint_for_several_workers(run, tmp_path):
         assert (tmp_path / f"worker{number}.bin").read_bytes() == checkpoint
     for process in (*workers, leader):
         interrupt(process)
+
+
+def test_a_custom_transport(run: Callable[..., Any], tmp_path: Path) -> None:
+    server = run("unix_transport.py", "serve", tmp_path)
+    id = line(server)
+    client = run("unix_transport.py", "call", tmp_path, id)
+    assert line(client) == "olleh"
+    assert line(client) == f"custom:20_{id[:10].encode().hex()}"
+    assert client.wait(SECONDS) == 0
+    assert line(server).endswith(" says hello")
+    interrupt(server)
+    assert list(tmp_path.iterdir()) == []

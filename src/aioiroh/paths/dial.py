@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
 from ipaddress import IPv6Address
 
-from aioiroh.address import IpAddr, RelayAddr, RelayUrl, TransportAddr
+from aioiroh.address import CustomAddr, IpAddr, RelayAddr, TransportAddr
 from aioiroh.errors import (
     Attempt,
     ConnectError,
@@ -61,8 +61,8 @@ _HOPELESS = frozenset(
 class Dial:
     """The attempt to reach one peer.
 
-    `unusable(address)` says why this endpoint cannot send there, or None. `way_to(url)`: slot and
-    address by which the peer is reached at a relay, or why it is not. `secret(size)` gives random bytes. `searching`: more addresses may come, until `search` has ended.
+    `unusable(address)` says why this endpoint cannot send there, or None. `way_to(address)`: slot and
+    address by which the engine reaches the peer there, or why it does not. `secret(size)` gives random bytes. `searching`: more addresses may come, until `search` has ended.
     """
 
     __slots__ = (
@@ -99,7 +99,7 @@ class Dial:
         early_data: bool,
         searching: bool,
         unusable: Callable[[Address], str | None],
-        way_to: Callable[[RelayUrl], tuple[int, Address] | str],
+        way_to: Callable[[RelayAddr | CustomAddr], tuple[int, Address] | str],
         secret: Callable[[int], bytes],
     ) -> None:
         self._driver = driver
@@ -187,14 +187,12 @@ class Dial:
                 reason = self._why_not(address, pair)
                 if reason is not None:
                     return reason
-            case RelayAddr(url=url):
-                way = self._way_to(url)
+            case RelayAddr() | CustomAddr():
+                way = self._way_to(address)
                 if isinstance(way, str):
                     return way
                 slot, pair = way
                 self._slots[pair] = slot
-            case _:
-                return "this endpoint cannot use such addresses"
         self._open[pair] = address
         return None
 

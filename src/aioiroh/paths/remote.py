@@ -115,7 +115,7 @@ class _Connection:
 
     @property
     def direct(self) -> list[PathView]:
-        return [path for path in self.paths if path.is_direct and path.is_open]
+        return [path for path in self.paths if path.is_ip and path.is_open]
 
     @property
     def has_good_path(self) -> bool:
@@ -309,7 +309,7 @@ class Remote:
                 if not path.is_available:
                     actions.append(MarkPath(number, path.id, True))
                 continue
-            needless = connection.is_client and path.is_direct and chosen.is_direct
+            needless = connection.is_client and path.is_ip and chosen.is_ip
             if needless or self._is_dead(now, connection, path, chosen):
                 actions.append(ClosePath(number, path.id))
             elif path.is_available:
@@ -322,7 +322,7 @@ class Remote:
 
         Also the side that was dialled does so, if the path through the relay is left.
         """
-        if not (path.is_direct and path.is_open and path.is_silent) or chosen.is_silent:
+        if not (path.is_ip and path.is_open and path.is_silent) or chosen.is_silent:
             return False
         if not connection.is_client and chosen.is_direct:
             return False

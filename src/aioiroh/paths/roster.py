@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from aioiroh import events
-from aioiroh.address import IpAddr, RelayAddr, RelayUrl, TransportAddr
+from aioiroh.address import CustomAddr, IpAddr, RelayAddr, TransportAddr
 from aioiroh.metrics import Metrics
 from aioiroh.paths.remotes import Remotes
 from aioiroh.quic.observer import Observer
@@ -34,8 +34,8 @@ class Roster(Observer):
         self.remotes = remotes
         self.dials: WeakSet[Dial] = WeakSet()
         """Dials that want to know when a socket cannot send to an address of theirs."""
-        self.find_relay: Callable[[str], RelayUrl | None] | None = None
-        """Gives the relay behind which the peer at a mapped address is."""
+        self.meaning: Callable[[str], RelayAddr | CustomAddr | None] | None = None
+        """Gives what a mapped address stands for."""
         self.steering: Steering | None = None
         """Who moves connections to better paths."""
         self.on_empty: Callable[[], None] | None = None
@@ -69,12 +69,11 @@ class Roster(Observer):
 
     def transport_addr(self, pair: tuple[str, int]) -> TransportAddr:
         """What an address of the engine stands for."""
-        relay = self.relay_at(pair[0])
-        return IpAddr.from_pair(pair) if relay is None else RelayAddr(relay)
+        return self.stands_for(pair[0]) or IpAddr.from_pair(pair)
 
-    def relay_at(self, ip: str) -> RelayUrl | None:
-        """The relay behind which the peer at this address is; None: it is a real address."""
-        return self.find_relay(ip) if self.find_relay is not None and ":" in ip else None
+    def stands_for(self, ip: str) -> RelayAddr | CustomAddr | None:
+        """What this address stands for; None: it is a real one."""
+        return self.meaning(ip) if self.meaning is not None and ":" in ip else None
 
     def path_opened(self, state: ConnectionState, path: int, remote: tuple[str, int]) -> None:
         """A connection has another path."""
@@ -102,12 +101,16 @@ class Roster(Observer):
         assert state.peer is not None
         state.open_paths[path] = remote
         self.remotes.path_opened(state.peer, remote)
-        if isinstance(remote, RelayAddr):
-            self.metrics.paths_relay += 1
-            self.metrics.transport_relay_paths_added += 1
-        else:
-            self.metrics.paths_direct += 1
-            self.metrics.transport_ip_paths_added += 1
+        match remote:
+            case RelayAddr():
+                self.metrics.paths_relay += 1
+                self.metrics.transport_relay_paths_added += 1
+            case CustomAddr():
+                self.metrics.paths_custom += 1
+                self.metrics.transport_custom_paths_added += 1
+            case _:
+                self.metrics.paths_direct += 1
+                self.metrics.transport_ip_paths_added += 1
         if events.path_open.enabled:
             events.path_open(
                 conn_id=state.native.id,
@@ -132,10 +135,13 @@ class Roster(Observer):
         if remote is None or state.peer is None:
             return False
         self.remotes.path_closed(state.peer, remote)
-        if isinstance(remote, RelayAddr):
-            self.metrics.transport_relay_paths_removed += 1
-        else:
-            self.metrics.transport_ip_paths_removed += 1
+        match remote:
+            case RelayAddr():
+                self.metrics.transport_relay_paths_removed += 1
+            case CustomAddr():
+                self.metrics.transport_custom_paths_removed += 1
+            case _:
+                self.metrics.transport_ip_paths_removed += 1
         return True
 
     def lost(self, state: ConnectionState) -> None:

@@ -28,7 +28,7 @@ class PathView:
     `rtt`: smoothed round-trip time in seconds; `is_open`: whether it has been found to work; `is_available`:
     whether data may use it now; `unanswered`: for how many seconds something has been waiting for an answer, 0.0 if
     nothing is, and `outstanding` how many bytes; `patience`: for how long it may; `quiet`: seconds since anything was
-    heard on it.
+    heard on it. `is_custom`: it goes over a custom transport.
     """
 
     id: int
@@ -42,6 +42,7 @@ class PathView:
     patience: float = 1.0
     outstanding: int = 0
     quiet: float = 0.0
+    is_custom: bool = False
 
     @property
     def is_silent(self) -> bool:
@@ -55,6 +56,11 @@ class PathView:
     @property
     def is_direct(self) -> bool:
         return self.relay is None
+
+    @property
+    def is_ip(self) -> bool:
+        """Whether it goes neither through a relay nor over a custom transport."""
+        return self.is_direct and not self.is_custom
 
 
 PathSelector: TypeAlias = Callable[[Sequence[PathView], Route | None], Route | None]
@@ -79,5 +85,5 @@ def select_by_rtt(paths: Sequence[PathView], selected: Route | None) -> Route | 
 
 
 def _rank(path: PathView) -> tuple[int, float]:
-    ipv6 = path.is_direct and ":" in path.remote[0]
+    ipv6 = path.is_ip and ":" in path.remote[0]
     return (0 if path.is_direct else 1), path.rtt - (IPV6_BIAS if ipv6 else 0.0)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from aioiroh import _native, events
-from aioiroh.address import RelayAddr
+from aioiroh.address import CustomAddr, RelayAddr
 from aioiroh.paths.remote import (
     GOOD_RTT,
     Action,
@@ -92,7 +92,7 @@ def _guarded(selector: PathSelector) -> PathSelector:
 class Steering:
     """Steers the connections of one endpoint.
 
-    `relay_at(ip)`: the URL of the relay behind which the peer at that address is; None: it is a real one.
+    `stands_for(ip)`: what the address of a peer stands for; None: it is a real one.
     """
 
     def __init__(
@@ -100,13 +100,13 @@ class Steering:
         driver: Driver,
         clock: Callable[[], float],
         selector: PathSelector,
-        relay_at: Callable[[str], str | None],
+        stands_for: Callable[[str], RelayAddr | CustomAddr | None],
         metrics: SocketMetrics,
     ) -> None:
         self._driver = driver
         self._clock = clock
         self._selector = _guarded(selector)
-        self._relay_at = relay_at
+        self._stands_for = stands_for
         self._metrics = metrics
         self._own: tuple[Address, ...] = ()
         self._remotes: dict[bytes, Remote] = {}
@@ -310,6 +310,7 @@ class Steering:
 
     def _view(self, steered: _Steered, path: dict[str, Any]) -> PathView:
         id, unanswered = path["id"], path["unanswered"]
+        stands_for = self._stands_for(path["remote"][0])
         if id in steered.doubted:
             if path["quiet"] < QUIET:
                 steered.doubted.remove(id)
@@ -319,7 +320,8 @@ class Steering:
             id=id,
             remote=path["remote"],
             local=path["local"],
-            relay=self._relay_at(path["remote"][0]),
+            relay=stands_for.url if isinstance(stands_for, RelayAddr) else None,
+            is_custom=isinstance(stands_for, CustomAddr),
             rtt=steered.shortest(id, path["rtt"]),
             is_open=id in steered.open,
             is_available=path["status"] == "available",

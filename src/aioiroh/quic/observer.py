@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from aioiroh.address import CustomAddr, RelayAddr
     from aioiroh.quic.paths import PathStatus
     from aioiroh.quic.state import ConnectionState
 
@@ -40,8 +41,8 @@ class ConnectionObserver:
     def observed_at(self, state: ConnectionState, path: int, address: tuple[str, int]) -> None:
         """The peer says where it sees us; only if the connection's transport asks for that."""
 
-    def relay_at(self, ip: str) -> str | None:
-        """URL of the relay behind which the peer at this address is; None: it is a real address."""
+    def stands_for(self, ip: str) -> RelayAddr | CustomAddr | None:
+        """What this address of a peer stands for; None: it is a real one."""
         return None
 
 

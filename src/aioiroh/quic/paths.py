@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakValueDictionary
 
 from aioiroh import _native
+from aioiroh.address import CustomAddr, RelayAddr
 from aioiroh.aio import Watch
 from aioiroh.quic.causes import loss_copy
 
@@ -56,6 +57,8 @@ class PathInfo:
     """The same from the peer; None: it has not said."""
     relay: str | None
     """URL of the relay through which the path goes; `remote` then means something to the engine only."""
+    custom: CustomAddr | None
+    """Where the peer is on a custom transport; `remote` then means something to the engine only, too."""
     rtt: float = field(compare=False)
     """Smoothed round-trip time in seconds."""
     measurements: Mapping[str, Any] = field(compare=False, repr=False)
@@ -156,13 +159,15 @@ class PathBoard:
         facts = dict(path)
         remote = facts.pop("remote")
         observer = self._state.observer
+        stands_for = None if observer is None else observer.stands_for(remote[0])
         return PathInfo(
             id=facts.pop("id"),
             remote=remote,
             local=facts.pop("local"),
             status=facts.pop("status"),
             remote_status=facts.pop("remote_status"),
-            relay=None if observer is None else observer.relay_at(remote[0]),
+            relay=stands_for.url if isinstance(stands_for, RelayAddr) else None,
+            custom=stands_for if isinstance(stands_for, CustomAddr) else None,
             rtt=facts.pop("rtt"),
             measurements=facts,
         )

@@ -23,6 +23,7 @@ from aioiroh import ConnectionLostError as ConnectionLostError
 from aioiroh import ConnectionTimeoutError as ConnectionTimeoutError
 from aioiroh import ConnectTimeoutError as ConnectTimeoutError
 from aioiroh import CustomAddr as CustomAddr
+from aioiroh import CustomPort as CustomPort
 from aioiroh import DatagramError as DatagramError
 from aioiroh import DecodeError as DecodeError
 from aioiroh import Dialable as Dialable
@@ -139,6 +140,7 @@ class Endpoint(Facade):
         proxy: str | Proxies | None = ...,
         port_mapping: bool | None = ...,
         guess_ports: bool | None = ...,
+        custom_transports: Sequence[CustomTransport] = ...,
         path_selector: PathSelector | None = ...,
         max_incoming: int | None = ...,
         retry_above: int | None = ...,
@@ -207,6 +209,12 @@ class Endpoint(Facade):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None: ...
+
+class CustomTransport(Facade):
+    id: int
+    def start(self, port: CustomPort) -> None: ...
+    def send(self, address: CustomAddr, datagram: bytes) -> None: ...
+    def close(self) -> None: ...
 
 class Incoming(Facade):
     def __init__(
