@@ -303,6 +303,10 @@ def test_http(data: bytes) -> None:
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n\r\n" + bytes(http.MAX_SIZE),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + b"1\r\nx\r\n" * 2_000
+        + b"0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"x:\r\n" * 20_000 + b"Content-Length: 0\r\n\r\n",
         b"x" * 20_000,
     ],
 )

@@ -14,6 +14,8 @@ __all__ = ["MAX_SIZE", "Answer", "read", "request"]
 MAX_SIZE: Final = 1 << 18
 """Bytes of an answer, head and body."""
 _MAX_HEAD: Final = 16_384
+_MAX_CHUNKS: Final = 1_000
+"""Chunks of a body. Each look at an answer that comes in pieces goes through all of them."""
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: |$)")
 
 
@@ -40,8 +42,10 @@ def read(data: bytes, *, ended: bool) -> Answer | None:
     if len(data) > MAX_SIZE:
         raise DecodeError("the answer is too long")
     head, blank, rest = data.partition(b"\r\n\r\n")
+    if len(head) > _MAX_HEAD:
+        raise DecodeError("the head of the answer is too long")
     if not blank:
-        if ended or len(data) > _MAX_HEAD:
+        if ended:
             raise DecodeError("an answer without an end of its head")
         return None
     first, *lines = head.split(b"\r\n")
@@ -70,20 +74,22 @@ def read(data: bytes, *, ended: bool) -> Answer | None:
 
 def _chunks(data: bytes) -> bytes | None:
     """RFC 9112 section 7.1, as far as it has come: None if the last chunk is missing. Raises DecodeError."""
-    body = b""
-    while True:
-        line, end, data = data.partition(b"\r\n")
-        if not end:
+    chunks: list[bytes] = []
+    at = 0
+    while len(chunks) <= _MAX_CHUNKS:
+        end = data.find(b"\r\n", at)
+        if end < 0:
             return None
-        size = re.match(rb"[0-9A-Fa-f]{1,6}(?=[ \t;]|$)", line)
+        size = re.match(rb"[0-9A-Fa-f]{1,6}(?=[ \t;]|$)", data[at:end])
         if size is None:
             raise DecodeError("a chunk whose size is no number")
         length = int(size[0], 16)
         if length == 0:
-            return body
-        if len(data) < length + 2:
+            return b"".join(chunks)
+        start, at = end + 2, end + 2 + length + 2
+        if len(data) < at:
             return None
-        if data[length : length + 2] != b"\r\n":
+        if data[at - 2 : at] != b"\r\n":
             raise DecodeError("a chunk that is longer than it says")
-        body += data[:length]
-        data = data[length + 2 :]
+        chunks.append(data[start : at - 2])
+    raise DecodeError("the answer has too many chunks")
