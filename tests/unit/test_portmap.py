@@ -304,7 +304,7 @@ async def test_an_endpoint_that_does_not_want_it(
 async def test_an_endpoint_that_is_forgotten(network: VirtualNetwork) -> None:
     host, model = network.host("host"), Model(pcp())
     await router(network, host, model)
-    forgotten = [await Endpoint.bind(network=host)]
+    forgotten = [await Endpoint.bind(network=host, port_mapping=True)]
     await forgotten[0].watch_addr.wait_for(lambda addr: EXTERNAL in addr.addrs)
     forgotten.clear()
     with pytest.warns(ResourceWarning, match="unclosed"):
