@@ -56,7 +56,7 @@ async def test_http_on_real_sockets() -> None:
     async with RelayServer.bind() as relay:
         reader, writer = await asyncio.open_connection(*relay.http_address)
         writer.write(
-            b"GET /ping HTTP/1.1\r\n\r\nGET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n"
+            b"GET /ping HTTP/1.1\r\n\r\nGET /healthz HTTP/1.1\r\nConnection: close\r\n\r\nGET /late HTTP/1.1\r\n\r\n"
         )
         async with asyncio.timeout(20):
             answers = await reader.read()

@@ -54,6 +54,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._writable = True
         self._requests = 0
+        # No request is answered any more.
+        self._answered = False
         self._upgrade: tuple[str, list[tuple[str, bytes]]] | None = None
         self._stuck: asyncio.TimerHandle | None = None
         self._resume: asyncio.TimerHandle | None = None
@@ -158,6 +160,8 @@ class ClientConnection(asyncio.BufferedProtocol):
     def _asked(
         self, method: str, target: str, headers: list[tuple[str, bytes]], has_body: bool
     ) -> None:
+        if self._answered:
+            return
         self._requests += 1
         # The first line of a name counts.
         named: dict[str, str] = {}
@@ -190,6 +194,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         assert self.number is not None
         headers = list(found.headers)
         if last:
+            self._answered = True
             headers.append(("Connection", "close"))
         self._forwarder.respond(self.number, found.status, found.reason, headers, found.body)
         if last:
