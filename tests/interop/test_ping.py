@@ -40,11 +40,13 @@ async def test_from_the_relay_to_a_direct_way(relay_server: Callable[..., RelayS
                 second = await asyncio.to_thread(asking.event, "way", 2)
                 assert first["relay"] == relay.url and first["address"] is None
                 assert second["relay"] is None and IpAddr.parse(second["address"])
-            await asyncio.to_thread(
-                listening.until,
-                lambda: all(words in listening.err for words in ("the relay http", "directly, at")),
-                "both ways",
-            )
+                await asyncio.to_thread(
+                    listening.until,
+                    lambda: all(
+                        words in listening.err for words in ("the relay http", "directly, at")
+                    ),
+                    "both ways",
+                )
 
 
 async def answer_once(peer: RemotePeer) -> None:
