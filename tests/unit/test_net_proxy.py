@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aioiroh import Proxies
+from aioiroh.net import TcpDialler
 from aioiroh.net.proxy import Proxy
 from aioiroh.net.tunnel import MAX_HEAD, RefusedError, negotiate
+from aioiroh.testing import VirtualNetwork, simulated
 
 
 @pytest.mark.parametrize(
@@ -149,3 +153,22 @@ def test_whatever_a_proxy_says(proxy, said):
                 talk.feed(piece)
     except RefusedError:
         pass
+
+
+@simulated()
+async def test_no_password_goes_to_an_encrypted_proxy_in_clear(network: VirtualNetwork):
+    came = asyncio.Queue()
+    await network.host("proxy").listen_tcp(lambda: Listening(came), "0.0.0.0", 443)
+    proxies = Proxies.all("https://user:secret@proxy")
+    dialler = TcpDialler(network.host("client"), proxies)
+    with pytest.raises(RefusedError, match="the https proxy proxy:443 refuses"):
+        await dialler.connect(asyncio.Protocol, "server", 80, encrypted=False)
+    assert came.empty()
+
+
+class Listening(asyncio.Protocol):
+    def __init__(self, came: asyncio.Queue):
+        self._came = came
+
+    def data_received(self, data: bytes) -> None:
+        self._came.put_nowait(data)

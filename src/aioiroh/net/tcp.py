@@ -17,7 +17,7 @@ P = TypeVar("P", bound=asyncio.Protocol)
 
 
 class TcpDialler:
-    """Connects on `network`. `tls`: how encrypted proxies are judged; None: there are none."""
+    """Connects on `network`. `tls`: how encrypted proxies are judged; None: they cannot be used."""
 
     def __init__(
         self,
@@ -56,8 +56,11 @@ class TcpDialler:
             raise OSError(f"the {proxy}: {error}") from error
 
     def _encryption(self, proxy: Proxy) -> _native.TlsStream | None:
-        if proxy.kind != "https" or self._tls is None:
+        if proxy.kind != "https":
             return None
+        if self._tls is None:
+            # In clear everybody could read the password.
+            raise RefusedError("there are no certificates to judge it by")
         try:
             return _native.TlsStream(self._tls, proxy.host)
         except ValueError as error:
