@@ -155,6 +155,24 @@ async def test_a_service_that_is_not_there_denies(caplog: pytest.LogCaptureFixtu
     assert record.levelname == "WARNING" and "secret" not in record.getMessage()
 
 
+async def test_an_answer_that_is_no_http_tells_no_secret(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-x\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        access = access_control(AskByHttp(f"http://127.0.0.1:{port}/?key=secret"))
+        assert await access(request()) == Deny()
+        await access.close()
+    [record] = caplog.records
+    assert record.levelname == "WARNING" and "secret" not in record.getMessage()
+
+
 async def test_a_service_that_does_not_answer_denies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callback, "TIMEOUT", 0.05)
 

@@ -49,6 +49,10 @@ class AccessByHttp:
         try:
             async with asyncio.timeout(TIMEOUT):
                 granted = await self._ask(str(request.endpoint_id))
+        except (aiohttp.ClientResponseError, aiohttp.InvalidURL) as error:
+            # Their texts show the URL.
+            self._tell(type(error).__name__)
+            return Deny()
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             self._tell(str(error) or type(error).__name__)
             return Deny()
