@@ -15,6 +15,8 @@ __all__ = ["RelayConnection"]
 
 MAX_BUFFERED: Final = 256 * 1024
 """Bytes that may wait for the system before the engine's datagrams stay where they are."""
+CLOSE_TIMEOUT: Final = 2.0
+"""Seconds for what is left when a connection is closed."""
 
 
 class RelayConnection(asyncio.Protocol):
@@ -39,6 +41,7 @@ class RelayConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._writable = True
         self._frames = 0
+        self._closing: asyncio.TimerHandle | None = None
         self.local_ip: str | None = None
         """The address of this machine that the connection has; None: it is not known."""
         self.ended: asyncio.Future[RelayError] = asyncio.get_running_loop().create_future()
@@ -86,6 +89,8 @@ class RelayConnection(asyncio.Protocol):
         return not self._writable
 
     def connection_lost(self, error: Exception | None) -> None:
+        if self._closing is not None:
+            self._closing.cancel()
         text = f"the connection broke: {error}" if error else "the relay closed the connection"
         self._end(RelayError("lost", text))
 
@@ -93,12 +98,14 @@ class RelayConnection(asyncio.Protocol):
         """The transport closes; `connection_lost` follows."""
 
     def close(self) -> None:
-        """Say goodbye and let the transport send what is left."""
+        """Say goodbye and let the transport send what is left, as far as the relay takes it in time."""
         if self._transport is None or self._transport.is_closing():
             return
         self._relay.close()
         self._transport.write(self._relay.take())
         self._transport.close()
+        loop = asyncio.get_running_loop()
+        self._closing = loop.call_later(CLOSE_TIMEOUT, self._transport.abort)
 
     def abort(self, error: RelayError) -> None:
         """End it at once."""
