@@ -129,6 +129,16 @@ def test_a_nat_that_counts_is_hit_at_once(port, step, others, seed):
     assert next(n for n, port in enumerate(order) if port in mapped) < 50
 
 
+@given(st.integers(1100, 60_000), st.integers(0, 255), st.integers())
+def test_a_nat_that_gives_blocks_is_hit_soon(start, place, seed):
+    # 256 sockets have some of the 1,024 ports of a customer, of which relays have seen one.
+    block = range(start, start + 1024)
+    mapped = set(Random(seed).sample(block, SOCKETS))
+    others = Random(seed).sample(PORTS, ANNOUNCED)
+    order = sweep_order([block[4 * place], *others], Random(seed))
+    assert next(n for n, port in enumerate(order) if port in mapped) < 1500
+
+
 def test_ports_to_name():
     counting = Mapping(((STRICT_IP, 40_004), (STRICT_IP, 40_002)), 9, True)
     first, *others = announced_ports(counting, Random(1))

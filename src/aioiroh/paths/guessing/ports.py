@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise
 from random import Random
 
@@ -11,19 +11,25 @@ from aioiroh.paths.guessing.rules import ANNOUNCED, NAMES, PORTS, SWEEP, Mapping
 __all__ = ["announced_ports", "sweep_order"]
 
 WINDOW = 512
-"""Ports above a known one in which a NAT that counts has those of sockets that were opened later."""
+"""Ports above a known one in which a NAT that counts has those of sockets that were opened later; one that gives
+each customer a block of ports has them all on both sides of it.
+"""
+KNOWN = 6
+"""Ports whose neighbours are tried. The first that a peer has named are those that relays see."""
 STRIDE = 5
 """Every so manieth port of a window is tried: odd, for NATs that count in twos."""
 NEAR = 64
 """Two ports not further apart than this are of a NAT that counts."""
 
 
-def sweep_order(near: Collection[int], random: Random) -> tuple[int, ...]:
-    """Different ports for one sweep: some above those in `near`, where a NAT that counts has what we look
-    for, then any. For a NAT that draws ports at random one order is as good as another.
+def sweep_order(near: Sequence[int], random: Random) -> tuple[int, ...]:
+    """Different ports for one sweep: some above those in `near`, then some below, then any. For a NAT that draws ports
+    at random one order is as good as another.
     """
-    windows = (range(port + 1, port + 1 + WINDOW, STRIDE) for port in sorted(near))
-    first = [port for port in chain.from_iterable(windows) if port in PORTS]
+    known = near[:KNOWN]
+    above = (range(port + 1, port + 1 + WINDOW, STRIDE) for port in known)
+    below = (range(port - 1, port - 1 - WINDOW, -STRIDE) for port in known)
+    first = [port for port in chain(*above, *below) if port in PORTS]
     order = dict.fromkeys(first[:SWEEP])
     for port in random.sample(PORTS, SWEEP):
         if len(order) == SWEEP:

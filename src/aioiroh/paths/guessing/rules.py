@@ -5,7 +5,7 @@ certain peer in; so ordinary hole punching fails if the peer's NAT is particular
 in. Then the side with such a NAT *spreads*: it sends to the peer's address from many sockets, so that
 many ports of its NAT let the peer in. And it *announces* that, by naming several ports of one address. The
 other side *sweeps*: it sends to many ports of that address. Among 64,512 ports 256 are hit by one of
-1,000 probes with a probability of 98 %, by one of 2,000 with 99.97 %.
+1,000 probes with a probability of 98 %, by one of 2,200 with 99.98 %.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ STEP_SOCKETS: Final = 16
 """Sockets that are opened in one step: less than a millisecond of work."""
 STEP_PORTS: Final = 10
 """Probes in one step: 500 in a second, or 180 kbit/s."""
-SWEEP: Final = 2_000
+SWEEP: Final = 2_200
 """Probes of one sweep."""
 PORTS: Final = range(1024, 65_536)
 """The ports that NATs give away."""
@@ -68,7 +68,7 @@ TOLD_APART: Final = 8
 """Ports of one address by which the peer knows an announcement: sockets, the five relays of a report and
 port mappings make fewer.
 """
-LISTEN: Final = 4.5
+LISTEN: Final = 5.0
 """Seconds from the announcement on in which a sweep of the peer must get through."""
 NAME_STEP: Final = 0.05
 """Seconds after which other ports are named to a peer that seems not to sweep: its ordinary hole punching tries

@@ -86,7 +86,7 @@ class Sweep:
         self._budget.take(now, 1)
         self._ip = ip
         self._known = frozenset(sight.theirs)
-        near = {port for other, port in sight.theirs if other == ip}
+        near = [port for other, port in sight.theirs if other == ip]
         self._left = sweep_order(near, self._random)
         self.deadline = now
 
