@@ -357,6 +357,43 @@ async def test_access_decides(network):
 
 
 @simulated()
+async def test_nobody_is_judged_who_has_gone(network):
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def access(_request):
+        began.set()
+        try:
+            await asyncio.sleep(8)
+        finally:
+            ended.set()
+        return Allow()
+
+    async with relay(network, access=access, limits=Limits(pending=1)) as place:
+        raw = await place.raw()
+        entering = asyncio.create_task(raw.enter(SecretKey.generate()))
+        await began.wait()
+        raw.transport.abort()
+        async with asyncio.timeout(1):
+            await ended.wait()
+        entering.cancel()
+        # It has left its place to others.
+        await place.client()
+
+
+@simulated()
+async def test_a_call_back_that_fails_holds_nothing_up(network):
+    def gone(*_who):
+        raise RuntimeError("out of order")
+
+    async with relay(network, on_disconnect=gone) as place:
+        raw, other = await place.client(), await place.client()
+        raw.transport.close()
+        await asyncio.sleep(1)
+        assert place.server.clients == 1
+    await other.lost
+
+
+@simulated()
 async def test_a_key_has_to_be_proved(network):
     async with relay(network) as place:
         raw = await place.raw()

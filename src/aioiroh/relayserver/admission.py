@@ -16,8 +16,8 @@ __all__ = ["Access", "AccessRequest", "Allow", "Deny", "everyone"]
 class AccessRequest:
     """A client that has proved its key and asks to be let in.
 
-    `connection_id` is unique within the process; `on_disconnect` of the server gets it again. `version` is
-    that of the protocol, 1 or 2. `target`: path and query as asked for. `headers`: names and values in the
+    `connection_id` is unique for its server, whose `on_disconnect` gets it again. `version` is that of the
+    protocol, 1 or 2. `target`: path and query as asked for. `headers`: names and values in the
     order in which they came. `remote`: ip and port of the TCP connection's other end.
     """
 
@@ -60,7 +60,9 @@ class Deny:
 
 
 Access: TypeAlias = Callable[[AccessRequest], Awaitable[Allow | Deny]]
-"""Called once per connection, after the proof of the key. An exception or too long a wait is a denial."""
+"""Called once per connection, after the proof of the key. An exception or too long a wait is a denial. Cancelled when
+the client has gone before the answer.
+"""
 
 
 async def everyone(_request: AccessRequest) -> Allow:

@@ -58,6 +58,7 @@ class RelayServer:
         self._listeners: dict[Listener, TcpListener] = {}
         self._connections: set[ClientConnection] = set()
         self._admitted: dict[int, ClientConnection] = {}
+        self._admissions: dict[ClientConnection, asyncio.Task[None]] = {}
         self._tasks = Tasks("relay server", limit=limits.pending)
         self._counters = {
             "http_connections": 0,
@@ -254,16 +255,21 @@ class RelayServer:
     def _began(self, connection: ClientConnection) -> None:
         self._connections.add(connection)
         self._counters["http_connections"] += 1
+        if self._tasks.closed:
+            # The system had taken it before the end.
+            connection.abort()
 
     def _proved(self, connection: ClientConnection, request: AccessRequest) -> None:
         if self._tasks.closed or self._tasks.full:
             connection.abort()
             return
-        self._tasks.spawn(self._admit(connection, request), name=request.endpoint_id.short())
+        self._admissions[connection] = self._tasks.spawn(
+            self._admit(connection, request), name=request.endpoint_id.short()
+        )
 
     async def _admit(self, connection: ClientConnection, request: AccessRequest) -> None:
         verdict = await self._judge(request)
-        if connection.number is None:
+        if self._admissions.pop(connection, None) is None or connection.number is None:
             return
         if isinstance(verdict, Deny):
             self._counters["access_denied"] += 1
@@ -289,8 +295,19 @@ class RelayServer:
         self._counters["http_connections_closed"] += 1
         if error is not None:
             self._counters["http_connections_errored"] += 1
+        admission = self._admissions.pop(connection, None)
+        if admission is not None:
+            # Nobody waits for the answer, and it is not to take the place of one that counts.
+            admission.cancel()
         number, endpoint_id = connection.number, connection.endpoint_id
         if number is not None and self._admitted.pop(number, None) is not None:
             assert endpoint_id is not None
-            if self._on_disconnect is not None:
+            self._disconnected(endpoint_id, number)
+
+    def _disconnected(self, endpoint_id: EndpointId, number: int) -> None:
+        if self._on_disconnect is not None:
+            try:
                 self._on_disconnect(endpoint_id, number)
+            except Exception:
+                # The end of a connection must not hang on what others make of it.
+                logger.exception("`on_disconnect` of %s has failed", endpoint_id.short())
