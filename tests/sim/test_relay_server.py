@@ -558,6 +558,22 @@ async def test_what_waits_for_a_client_that_is_gone_keeps_nothing(network):
 
 
 @simulated()
+async def test_an_end_that_is_not_waited_for(network):
+    async with relay(network) as place:
+        key = SecretKey.generate()
+        gone, sender = await place.client(key), await place.client()
+        gone.host.up = False
+        sender.send(packet(key, bytes(50_000)))
+        await asyncio.sleep(1)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await place.server.aclose()
+        await asyncio.sleep(0)
+        assert place.server.counters["http_connections_closed"] == 2
+        await place.server.closed()
+
+
+@simulated()
 async def test_the_same_key_twice(network):
     async with relay(network) as place:
         key, other = SecretKey.generate(), SecretKey.generate()

@@ -210,16 +210,20 @@ class RelayServer:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End all connections, after what waits for them was written as far as the system takes it."""
+        """End all connections, after what waits for them was written as far as the system takes it. Cancelled: at once."""
         self._stop_listening()
-        await self._tasks.aclose()
-        connections = tuple(self._connections)
-        for connection in connections:
-            connection.close()
-        if connections:
-            await asyncio.wait([connection.ended for connection in connections])
-        self._forwarder.close()
-        self._ended.set()
+        try:
+            await self._tasks.aclose()
+            connections = tuple(self._connections)
+            for connection in connections:
+                connection.close()
+            if connections:
+                await asyncio.wait([connection.ended for connection in connections])
+        finally:
+            for connection in tuple(self._connections):
+                connection.abort()
+            self._forwarder.close()
+            self._ended.set()
 
     async def __aenter__(self) -> Self:
         return self
