@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -118,8 +118,17 @@ class Metadata:
                 self._db.close()
 
     def abandon(self) -> None:
-        """Closes it without the changes that are left. Blocks."""
+        """Closes it without the changes that are left, for who is going to delete it. Blocks."""
+        import sqlite3
+
+        # SQLite brings the whole log into the database when the last connection is closed that can write.
+        reader = None
+        with suppress(sqlite3.Error):
+            reader = sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True)
+            reader.execute("SELECT 1 FROM blobs LIMIT 1").fetchone()
         self._db.close()
+        if reader is not None:
+            reader.close()
 
     # --- looking ----------------------------------------------------------------------------------
 
@@ -210,12 +219,11 @@ class Metadata:
         if self.waiting >= ROWS or self._bytes >= BYTES:
             self.flush()
 
-    def put_small(self, hash: bytes, data: bytes) -> None:
-        """`put` for a small blob that the database did not have."""
+    def put_small(self, hash: bytes, data: bytes) -> bool:
+        """`put` for a small blob that the database did not have; True: it is time to `flush`."""
         self._small[hash] = data
         self._bytes += len(data)
-        if len(self._small) >= ROWS or self._bytes >= BYTES:
-            self.flush()
+        return len(self._small) >= ROWS or self._bytes >= BYTES
 
     def refer(self, hash: bytes, reference: Reference) -> None:
         """Another file has the hash of a blob that is known, with the next transaction."""

@@ -278,11 +278,16 @@ class FileStore(LocalStore):
     async def put_verified(self, blobs: Sequence[tuple[Hash, bytes]]) -> None:
         await self._upkeep.room()
         entries, put_small = self._entries, self._metadata.put_small
+        failure: OSError | None = None
         for number, (hash, data) in enumerate(blobs, 1):
             if hash in entries or hash == Hash.EMPTY:
                 self._put_known(hash, data)
-            else:
-                put_small(bytes(hash), data)
+            elif put_small(bytes(hash), data) and failure is None:
+                try:
+                    self._upkeep.flush()
+                except OSError as error:
+                    # The others wait with these for better times.
+                    failure = error
             if number % ROWS == 0:
                 await asyncio.sleep(0)
         if self._marking is not None or self._watches:
@@ -291,6 +296,8 @@ class FileStore(LocalStore):
                 if hash in self._watches:
                     self._publish(hash, _native.Blob.inline(bytes(hash), data))
         self._upkeep.flush_soon()
+        if failure is not None:
+            raise failure
 
     def _put_known(self, hash: Hash, data: bytes) -> None:
         entry = self._entries.get(hash)

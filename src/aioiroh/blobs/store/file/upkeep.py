@@ -193,7 +193,7 @@ class Upkeep:
             # The system will remember it in any case.
             self._metadata.flush()
             await self._free(self._to_free)
-        if self._checkpoint_due or self._to_free:
+        if self._checkpoint_due or (self._to_free and self._durable):
             self._metadata.flush()
             self._checkpoint_due = False
             size = self._log
