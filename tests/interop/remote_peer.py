@@ -78,7 +78,8 @@ class RemotePeer:
         try:
             await asyncio.wait_for(self._process.wait(), 5)
         except TimeoutError:
-            self._process.kill()
+            with suppress(ProcessLookupError):  # it has ended just now
+                self._process.kill()
             await self._process.wait()
         await self._reader
 
