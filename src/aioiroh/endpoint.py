@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from asyncio import _get_running_loop
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from aioiroh import _native, events
+from aioiroh import events
 from aioiroh.address import (
     Dialable,
     EndpointAddr,
@@ -22,21 +21,20 @@ from aioiroh.address import (
     RelayUrl,
 )
 from aioiroh.aio import Pending, Tasks, Watch
+from aioiroh.binding import guess_ports, make_driver, options_of
 from aioiroh.custom import CustomTransport
+from aioiroh.dialling import Dialling
+from aioiroh.doorway import Doorway
 from aioiroh.errors import (
-    BusyError,
     EndpointClosedError,
-    LocallyClosedError,
-    SelfConnectError,
 )
-from aioiroh.hooks import Hook, ask_after_handshake, ask_before_connect
+from aioiroh.hooks import Hook
 from aioiroh.incoming import Incoming
 from aioiroh.keys import EndpointId, SecretKey
 from aioiroh.lookup import EndpointData, LookupContext, LookupRegistry, LookupService
 from aioiroh.metrics import Metrics
 from aioiroh.net import Network, NetworkMonitor, Proxies, SystemNetwork, UdpSlot
 from aioiroh.paths import (
-    Dial,
     PathSelector,
     RemoteInfo,
     Remotes,
@@ -44,10 +42,8 @@ from aioiroh.paths import (
     Steering,
     select_by_rtt,
 )
-from aioiroh.paths.guessing import Guessing
-from aioiroh.presets import BindAddress, EndpointOptions, Preset, bind_addresses
+from aioiroh.presets import BindAddress, EndpointOptions, Preset, udp_address
 from aioiroh.quic import Connection, Driver, TransportConfig
-from aioiroh.quic import Incoming as Knock
 from aioiroh.quic.alpn import Alpns, checked_alpns
 from aioiroh.relay import RelayStatus
 from aioiroh.report import NetReport
@@ -58,8 +54,6 @@ __all__ = ["Endpoint"]
 logger = logging.getLogger("aioiroh.endpoint")
 
 LOOKUP_CLOSE_TIMEOUT = 3.0
-MAX_BUSY_POLL = 0.001
-"""Seconds; more would hold up the other tasks of the loop."""
 
 
 class Endpoint:
@@ -83,7 +77,6 @@ class Endpoint:
         self._id = secret_key.public
         self._driver = driver
         self._network = network
-        self._hooks = tuple(hooks)
         self._alpns = tuple(alpns)
         self._metrics = Metrics()
         self._metrics.add_source(self._read_counters)
@@ -104,8 +97,19 @@ class Endpoint:
         self._monitor = NetworkMonitor(network, self._network_changed)
         self._closing = False
         self._closed = asyncio.Event()
-        self._claimed = False
-        self._accepting = 0
+        self._dialling = Dialling(
+            self._id,
+            driver,
+            network,
+            hooks,
+            lookup=self._lookup,
+            roster=self._roster,
+            steering=self._steering,
+            where=self._where,
+            tasks=self._tasks,
+        )
+        # A router accepts there, in place of the application.
+        self._doorway = Doorway(driver, hooks, self._tasks)
         driver.observer = self._roster
         self._roster.on_failed = self._closed.set
 
@@ -178,29 +182,26 @@ class Endpoint:
 
         Raises BindError, AddressParsingError, InvalidAlpnError, ValueError (a proxy's URL), what a lookup service's start raises.
         """
-        options = EndpointOptions() if preset is None else preset(EndpointOptions())
-        given: dict[str, Any] = {
-            "bind": None if bind is None else bind_addresses(bind),
-            "external_addrs": (*options.external_addrs, *map(_ip_addr, external_addrs)),
+        given = {
+            "bind": bind,
+            "external_addrs": external_addrs,
             "transport": transport,
             "keylog": keylog,
-            "lookup": (*options.lookup, *lookup),
-            "hooks": (*options.hooks, *hooks),
-            "relays": relays
-            if relays is None or isinstance(relays, RelayMap)
-            else RelayMap(relays),
+            "lookup": lookup,
+            "hooks": hooks,
+            "relays": relays,
             "relay_ca": relay_ca,
-            "proxy": Proxies.all(proxy) if isinstance(proxy, str) else proxy,
+            "proxy": proxy,
             "port_mapping": port_mapping,
             "guess_ports": guess_ports,
-            "custom_transports": (*options.custom_transports, *custom_transports),
+            "custom_transports": custom_transports,
             "path_selector": path_selector,
             "max_incoming": max_incoming,
             "retry_above": retry_above,
             "max_tickets": max_tickets,
             "busy_poll": busy_poll,
         }
-        options = replace(options, **{k: value for k, value in given.items() if value is not None})
+        options = options_of(preset, given)
         return Pending(cls._bind(secret_key, alpns, options, network or SystemNetwork()))
 
     @classmethod
@@ -211,29 +212,9 @@ class Endpoint:
         options: EndpointOptions,
         network: Network,
     ) -> Self:
-        if not 0 <= options.busy_poll <= MAX_BUSY_POLL:
-            raise ValueError(f"busy_poll must be from 0 to {MAX_BUSY_POLL:g} s")
         if secret_key is None:
             secret_key = SecretKey(network.secret(SecretKey.SIZE))
-        clock = network.engine_clock
-        engine = _native.Engine(
-            bytes(secret_key),
-            alpns=checked_alpns(alpns) if alpns else (),
-            transport=None if options.transport is None else options.transport.native(),
-            keylog=options.keylog,
-            clock=clock,
-            # What else the engine draws at random must be repeatable in virtual time.
-            seed=None if clock is None else network.secret(32),
-            max_incoming=options.max_incoming,
-            retry_above=options.retry_above,
-            max_tickets=options.max_tickets,
-        )
-        driver = Driver(
-            engine,
-            virtual=clock is not None,
-            max_incoming=options.max_incoming,
-            busy_poll=options.busy_poll,
-        )
+        driver = make_driver(secret_key, alpns, options, network)
         self = cls(secret_key, driver, network, options.hooks, alpns, options.path_selector)
         try:
             self._where.sockets.open(options.bind)
@@ -245,7 +226,7 @@ class Endpoint:
             if bool(options.relays) if options.port_mapping is None else options.port_mapping:
                 self._where.map_port()
             if options.guess_ports:
-                self._guess_ports()
+                guess_ports(self._driver, network, self._metrics, self._where, self._steering)
             self._where.refresh()
             for service in options.lookup:
                 await self._lookup.add(service)
@@ -253,19 +234,6 @@ class Endpoint:
             await self.close()
             raise
         return self
-
-    def _guess_ports(self) -> None:
-        def make(on_announce: Callable[[bytes], None]) -> Guessing:
-            return Guessing(
-                self._driver,
-                self._network,
-                self._metrics.guessing,
-                sockets=lambda: self._where.sockets.slots,
-                mapping=lambda: self._where.mapping,
-                on_announce=on_announce,
-            )
-
-        self._steering.use_guessing(make)
 
     # --- identity and state
 
@@ -355,9 +323,8 @@ class Endpoint:
         Raises AddressParsingError: it cannot be dialled.
         """
         self._driver.check()
-        return self._where.insert_relay(
-            relay if isinstance(relay, RelayConfig) else RelayConfig(RelayUrl(relay))
-        )
+        config = relay if isinstance(relay, RelayConfig) else RelayConfig(RelayUrl(relay))
+        return self._where.insert_relay(config)
 
     def remove_relay(self, url: str) -> RelayConfig | None:
         """Use this relay no more; gives its entry, if there was one.
@@ -387,12 +354,12 @@ class Endpoint:
         Raises AddressParsingError.
         """
         self._driver.check()
-        self._where.add_external(_ip_addr(address))
+        self._where.add_external(udp_address(address))
 
     def remove_external_addr(self, address: str | tuple[str, int]) -> bool:
         """They do no more; whether the address had been added. Raises AddressParsingError."""
         self._driver.check()
-        return self._where.remove_external(_ip_addr(address))
+        return self._where.remove_external(udp_address(address))
 
     async def online(self) -> None:
         """Wait until the home relay is connected. Without relays there is nothing to wait for."""
@@ -449,97 +416,13 @@ class Endpoint:
         refused) before anything is sent; ConnectError, whose `attempts` say which addresses were
         tried and why each failed; ConnectTimeoutError, which is one of them and a TimeoutError.
         """
-        return Pending(self._connect(target, alpn, transport, timeout, early_data))
-
-    async def _connect(
-        self,
-        target: Dialable,
-        alpn: Alpns,
-        transport: TransportConfig | None,
-        timeout: float | None,
-        early_data: bool,
-    ) -> Connection:
-        self._driver.check()
-        addr = EndpointAddr.coerce(target)
-        alpns = checked_alpns(alpn)
-        if addr.id == self._id:
-            raise SelfConnectError("this is the endpoint's own id; dial another one")
-        searching = len(self._lookup) > 0
-        dial = Dial(
-            self._driver,
-            addr.id,
-            self._remotes,
-            alpns,
-            transport=transport,
-            early_data=early_data,
-            searching=searching,
-            unusable=self._where.unusable,
-            way_to=lambda address: self._where.way_to(address, addr.id),
-            secret=self._network.secret,
-        )
-        try:
-            if timeout is None:
-                return await self._dial(dial, addr, alpns[0], searching)
-            async with asyncio.timeout(timeout) as limit:
-                return await self._dial(dial, addr, alpns[0], searching)
-        except LocallyClosedError:
-            self._driver.check()
-            raise
-        except TimeoutError:
-            if timeout is not None and limit.expired():
-                raise dial.timed_out(f"within {timeout:g} s") from None
-            raise
-
-    async def _dial(
-        self, dial: Dial, addr: EndpointAddr, alpn: bytes, searching: bool
-    ) -> Connection:
-        if self._hooks:
-            await ask_before_connect(self._hooks, addr, alpn)
-        if events.conn_connecting.enabled:
-            events.conn_connecting(remote_id=addr.id, alpn=alpn)
-        dial.offer(addr.addrs, "application")
-        dial.offer(self._remotes.addresses(bytes(addr.id)))
-        self._roster.dials.add(dial)
-        search = None
-        if searching:
-            search = self._tasks.spawn(dial.search(self._lookup.resolve(addr.id)), name="search")
-        try:
-            connection = await dial.run()
-        finally:
-            if search is not None:
-                search.cancel()
-        ways = self._where.relayed_ways(addr)
-        if ways:
-            self._steering.relays_of(connection.state, ways)
-        if connection.is_early:
-            self._tasks.spawn(self._finish_early(dial, connection), name="early data")
-        elif self._hooks:
-            await ask_after_handshake(self._hooks, connection)
-        return connection
-
-    async def _finish_early(self, dial: Dial, connection: Connection) -> None:
-        try:
-            await dial.finish(connection)
-            await ask_after_handshake(self._hooks, connection)
-        except ConnectionError:
-            # Whoever uses the connection learns it there.
-            return
+        return Pending(self._dialling.connect(target, alpn, transport, timeout, early_data))
 
     # --- being dialled
 
     async def accept(self) -> Incoming:
         """The next peer that wants to connect. BusyError: a router accepts for this endpoint."""
-        if self._claimed:
-            raise BusyError(
-                "a router accepts this endpoint's connections; add a handler to it instead"
-            )
-        self._accepting += 1
-        try:
-            knock = await self._driver.accept()
-        finally:
-            self._accepting -= 1
-        _announce(knock)
-        return self.incoming_of(knock)
+        return await self._doorway.accept()
 
     async def incoming(self) -> AsyncIterator[Incoming]:
         """`accept` again and again, until the endpoint is closed."""
@@ -549,61 +432,6 @@ class Endpoint:
             except EndpointClosedError:
                 return
             yield incoming
-
-    def incoming_of(self, knock: Knock) -> Incoming:
-        """What `accept` gives, of what the engine gives."""
-        return Incoming(knock, self.admit, self._admit_later)
-
-    async def admit(self, connection: Connection) -> Connection:
-        """Complete the handshake of an accepted connection and ask the hooks.
-
-        Gives it back, or closes it and raises as `Incoming.accept` does.
-        """
-        try:
-            await connection.handshake_completed()
-            if self._hooks:
-                await ask_after_handshake(self._hooks, connection)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _admit_later(self, connection: Connection) -> None:
-        async def admit() -> None:
-            try:
-                await self.admit(connection)
-            except ConnectionError:
-                # Whoever uses the connection learns it there.
-                return
-
-        if self._hooks:
-            self._tasks.spawn(admit(), name="hooks")
-
-    def claim(self, taker: Callable[[Knock], bool]) -> Callable[[], None]:
-        """Give every incoming connection to `taker` and nobody else; gives the function that ends this.
-
-        `taker(knock)` is called as soon as a peer knocks, must not raise, and returns whether it took
-        it; else it can be had from `next_waiting` later. BusyError: somebody accepts already.
-        """
-        self._driver.check()
-        if self._claimed or self._accepting:
-            raise BusyError("somebody else accepts this endpoint's connections already")
-
-        def take(knock: Knock) -> bool:
-            _announce(knock)
-            return taker(knock)
-
-        def release() -> None:
-            self._claimed = False
-            self._driver.divert(None)
-
-        self._claimed = True
-        self._driver.divert(take)
-        return release
-
-    def next_waiting(self) -> Knock | None:
-        """The next incoming connection of those that the one who has claimed them did not take."""
-        return self._driver.incoming.pop()
 
     # --- the end
 
@@ -670,12 +498,3 @@ class Endpoint:
     def __repr__(self) -> str:
         life = "closed" if self.is_closed else "open"
         return f"<Endpoint {self._id.short()} {life} connections={self._roster.count}>"
-
-
-def _ip_addr(address: str | tuple[str, int]) -> IpAddr:
-    return IpAddr.parse(address) if isinstance(address, str) else IpAddr.from_pair(address)
-
-
-def _announce(knock: Knock) -> None:
-    if events.conn_incoming.enabled:
-        events.conn_incoming(remote_addr=knock.remote_address)

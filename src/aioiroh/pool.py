@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from types import TracebackType
-from typing import Self
 
 from aioiroh.address import Dialable, EndpointAddr
-from aioiroh.aio import Tasks
+from aioiroh.aio import Closing, Tasks
 from aioiroh.endpoint import Endpoint
 from aioiroh.errors import AioirohError, EndpointClosedError
 from aioiroh.keys import EndpointId
@@ -24,7 +22,7 @@ MAX_CONNECTIONS = 1024
 Key = tuple[EndpointId, bytes]
 
 
-class ConnectionPool:
+class ConnectionPool(Closing):
     """Gives out connections and dials only where there is none that lives.
 
     Who asks for a peer that is being dialled waits for that dial. A connection that nobody uses is
@@ -179,17 +177,6 @@ class ConnectionPool:
             self._remove(key)
         while self._waiting:
             self._wake()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
 
 class _Shared:

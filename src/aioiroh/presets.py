@@ -83,5 +83,10 @@ def bind_addresses(bind: Sequence[BindAddress] | BindAddress) -> tuple[BindAddre
 
 def bind_address(address: str | tuple[str, int]) -> tuple[str, int]:
     """IP address and port. Raises AddressParsingError: a name, for example, is none."""
-    parsed = IpAddr.parse(address) if isinstance(address, str) else IpAddr.from_pair(address)
+    parsed = udp_address(address)
     return str(parsed.ip), parsed.port
+
+
+def udp_address(address: str | tuple[str, int]) -> IpAddr:
+    """An IP address and port, as text or as a pair. Raises AddressParsingError."""
+    return IpAddr.parse(address) if isinstance(address, str) else IpAddr.from_pair(address)

@@ -6,10 +6,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from types import TracebackType
 from typing import Literal, Protocol, Self, TypeAlias, cast
 
-from aioiroh.aio import Tasks
+from aioiroh.aio import Closing, Tasks
 from aioiroh.endpoint import Endpoint
 from aioiroh.errors import (
     ConnectionLostError,
@@ -56,7 +55,7 @@ IncomingFilter: TypeAlias = Callable[[Incoming], Literal["accept", "retry", "rej
 """Decides about a peer that knocks. `retry`: it must prove its address first (who has, is refused)."""
 
 
-class Router:
+class Router(Closing):
     """Accepts the connections of an endpoint and hands each to the handler of its protocol.
 
     Works inside `async with`. Handlers run in a task per connection. When a handler returns, its
@@ -157,7 +156,7 @@ class Router:
         if self._ended is not None:
             raise RuntimeError("the router was started before; make another one")
         self._owns_endpoint = owns_endpoint
-        self._release = self._endpoint.claim(self._take)
+        self._release = self._endpoint._doorway.claim(self._take)
         self._previous_alpns = self._endpoint.alpns
         try:
             self._publish()
@@ -171,14 +170,6 @@ class Router:
         if self._ended is None:
             self.start()
         return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
     async def serve_forever(self) -> None:
         """Return when the router or the endpoint is closed. EndpointFailedError: the engine failed."""
@@ -262,7 +253,7 @@ class Router:
         if self._filter is None:
             return True
         try:
-            verdict = self._filter(self._endpoint.incoming_of(knock))
+            verdict = self._filter(self._endpoint._doorway.incoming_of(knock))
         except Exception:
             logger.exception("the filter of incoming connections failed; the peer is refused")
             verdict = "reject"
@@ -282,7 +273,7 @@ class Router:
         loop = asyncio.get_running_loop()
         served = self._expected(knock.alpns)
         if served is not None and served.on_accepting is not None:
-            coroutine = self._serve_specially(served, self._endpoint.incoming_of(knock))
+            coroutine = self._serve_specially(served, self._endpoint._doorway.incoming_of(knock))
         else:
             # At once, not in the task: the answer is under way while that is made.
             coroutine = self._serve(knock.accept())
@@ -314,14 +305,14 @@ class Router:
         """The handshake of the current task is over: others may begin."""
         self._handshakes.pop(_current_task(), None)
         while self._release is not None and len(self._handshakes) < self._max_handshakes:
-            knock = self._endpoint.next_waiting()
+            knock = self._endpoint._doorway.next_waiting()
             if knock is None:
                 return
             self._take(knock)
 
     async def _serve(self, connection: Connection) -> None:
         try:
-            await self._endpoint.admit(connection)
+            await self._endpoint._doorway.admit(connection)
         except (ConnectionLostError, LocallyRejectedError) as error:
             logger.debug("%r did not come about: %s", connection, error)
             return

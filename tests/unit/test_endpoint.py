@@ -617,16 +617,16 @@ async def test_key_log(tmp_path):
 
 async def test_a_claimed_endpoint_does_not_accept():
     async with bind(alpns=[ALPN]) as endpoint:
-        release = endpoint.claim(lambda knock: True)
+        release = endpoint._doorway.claim(lambda knock: True)
         with pytest.raises(BusyError, match="router"):
             await endpoint.accept()
         with pytest.raises(BusyError):
-            endpoint.claim(lambda knock: True)
+            endpoint._doorway.claim(lambda knock: True)
         release()
         waiting = asyncio.ensure_future(endpoint.accept())
         await asyncio.sleep(0)
         with pytest.raises(BusyError):
-            endpoint.claim(lambda knock: True)
+            endpoint._doorway.claim(lambda knock: True)
         waiting.cancel()
 
 

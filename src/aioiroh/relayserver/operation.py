@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict
 from typing import Any, Final, Self
 
-from aioiroh.aio import Pending, Tasks
+from aioiroh.aio import Closing, Pending, Tasks
 from aioiroh.errors import BindError
 from aioiroh.keys import EndpointId
 from aioiroh.net import Network, SystemNetwork
@@ -39,7 +39,7 @@ ADVICE: Final = {
 }
 
 
-class RelayOperation:
+class RelayOperation(Closing):
     """A relay, its metrics and its certificate. Made by `start`; leaving its block ends it at once."""
 
     def __init__(self, config: Config, network: Network, environment: Mapping[str, str]) -> None:
@@ -266,12 +266,6 @@ class RelayOperation:
     async def aclose(self) -> None:
         """End everything at once."""
         await self._stack.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
 
 
 def _fixed(config: Config) -> dict[str, object]:

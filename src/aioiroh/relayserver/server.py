@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from aioiroh.address import RelayUrl
-from aioiroh.aio import Pending, Tasks
+from aioiroh.aio import Closing, Pending, Tasks
 from aioiroh.net import SystemNetwork
 from aioiroh.relayserver.admission import Access, AccessRequest, Allow, Deny, everyone
 from aioiroh.relayserver.certificate import Certificate
@@ -35,7 +34,7 @@ TRY_FOR: Final = 30.0
 """Seconds for which they should."""
 
 
-class RelayServer:
+class RelayServer(Closing):
     """A relay. Made by `bind`; an async context manager that closes it."""
 
     def __init__(
@@ -224,17 +223,6 @@ class RelayServer:
                 connection.abort()
             self._forwarder.close()
             self._ended.set()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
     def _stop_listening(self) -> None:
         for listener in self._listeners.values():

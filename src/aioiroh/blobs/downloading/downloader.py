@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
-from aioiroh.aio import TokenBucket
+from aioiroh.aio import Closing, TokenBucket
 from aioiroh.errors import EndpointClosedError
 from aioiroh.pool import ConnectionPool
 
@@ -35,7 +34,7 @@ MAX_REQUESTS: Final = 256
 MAX_DOWNLOADS: Final = 64
 
 
-class Downloader:
+class Downloader(Closing):
     """Gets content from several providers at once into one store. An async context manager.
 
     Downloads share one connection to each provider, `max_requests` requests at a time, and `limit` bytes
@@ -117,17 +116,6 @@ class Downloader:
         if tasks:
             await asyncio.wait(tasks)
         await self._shared.pool.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
 
 def _limits(rate: float | None) -> tuple[TokenBucket, ...]:

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from aioiroh import _native
-from aioiroh.aio import Watch
+from aioiroh.aio import Closing, Watch
 
 from ..errors import BlobTooLargeError, IncompleteBlobError, NotFoundError
 from ..hash import BlobFormat, Hash, HashAndFormat
@@ -52,7 +52,7 @@ class Entry:
     writers: int = 0
 
 
-class LocalStore(ABC):
+class LocalStore(Closing, ABC):
     """See `Store` for the methods."""
 
     def __init__(self, tags: Tags) -> None:
@@ -257,17 +257,6 @@ class LocalStore(ABC):
         if self._worker is not None:
             worker, self._worker = self._worker, None
             worker.release()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
 
 class LocalWriter:
