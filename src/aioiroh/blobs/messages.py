@@ -143,32 +143,30 @@ def encode_request(request: Request) -> bytes:
 
     ValueError: the request is larger than any provider accepts.
     """
-    writer = postcard.Writer()
     match request:
         case GetRequest() | PushRequest():
-            writer.raw(bytes(request.hash))
-            writer.raw(_encoded_seq(request.ranges))
+            body = bytes(request.hash) + _encoded_seq(request.ranges)
         case GetManyRequest():
+            writer = postcard.Writer()
             writer.count(len(request.hashes))
-            for hash in request.hashes:
-                writer.raw(bytes(hash))
+            writer.raw(b"".join(map(bytes, request.hashes)))
             writer.raw(_encoded_seq(request.ranges))
+            body = writer.finish()
         case ObserveRequest():
+            writer = postcard.Writer()
             writer.raw(bytes(request.hash))
             _write_ranges(writer, request.ranges)
-    body = writer.finish()
-    framed = postcard.Writer()
-    framed.u8(request.kind)
-    if request.kind is RequestKind.PUSH:
-        framed.byte_string(body)
-    else:
-        framed.raw(body)
+            body = writer.finish()
     # Upstream's getter counts the kind against the limit, so that is the largest all agree on.
     if len(body) + 1 > MAX_REQUEST_SIZE:
         raise ValueError(
             f"a request of {len(body)} bytes is over {MAX_REQUEST_SIZE}; ask in several requests"
         )
-    return framed.finish()
+    if request.kind is RequestKind.PUSH:
+        writer = postcard.Writer()
+        writer.byte_string(body)
+        body = writer.finish()
+    return request.kind.to_bytes(1, "little") + body
 
 
 def decode_request(data: bytes) -> Request:
@@ -192,12 +190,13 @@ def decode_body(kind: RequestKind, body: bytes) -> Request:
     """The request in `body`. Bytes behind it are ignored, as upstream does. Raises DecodeError."""
     if len(body) > MAX_REQUEST_SIZE:
         raise DecodeError(f"a request of {len(body)} bytes is over {MAX_REQUEST_SIZE}")
+    if kind is RequestKind.GET:
+        whole = _WHOLES.get(body[HASH_SIZE:])
+        if whole is not None:
+            return GetRequest(Hash(body[:HASH_SIZE]), whole)
     reader = postcard.Reader(body)
     match kind:
         case RequestKind.GET:
-            whole = _WHOLES.get(body[HASH_SIZE:])
-            if whole is not None:
-                return GetRequest(Hash(body[:HASH_SIZE]), whole)
             return GetRequest(Hash(reader.raw(HASH_SIZE)), _read_seq(reader))
         case RequestKind.PUSH:
             return PushRequest(Hash(reader.raw(HASH_SIZE)), _read_seq(reader))

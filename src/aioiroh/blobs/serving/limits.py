@@ -57,12 +57,8 @@ class Places:
         self._per_peer = per_peer
         self._taken: dict[bytes, int] = {}
 
-    def taken(self, peer: bytes) -> _Place:
-        """A context in which the peer has a place; entering it gives False if there is none."""
-        return _Place(self, peer)
-
     def take(self, peer: bytes) -> bool:
-        """Gives the peer a place, if there is one."""
+        """Gives the peer a place if there is one; it has to `leave` it."""
         taken = self._taken.get(peer, 0)
         if not self._free or taken >= self._per_peer:
             return False
@@ -71,26 +67,8 @@ class Places:
         return True
 
     def leave(self, peer: bytes) -> None:
-        """Takes a place back."""
+        """The peer needs a place no more."""
         self._free += 1
         taken = self._taken.pop(peer) - 1
         if taken:
             self._taken[peer] = taken
-
-
-class _Place:
-    """See `Places.taken`."""
-
-    __slots__ = ("_is_taken", "_peer", "_places")
-
-    def __init__(self, places: Places, peer: bytes) -> None:
-        self._places = places
-        self._peer = peer
-
-    def __enter__(self) -> bool:
-        self._is_taken = self._places.take(self._peer)
-        return self._is_taken
-
-    def __exit__(self, *_: object) -> None:
-        if self._is_taken:
-            self._places.leave(self._peer)

@@ -146,11 +146,13 @@ class Provider:
     # --- one request ------------------------------------------------------------------------------
 
     async def _answer(self, guest: _Guest, stream: BiStream) -> None:
-        with self._requests.taken(guest.key) as has_place:
-            if has_place:
-                await self._answer_counted(guest, stream)
-            else:
-                stream.send.reset(ErrorCode.LIMIT)
+        if not self._requests.take(guest.key):
+            stream.send.reset(ErrorCode.LIMIT)
+            return
+        try:
+            await self._answer_counted(guest, stream)
+        finally:
+            self._requests.leave(guest.key)
 
     async def _answer_counted(self, guest: _Guest, stream: BiStream) -> None:
         begun = asyncio.get_running_loop().time()
@@ -199,17 +201,20 @@ class Provider:
     ) -> None:
         match source.request:
             case GetRequest() | GetManyRequest():
-                return await self._send(stream, source, outcome)
+                await self._send(stream, source, outcome)
+                return
             case ObserveRequest():
-                with self._observers.taken(guest.key) as has_place:
-                    if has_place:
-                        return await self._observe(stream, source.request, outcome)
+                places, work = self._observers, self._observe
             case PushRequest():
-                with self._pushes.taken(guest.key) as has_place:
-                    if has_place:
-                        return await self._take(stream, source, outcome)
-        stream.send.reset(ErrorCode.LIMIT)
-        outcome.reason = "the peer has too many of the kind"
+                places, work = self._pushes, self._take
+        if not places.take(guest.key):
+            stream.send.reset(ErrorCode.LIMIT)
+            outcome.reason = "the peer has too many of the kind"
+            return
+        try:
+            await work(stream, source, outcome)
+        finally:
+            places.leave(guest.key)
 
     async def _send(self, stream: BiStream, source: IncomingRequest, outcome: Outcome) -> None:
         request = source.request
@@ -225,9 +230,11 @@ class Provider:
             pace=self._rates.pace(source, now),
         )
 
-    async def _observe(self, stream: BiStream, request: ObserveRequest, outcome: Outcome) -> None:
+    async def _observe(self, stream: BiStream, source: IncomingRequest, outcome: Outcome) -> None:
+        assert isinstance(source.request, ObserveRequest)
+        hash, time = source.request.hash, self._limits.observe_time
         try:
-            await answer_observe(stream.send, self._store, request.hash, self._limits.observe_time)
+            await answer_observe(stream.send, self._store, hash, time)
         except TimeoutError:
             stream.send.reset(ErrorCode.LIMIT)
             outcome.reason = "the peer has observed long enough"

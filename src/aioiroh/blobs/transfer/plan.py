@@ -101,7 +101,7 @@ def missing_of_many(
     return GetManyRequest(tuple(hashes), ChunkRangesSeq.from_sets(sets))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Item:
     """One blob's part of an answer: `index` in the request, and which chunks of which blob."""
 
