@@ -94,6 +94,18 @@ fn apply(world: &mut World, happening: Happening) {
     world.run();
 }
 
+#[test]
+fn who_had_to_go_for_newer_ones_is_not_counted_as_put_aside() {
+    let mut world = World::new(config());
+    for _ in 0..15 {
+        world.join(A);
+    }
+    let aside = world.hub.connections(&public(A)).len() as u64 - 1;
+    let counters = world.hub.counters();
+    assert_eq!(counters.clients_inactive_added - counters.clients_inactive_removed, aside);
+    assert_eq!(counters.accepts - counters.disconnects, aside + 1);
+}
+
 proptest! {
     #[test]
     fn whatever_happens(happenings in prop::collection::vec(happening(), 1..60)) {

@@ -184,6 +184,7 @@ impl Exits {
             self.counters.clients_inactive_added += 1;
             self.status(replaced, REPLACED);
         }
+        self.counters.clients_inactive_removed += u64::from(entered.surplus.is_some());
         entered.surplus
     }
 
