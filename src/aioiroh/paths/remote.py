@@ -109,7 +109,7 @@ Action: TypeAlias = OfferAddress | WithdrawAddress | OpenPath | ClosePath | Mark
 class _Connection:
     is_client: bool
     paths: tuple[PathView, ...] = ()
-    offered: set[Address] = field(default_factory=set)
+    offered: dict[Address, None] = field(default_factory=dict)
     # In the order in which the peer has named them.
     theirs: dict[Address, None] = field(default_factory=dict)
 
@@ -275,12 +275,12 @@ class Remote:
         # Who is reached well has no use for other addresses; once told, they are kept true.
         if connection.has_good_path and not (connection.offered or self._shaken):
             return
-        for address in connection.offered.difference(self._own):
-            connection.offered.remove(address)
+        for address in [one for one in connection.offered if one not in self._own]:
+            del connection.offered[address]
             actions.append(WithdrawAddress(number, address))
         for address in self._own:
             if address not in connection.offered:
-                connection.offered.add(address)
+                connection.offered[address] = None
                 actions.append(OfferAddress(number, address))
 
     def _arrange(

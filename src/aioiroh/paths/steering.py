@@ -252,7 +252,7 @@ class Steering:
 
     def _look_at_told(self) -> None:
         told, self._told = self._told, set()
-        for peer in told & self._remotes.keys():
+        for peer in [peer for peer in self._remotes if peer in told]:
             self._run(peer)
 
     def _take_on(self, state: ConnectionState, rtt: float | None = None) -> None:

@@ -55,7 +55,8 @@ class RelayServer(Closing):
         self._on_disconnect = on_disconnect
         self._forwarder = Forwarder(network, limits)
         self._listeners: dict[Listener, TcpListener] = {}
-        self._connections: set[ClientConnection] = set()
+        # In the order in which they came: what a relay does repeats in simulations.
+        self._connections: dict[ClientConnection, None] = {}
         self._admitted: dict[int, ClientConnection] = {}
         self._admissions: dict[ClientConnection, asyncio.Task[None]] = {}
         self._tasks = Tasks("relay server", limit=limits.pending)
@@ -245,7 +246,7 @@ class RelayServer(Closing):
         )
 
     def _began(self, connection: ClientConnection) -> None:
-        self._connections.add(connection)
+        self._connections[connection] = None
         self._counters["http_connections"] += 1
         if self._tasks.closed:
             # The system had taken it before the end.
@@ -283,7 +284,7 @@ class RelayServer(Closing):
         return Deny()
 
     def _connection_ended(self, connection: ClientConnection, error: Exception | None) -> None:
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         self._counters["http_connections_closed"] += 1
         if error is not None:
             self._counters["http_connections_errored"] += 1
