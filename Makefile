@@ -8,7 +8,7 @@ BIN := .venv/bin
 # Where rustup puts a toolchain, for shells that have not read their profile.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help demo test native lint types imports clippy stubs rust-test docs wheel upstream targets bench lab fmt clean
+.PHONY: help demo test sim native lint types imports clippy stubs rust-test docs wheel upstream targets bench lab fmt clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -19,6 +19,9 @@ demo: native ## send a real folder between two processes and compare every byte
 
 test: native ## all Python tests, those against upstream's programs too
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+sim: native ## a thousand random networks with troubles, in virtual time (SEEDS=n for another number)
+	AIOIROH_SEEDS=$(or $(SEEDS),1000) $(BIN)/python -m pytest -q -n auto tests/sim/test_faults.py -k random_troubles
 
 .venv/.ready: pyproject.toml constraints.txt tools/setup.sh
 	bash tools/setup.sh

@@ -9,7 +9,6 @@ from random import Random
 from aioiroh import Connection
 
 PIECE = 16_384
-TICK = 0.05
 
 
 @lru_cache(maxsize=64)
@@ -26,7 +25,7 @@ def content(name: str, start: int, size: int) -> bytes:
 
 class Flow:
     """One stream from `source` to `target`: `size` bytes (None: until `stop`), `rate` bytes a second (None: as
-    fast as they go).
+    fast as they go), a piece each `tick` seconds.
 
     Await `done` for the end: then everything was acknowledged, and the reader has it all.
     """
@@ -38,11 +37,13 @@ class Flow:
         *,
         size: int | None = None,
         rate: float | None = None,
+        tick: float = 0.05,
         name: str = "flow",
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._size = size
         self._rate = rate
+        self._tick = tick
         self._name = name
         self._stopping = False
         self._last = self._loop.time()
@@ -56,7 +57,7 @@ class Flow:
             while not self._stopping and self.written != self._size:
                 size = PIECE if self._size is None else min(PIECE, self._size - self.written)
                 if self._rate is not None:
-                    size = min(size, max(round(self._rate * TICK), 1))
+                    size = min(size, max(round(self._rate * self._tick), 1))
                     await asyncio.sleep(size / self._rate)
                 data = content(self._name, self.written, size)
                 self.written += size
