@@ -384,6 +384,7 @@ class RelayHub:
         connections: int,
         pending: int,
         queue_bytes: int,
+        queue_total: int,
         establish_timeout: float,
         handshake_timeout: float,
     ) -> RelayHub: ...

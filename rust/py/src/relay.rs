@@ -62,12 +62,13 @@ pub struct RelayHub(Arc<Mutex<Hub>>);
 #[pymethods]
 impl RelayHub {
     #[new]
-    #[pyo3(signature = (*, seed, connections, pending, queue_bytes, establish_timeout, handshake_timeout))]
+    #[pyo3(signature = (*, seed, connections, pending, queue_bytes, queue_total, establish_timeout, handshake_timeout))]
     fn new(
         seed: &[u8],
         connections: usize,
         pending: usize,
         queue_bytes: usize,
+        queue_total: usize,
         establish_timeout: f64,
         handshake_timeout: f64,
     ) -> PyResult<Self> {
@@ -76,6 +77,7 @@ impl RelayHub {
             connections,
             pending,
             queue_bytes,
+            queue_total,
             establish_timeout: duration(establish_timeout)?,
             handshake_timeout: duration(handshake_timeout)?,
             seed: u64::from_le_bytes(seed),

@@ -152,6 +152,38 @@ fn a_client_that_takes_nothing_loses_frames_and_holds_nobody_up() {
 }
 
 #[test]
+fn what_waits_for_many_takes_nothing_from_the_others() {
+    let mut world = World::new(config());
+    let (sender, last) = (world.join(B), world.join(C));
+    for number in 0..4 {
+        let secret = [number + 50; 32];
+        let slow = world.join(secret);
+        world.stuck.push(slow);
+        for _ in 0..10 {
+            world.client(sender).send(&public(secret), 0, None, &[1; 40_000]);
+        }
+        world.run();
+    }
+    // The first two have all that one may have, the third what is left, the fourth what each is sure of.
+    assert_eq!(world.hub.counters().queue_full_dropped, 1 + 1 + 3 + 7);
+    for _ in 0..3 {
+        world.client(sender).send(&public(C), 0, None, &[2; 40_000]);
+    }
+    world.run();
+    assert_eq!(world.take_heard(last).len(), 3);
+    // What has gone counts no more.
+    for slow in std::mem::take(&mut world.stuck) {
+        world.leave(slow);
+    }
+    world.stuck.push(last);
+    for _ in 0..8 {
+        world.client(sender).send(&public(C), 0, None, &[2; 40_000]);
+    }
+    world.run();
+    assert_eq!(world.hub.counters().queue_full_dropped, 12);
+}
+
+#[test]
 fn a_silent_client_is_asked_and_given_up() {
     let mut world = World::new(config());
     let (quiet, dead) = (world.join(A), world.join(B));

@@ -52,6 +52,7 @@ class Forwarder:
             connections=limits.connections,
             pending=limits.pending,
             queue_bytes=limits.queue_bytes,
+            queue_total=limits.queue_total,
             establish_timeout=limits.establish_timeout,
             handshake_timeout=limits.handshake_timeout,
         )

@@ -75,6 +75,8 @@ class Limits:
     """For what waits to be written when a connection is closed."""
     queue_bytes: int = 1 << 20
     """That wait for a client whose connection is busy; further datagrams are dropped, and counted."""
+    queue_total: int = 256 << 20
+    """The same for all clients together; beyond it each has 128 KiB still."""
     rate: RateLimit | None = None
     """What each client may send; None: as much as it can."""
     accept: AcceptLimit | None = None

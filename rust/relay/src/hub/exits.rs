@@ -16,6 +16,16 @@ const HEALTHY_TEXT: &str = "The connection is in order again.";
 const REPLACED_TEXT: &str =
     "Another connection with the same endpoint id is in use; this one receives nothing.";
 
+/// What may wait for any client, however much waits for others.
+const GUARANTEED: usize = 128 * 1024;
+
+/// Bytes that may wait for a client, and for all together.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    pub each: usize,
+    pub together: usize,
+}
+
 /// What was counted, under upstream's names where it has one.
 #[derive(Debug, Default, Clone)]
 pub struct Counters {
@@ -58,8 +68,9 @@ pub struct Exit {
 }
 
 pub struct Exits {
-    /// Bytes that may wait for one client.
-    most: usize,
+    bounds: Bounds,
+    /// Bytes that wait for all clients together.
+    waiting: usize,
     pub table: Table,
     pub counters: Counters,
     exits: FxHashMap<u64, Exit>,
@@ -68,9 +79,10 @@ pub struct Exits {
 }
 
 impl Exits {
-    pub fn new(most: usize) -> Self {
+    pub fn new(bounds: Bounds) -> Self {
         Self {
-            most,
+            bounds,
+            waiting: 0,
             table: Table::default(),
             counters: Counters::default(),
             exits: FxHashMap::default(),
@@ -90,7 +102,9 @@ impl Exits {
     }
 
     pub fn remove(&mut self, number: u64) {
-        self.exits.remove(&number);
+        if let Some(exit) = self.exits.remove(&number) {
+            self.waiting -= exit.outbox.bytes();
+        }
         self.ready.retain(|each| *each != number);
     }
 
@@ -110,6 +124,7 @@ impl Exits {
         if taken.is_none() && !more {
             exit.announced = false;
         }
+        self.waiting -= taken.as_ref().map_or(0, Vec::len);
         taken
     }
 
@@ -130,22 +145,16 @@ impl Exits {
                 number
             }
         };
-        let Some(exit) = self.exits.get_mut(&number) else { return };
-        if exit.outbox.forward(source, parcel, self.most, &mut self.spare) {
+        if self.put(number, |outbox, most, spare| outbox.forward(source, parcel, most, spare)) {
             self.counters.send_packets_sent += 1;
             self.counters.bytes_sent += size;
-            self.announce(number);
         } else {
             self.counters.queue_full_dropped += 1;
         }
     }
 
     pub fn control(&mut self, number: u64, frame: &Frame) {
-        if let Some(exit) = self.exits.get_mut(&number)
-            && exit.outbox.control(frame, self.most, &mut self.spare)
-        {
-            self.announce(number);
-        }
+        self.put(number, |outbox, most, spare| outbox.control(frame, most, spare));
     }
 
     pub fn pong(&mut self, number: u64, data: [u8; 8]) {
@@ -155,11 +164,22 @@ impl Exits {
     }
 
     pub fn echo(&mut self, number: u64, content: &Masked<'_>) {
-        if let Some(exit) = self.exits.get_mut(&number)
-            && exit.outbox.echo(content, self.most, &mut self.spare)
-        {
+        self.put(number, |outbox, most, spare| outbox.echo(content, most, spare));
+    }
+
+    /// Lets `put` put something into what waits for a connection; whether there was room.
+    fn put(&mut self, number: u64, put: impl FnOnce(&mut Outbox, usize, &mut Spare) -> bool) -> bool {
+        let Some(exit) = self.exits.get_mut(&number) else { return false };
+        let Bounds { each, together } = self.bounds;
+        // Those who let much wait cannot take from the others what these need.
+        let most = if self.waiting < together { each } else { each.min(GUARANTEED) };
+        let before = exit.outbox.bytes();
+        let fits = put(&mut exit.outbox, most, &mut self.spare);
+        self.waiting += exit.outbox.bytes() - before;
+        if fits {
             self.announce(number);
         }
+        fits
     }
 
     /// In the words of its version; what that has no words for is not said.

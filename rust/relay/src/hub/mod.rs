@@ -21,7 +21,7 @@ use crate::http::{Request, accept_upgrade};
 use crate::link::Link;
 use crate::server::{Event, Server};
 pub use exits::Counters;
-use exits::{Exits, LIMITED, Route};
+use exits::{Bounds, Exits, LIMITED, Route};
 use liveness::{Due, Liveness};
 use outbox::CHUNK;
 use pace::Pace;
@@ -42,6 +42,8 @@ pub struct Config {
     pub pending: usize,
     /// Bytes that wait for one client.
     pub queue_bytes: usize,
+    /// Bytes that wait for all; when it is reached, each may have a little still.
+    pub queue_total: usize,
     /// Until the upgrade.
     pub establish_timeout: Duration,
     /// From there to the proof of the key.
@@ -102,7 +104,7 @@ impl Hub {
     pub fn new(config: Config) -> Self {
         Self {
             chance: config.seed | 1,
-            exits: Exits::new(config.queue_bytes),
+            exits: Exits::new(Bounds { each: config.queue_bytes, together: config.queue_total }),
             config,
             next: 0,
             clients: FxHashMap::default(),

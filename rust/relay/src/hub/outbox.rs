@@ -65,6 +65,11 @@ impl Outbox {
         self.short(Kind::Pong, &content.to_bytes(), most, spare)
     }
 
+    /// Bytes that wait.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The first of what waits.
     pub fn take(&mut self) -> Option<Vec<u8>> {
         let chunk = self.chunks.pop_front()?;

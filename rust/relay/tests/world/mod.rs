@@ -34,6 +34,7 @@ pub fn config() -> Config {
         connections: 20,
         pending: 10,
         queue_bytes: 400_000,
+        queue_total: 1_000_000,
         establish_timeout: SECOND * 30,
         handshake_timeout: SECOND * 10,
         seed: 1,
