@@ -394,6 +394,24 @@ async def test_a_call_back_that_fails_holds_nothing_up(network):
 
 
 @simulated()
+async def test_a_relay_that_drops_everybody_is_dialled_less_and_less(network):
+    async def drop(server):
+        while True:
+            await asyncio.sleep(0.2)
+            for endpoint_id in server.endpoint_ids:
+                server.disconnect(endpoint_id)
+
+    async with relay(network) as place, place.endpoint() as endpoint:
+        await endpoint.online()
+        dropping = asyncio.create_task(drop(place.server))
+        await asyncio.sleep(60)
+        accepted = place.server.counters["accepts"]
+        dropping.cancel()
+        assert accepted < 15
+        await endpoint.online()
+
+
+@simulated()
 async def test_a_key_has_to_be_proved(network):
     async with relay(network) as place:
         raw = await place.raw()

@@ -32,6 +32,10 @@ CONNECT_TIMEOUT: Final = 10.0
 """Seconds for the whole way from the name to the relay's consent."""
 DISCARD_AFTER: Final = 3.0
 """Seconds for which datagrams wait for a relay that is being dialled."""
+SHORTEST_USE: Final = 1.0
+"""Seconds that a connection has to last for the next one to begin at once: a relay that takes us only to drop us must
+not keep us busy.
+"""
 MAX_RESTART: Final = 60.0
 """Seconds for which a relay that restarts is left alone at most, whatever it says."""
 STUCK_TIMEOUT: Final = 15.0
@@ -113,7 +117,7 @@ class RelayClient:
             lasted, error = await self._connect_and_serve()
             self._tell(RelayState.DISCONNECTED, str(error))
             logger.debug("relay %s: %s", self.config.url, error)
-            wait = self._restart_in if lasted else backoff.next()
+            wait = max(self._restart_in, 0.0 if lasted else backoff.next())
             self._restart_in = 0.0
             if wait:
                 await asyncio.wait((self._nudge,), timeout=wait)
@@ -178,7 +182,8 @@ class RelayClient:
             self._attempt = None
         self._stop_discarding()
         self._metrics.relay_conns_success += 1
-        self._liveness = Liveness(self._network.monotonic())
+        begun = self._network.monotonic()
+        self._liveness = Liveness(begun)
         self._connection = connection
         self._limited = False
         self._tell(RelayState.CONNECTED, None)
@@ -190,7 +195,8 @@ class RelayClient:
             self._metrics.relay_conns_closed += 1
         self._connection = None
         self._native.drop_connection()
-        return self._liveness.rtt is not None, connection.ended.result()
+        lasted = self._network.monotonic() - begun >= SHORTEST_USE
+        return lasted and self._liveness.rtt is not None, connection.ended.result()
 
     async def _connect(self) -> RelayConnection:
         server = self._server
