@@ -189,7 +189,7 @@ def test_from_the_sockets_to_the_path():
     now = run_to(core, Phase.LISTENING, 0.0)
     assert {ip for ip, _ in core.announced} == {STRICT_IP} and len(core.announced) == ANNOUNCED
     assert announced_ip(core.announced, MODERATE_IP) == STRICT_IP
-    core.knock(7, ("192.0.2.66", 1), 5)  # who is that?
+    assert not core.knock(7, ("192.0.2.66", 1), 5)  # who is that?
     assert core.decide(now, PEER_IN_SIGHT, SCATTERED, may_begin=True) == []
     core.knock(7, MODERATE, 50_123)
     assert core.decide(now, PEER_IN_SIGHT, SCATTERED, may_begin=True) == [Pin(MODERATE, 7)]
@@ -209,14 +209,16 @@ def test_from_the_sockets_to_the_path():
 def test_a_knock_that_leads_nowhere():
     core = spread()
     now = run_to(core, Phase.LISTENING, 0.0)
-    core.knock(7, MODERATE, None)
+    assert core.knock(7, MODERATE, None)
+    assert not core.knock(9, MODERATE, None)  # one after the other
     assert core.decide(now, PEER_IN_SIGHT, SCATTERED, may_begin=True) == [Pin(MODERATE, 7)]
+    assert not core.knock(9, MODERATE, None)
     assert len(core.announced) == ANNOUNCED  # where it got through is not known
     now += TRY
     assert core.decide(now, PEER_IN_SIGHT, SCATTERED, may_begin=True) == [Unpin(MODERATE)]
-    core.knock(7, MODERATE, None)
+    assert not core.knock(7, MODERATE, None)
     assert core.decide(now, PEER_IN_SIGHT, SCATTERED, may_begin=True) == []
-    core.knock(8, MODERATE, None)
+    assert core.knock(8, MODERATE, None)
     assert core.decide(now, PEER_IN_SIGHT, SCATTERED, may_begin=True) == [Pin(MODERATE, 8)]
 
 

@@ -105,8 +105,8 @@ class Guessing:
     def _knock(self, slot: int, source: Address, port: int | None) -> None:
         """Something came through to one of the sockets that were opened here."""
         peer = self._owners.get(slot)
-        if peer is not None:
-            self._peers[peer].spread.knock(slot, source, port)
+        # Whoever floods a socket must not keep us thinking.
+        if peer is not None and self._peers[peer].spread.knock(slot, source, port):
             self._run(peer)
 
     def _run(self, peer: bytes) -> None:

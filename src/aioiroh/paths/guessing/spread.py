@@ -109,11 +109,13 @@ class Spread:
         """Whether many sockets are open for it."""
         return self.phase not in (Phase.IDLE, Phase.KEPT)
 
-    def knock(self, slot: int, source: Address, port: int | None) -> None:
-        """Something came through; `port`: to where the peer had sent it."""
+    def knock(self, slot: int, source: Address, port: int | None) -> bool:
+        """Something came through; `port`: to where the peer had sent it. Whether it is of use."""
         fits = source in self._targets and slot not in self._tried
-        if fits and self.phase in (Phase.OPENING, Phase.LISTENING):
+        waits = self.phase in (Phase.OPENING, Phase.LISTENING) and self._knock is None
+        if fits and waits:
             self._knock = slot, source, port
+        return fits and waits
 
     def no_more(self, have: int) -> None:
         """No more sockets can be opened; there are so many."""
