@@ -12,7 +12,7 @@ from aioiroh.quic import PathInfo
 
 def path(id: int, relay: str | None = None, status: Any = "available") -> PathInfo:
     remote = ("fd00::1", 7) if relay else ("10.0.0.1", id)
-    return PathInfo(id, remote, None, status, None, relay, 0.01, {})
+    return PathInfo(id, remote, None, status, None, relay, None, 0.01, {})
 
 
 @pytest.mark.parametrize(
