@@ -682,4 +682,7 @@ def test_options_that_do_not_fit():
         RelayServer.bind(http=None)
     with pytest.raises(ValueError, match="at least 10"):
         RateLimit(9)
+    for sizes in [(1 << 32,), (100, 1 << 32)]:
+        with pytest.raises(ValueError, match="4 GiB"):
+            RateLimit(*sizes)
     assert RateLimit(1000).burst == 100

@@ -18,7 +18,7 @@ class RateLimit:
     """What one client may send: bytes per second, and at most `max_burst_bytes` at once.
 
     Without the second it is a tenth of the first. Who sends more is read from later, and told so once
-    (relay protocol, section 4.5). ValueError: less than 10 bytes per second, or a burst of 0.
+    (relay protocol, section 4.5). ValueError: less than 10 bytes per second, a burst of 0, or 4 GiB and more.
     """
 
     bytes_per_second: int
@@ -29,6 +29,8 @@ class RateLimit:
             raise ValueError(f"bytes_per_second must be at least {PERIODS_PER_SECOND}")
         if self.max_burst_bytes is not None and self.max_burst_bytes < 1:
             raise ValueError("max_burst_bytes must be at least 1")
+        if max(self.bytes_per_second, self.burst) >= 1 << 32:
+            raise ValueError("bytes_per_second and max_burst_bytes must be below 4 GiB")
 
     @property
     def burst(self) -> int:
