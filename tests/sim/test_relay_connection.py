@@ -1,9 +1,10 @@
-"""The client's end of a connection to a relay that takes nothing."""
+"""How connections to relays end at the client."""
 
 from __future__ import annotations
 
 import asyncio
 
+from aioiroh import Endpoint, RelayUrl, SecretKey
 from aioiroh.relay.connection import CLOSE_TIMEOUT, RelayConnection
 from aioiroh.testing import simulated
 
@@ -43,3 +44,24 @@ async def test_a_relay_that_takes_nothing_keeps_no_socket(network):
     async with asyncio.timeout(CLOSE_TIMEOUT):
         assert (await connection.ended).kind == "lost"
     listener.close()
+
+
+@simulated()
+async def test_a_relay_that_becomes_home_while_another_is_left_stays(network):
+    names = [RelayUrl(f"http://relay{number}/") for number in range(3)]
+    async with Endpoint.bind(network=network.host("us"), relays=names[:1]) as endpoint:
+        relays = endpoint._where._relays
+        for url in names[1:]:
+            relays.way_to(url, SecretKey.generate().public)
+        leave, left = relays._leave, []
+
+        async def leaving(url):
+            await leave(url)
+            left.append(url)
+            if len(left) == 1:
+                relays.set_home(names[2])
+
+        relays._leave = leaving
+        await asyncio.sleep(90)
+        assert left == [names[1]]
+        assert names[2] in relays._clients

@@ -189,8 +189,9 @@ class Relays:
                 for url, (client, _) in self._clients.items()
                 if url != self._home
             ]
-            for deadline, url in idle:
-                if now >= deadline:
+            for _, url in idle:
+                # While another one was left it may have become home, or of use again.
+                if now >= self._clients[url][0].last_sent + IDLE_TIMEOUT and url != self._home:
                     await self._leave(url)
             later = [deadline - now for deadline, _ in idle if deadline > now]
             await asyncio.sleep(max(min(later, default=IDLE_TIMEOUT), LEAVE_TICK))
