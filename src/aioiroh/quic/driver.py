@@ -28,12 +28,12 @@ from aioiroh.errors import (
     LocallyClosedError,
     WrongLoopError,
 )
-from aioiroh.net import UdpOptions, UdpSlot
 from aioiroh.quic.alarm import Alarm, open_alarm
 from aioiroh.quic.causes import connection_lost
 from aioiroh.quic.connection import Connection
 from aioiroh.quic.incoming import Incoming, IncomingQueue
 from aioiroh.quic.observer import ConnectionObserver, Observer
+from aioiroh.quic.slots import Slots
 from aioiroh.quic.state import HANDLERS, ConnectionState
 from aioiroh.quic.transport import TransportConfig
 
@@ -54,7 +54,7 @@ AT_ONCE = 16
 _drivers: WeakSet[Driver] = WeakSet()
 
 
-class Driver:
+class Driver(Slots):
     """One engine on one loop; also the `SlotHost` that a network binds sockets for.
 
     `virtual`: the engine's clock is `loop.time`. `busy_poll`: seconds that a turn waits awake for what
@@ -71,12 +71,12 @@ class Driver:
         max_incoming: int = MAX_INCOMING,
         busy_poll: float = 0.0,
     ) -> None:
+        super().__init__()
         self.loop = asyncio.get_running_loop()
         self.thread = get_ident()
         self.engine = engine
         self.turns = Turns(self.loop)
         self.scheduled = False
-        self._injected = False
         self.failed: EndpointFailedError | None = None
         self.closing = False
         self.observer: Observer | None = None
@@ -92,8 +92,6 @@ class Driver:
         # Connections that were closed from here, whose peers may have missed it: while they drain,
         # whatever the peer sends is answered with the close. Others need not be waited for.
         self._parting: set[int] = set()
-        self._outputs: dict[int, Callable[[int], None]] = {}
-        self._removals: dict[int, Callable[[int], None]] = {}
         # What destructors left to do: calls into the engine must not happen inside them.
         self._orphans: list[Callable[[], object]] = []
         self._alarm = open_alarm(self.loop, engine, self, virtual=virtual, busy_poll=busy_poll)
@@ -279,93 +277,7 @@ class Driver:
             raise connection_lost(*answer)
         return Connection(self.adopt(answer, None, self.observer))
 
-    # --- slots (the SlotHost of a network)
-
-    def add_udp(self, host: str, port: int, options: UdpOptions) -> UdpSlot:
-        self.check()
-        index, (bound_host, bound_port), granted = self.engine.add_udp(
-            host,
-            port,
-            recv_buffer=options.receive_buffer,
-            send_buffer=options.send_buffer,
-            gso=options.segmentation,
-        )
-        self._alarm.rearm()
-        return UdpSlot(
-            index=index,
-            host=bound_host,
-            port=bound_port,
-            receive_buffer=granted["recv_buffer"],
-            send_buffer=granted["send_buffer"],
-            send_segments=granted["gso_segments"],
-            receive_segments=granted["gro_segments"],
-            may_fragment=bool(granted["may_fragment"]),
-        )
-
-    def add_virtual(
-        self,
-        host: str,
-        port: int,
-        on_output: Callable[[int], None],
-        on_removed: Callable[[int], None] | None = None,
-    ) -> int:
-        self.check()
-        slot = self.engine.add_virtual(host, port)
-        self._outputs[slot] = on_output
-        if on_removed is not None:
-            self._removals[slot] = on_removed
-        return slot
-
-    def remove_slot(self, slot: int) -> None:
-        """Close a socket or forget a virtual slot."""
-        self.check()
-        self.engine.remove_slot(slot)
-        self._forget_slot(slot)
-        self._alarm.rearm()
-
-    def _forget_slot(self, slot: int) -> None:
-        self._outputs.pop(slot, None)
-        on_removed = self._removals.pop(slot, None)
-        if on_removed is not None:
-            on_removed(slot)
-
-    def set_reach(self, slot: int, prefix: int | None, *, outward: bool) -> None:
-        """Of several slots of one IP version, this one is best for what is in the network of its own address, which
-        has that prefix in bits; `outward`: also for what is in no slot's network.
-        """
-        self.engine.set_reach(slot, prefix, outward)
-
-    def rebind(self, slot: int) -> tuple[str, int]:
-        """Close the socket and open it anew. Raises OSError: it is gone."""
-        self.check()
-        bound = self.engine.rebind(slot)
-        self._alarm.rearm()
-        return bound
-
-    def take_output(
-        self, slot: int, limit: int = 64
-    ) -> Sequence[tuple[tuple[str, int], str | None, int, int | None, bytes]]:
-        return self.engine.take_output(slot, limit)
-
-    def inject(
-        self,
-        slot: int,
-        source: tuple[str, int],
-        data: bytes,
-        *,
-        destination: str | None = None,
-        segment_size: int | None = None,
-        ecn: int = 0,
-    ) -> None:
-        self.engine.inject(
-            slot, source, data, destination=destination, segment_size=segment_size, ecn=ecn
-        )
-        self.injected()
-
-    def injected(self) -> None:
-        """Datagrams were put into the engine: tasks hear of them before acknowledgements leave."""
-        self._injected = True
-        self.touched()
+    # --- the network
 
     def network_changed(self, local_ips: Sequence[str] | None = None) -> None:
         """The machine's addresses changed; with a list, paths from other addresses are given up."""
