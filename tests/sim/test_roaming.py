@@ -9,7 +9,16 @@ import pytest
 
 from aioiroh import Endpoint
 from aioiroh.testing import Link, simulated
-from worlds import behind, connected, direct, is_direct, relay, router_of
+from worlds import (
+    RELAY,
+    RELAY_URL,
+    behind,
+    connected,
+    direct,
+    is_direct,
+    relay,
+    router_of,
+)
 
 ALPN = b"roaming"
 
@@ -202,3 +211,27 @@ async def test_a_transfer_moves_to_the_direct_path_without_a_pause(network, uplo
         assert is_direct(target)
         assert bulk.longest < 0.5
         bulk.stop()
+
+
+@simulated()
+async def test_a_relay_that_restarts_is_left_alone_for_as_long_as_it_says(network):
+    loop = network.loop
+    machine = network.host(RELAY)
+    async with Endpoint.bind(network=network.host("near"), relays=[RELAY_URL]) as endpoint:
+        async with relay(network):
+            await endpoint.online()
+            (client, _) = endpoint._where._relays._clients[RELAY_URL]
+            # What a relay says that will take longer; ours says 100 ms.
+            client._heard(("restarting", 5000, 30_000))
+        begun = loop.time()
+        assert machine is network.hosts[RELAY]
+        async with relay(network):
+            await endpoint.watch_home_relay.wait_for(lambda status: not status.is_connected)
+            await endpoint.online()
+            assert 4.9 < loop.time() - begun < 6
+        # One that has just vanished is asked at once, and again and again.
+        begun = loop.time()
+        async with relay(network):
+            await endpoint.watch_home_relay.wait_for(lambda status: not status.is_connected)
+            await endpoint.online()
+            assert loop.time() - begun < 1
