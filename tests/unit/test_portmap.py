@@ -457,6 +457,26 @@ async def test_a_router_that_keeps_one_waiting_does_not_hold_up_the_end(
 
 
 @simulated()
+@pytest.mark.parametrize("answer", [pcp(), natpmp()], ids=["PCP", "NAT-PMP"])
+async def test_what_is_granted_while_it_ends_is_given_back(
+    network: VirtualNetwork, answer: Answer
+) -> None:
+    host, asked = network.host("host"), asyncio.Event()
+
+    def granting(request: bytes) -> list[bytes]:
+        if request[1] == 1:
+            asked.set()
+        return answer(request)
+
+    model = Model(granting)
+    await router(network, host, model)
+    async with mapping(host) as (mapper, _):
+        await asked.wait()
+        assert mapper.external.value is None
+    assert ended(model)
+
+
+@simulated()
 async def test_probe(network: VirtualNetwork) -> None:
     host = network.host("host", ipv6=False)
     await upnp_router(network, host, UpnpModel())

@@ -101,6 +101,8 @@ class PortMapper:
         self._tasks = Tasks("port mapping")
         self._look_again = asyncio.Event()
         self._held: tuple[PortProtocol, Mapping] | None = None
+        self._answered = asyncio.Event()
+        self._answered.set()
         self.external: Watch[IpAddr | None] = Watch(None)
 
     def start(self) -> None:
@@ -121,13 +123,18 @@ class PortMapper:
 
     async def aclose(self) -> None:
         """Gives the mapping back, if the router is quick."""
+        until = self._loop.time() + RELEASE_TIME
+        # What it grants after nobody waits for it would stay.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                await self._answered.wait()
         await self._tasks.aclose()
         if self._held is not None:
             protocol, mapping = self._held
             self._held = None
             self.external.set(None)
             with contextlib.suppress(TimeoutError, *FAILURES):
-                async with asyncio.timeout(RELEASE_TIME):
+                async with asyncio.timeout_at(until):
                     await protocol.release(mapping)
         self.external.close()
 
@@ -166,6 +173,7 @@ class PortMapper:
         """Raises one of FAILURES."""
         self._metrics.mapping_attempts += 1
         self._reports.portmap_attempts += 1
+        self._answered.clear()
         try:
             mapping = await protocol.obtain(self._port, self.external.value)
             problem = _useless(mapping)
@@ -175,6 +183,8 @@ class PortMapper:
         except FAILURES:
             self._metrics.mapping_failures += 1
             raise
+        finally:
+            self._answered.set()
         return mapping
 
     async def _keep(self, local: Local) -> None:
