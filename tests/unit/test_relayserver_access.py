@@ -16,6 +16,7 @@ from aioiroh.relayserver.admission import AccessRequest, Allow, Deny
 from aioiroh.relayserver.config import (
     AllowList,
     AskByHttp,
+    Config,
     ConfigError,
     DenyList,
     Everyone,
@@ -61,6 +62,14 @@ async def test_shared_tokens() -> None:
     assert await admits(rule, request(target="/relay?token=open+sesame"))
     assert not await admits(rule, request(target="/relay?token=%ff"))
     assert access_control(rule).still_admits(ALICE)
+
+
+def test_no_secret_is_shown() -> None:
+    config = Config(access=SharedToken(("secret",)))
+    asks = AskByHttp("https://may.test/?key=secret", "secret")
+    asked = request(("authorization", b"Bearer secret"), target="/relay?token=secret")
+    assert asked.token == "secret"
+    assert "secret" not in f"{config} {asks} {asked}"
 
 
 def test_secrets_from_the_environment() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
@@ -24,8 +24,9 @@ class AccessRequest:
     endpoint_id: EndpointId
     connection_id: int
     version: int
-    target: str
-    headers: Sequence[tuple[str, bytes]]
+    # Both may hold the client's token.
+    target: str = field(repr=False)
+    headers: Sequence[tuple[str, bytes]] = field(repr=False)
     remote: tuple[str, int]
 
     @property

@@ -5,7 +5,7 @@ The file that says it is read by `configfile`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Final, Self
@@ -64,15 +64,15 @@ class DenyList:
 class SharedToken:
     """Whoever presents one of these tokens."""
 
-    tokens: tuple[str, ...]
+    tokens: tuple[str, ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class AskByHttp:
     """Whoever the HTTP service at `url` admits; `bearer_token` is shown to that service."""
 
-    url: str
-    bearer_token: str | None = None
+    url: str = field(repr=False)
+    bearer_token: str | None = field(default=None, repr=False)
 
 
 Rule = Everyone | AllowList | DenyList | SharedToken | AskByHttp
