@@ -13,7 +13,7 @@ from typing import Final
 from ..worker import DiskWorker
 from .disk import Disk
 from .layout import Layout
-from .metadata import ROWS, Metadata
+from .metadata import Metadata
 from .rows import Kind, Row
 
 __all__ = ["Upkeep"]
@@ -28,6 +28,8 @@ LOG: Final = 8 * 1024 * 1024
 """Bytes in the log that are synced at once, if anything is to be."""
 MOST_LOG: Final = 64 * 1024 * 1024
 """Bytes in the log from which on whoever adds something waits."""
+FREED_TOGETHER: Final = 16
+"""Names of files that are taken away in one turn of the loop."""
 SYNCED_TOGETHER: Final = 64
 """Blobs whose files are synced in one job."""
 
@@ -205,8 +207,8 @@ class Upkeep:
 
     async def _free(self, hashes: Iterable[bytes]) -> None:
         waiting = tuple(hashes)
-        for start in range(0, len(waiting), ROWS):
-            some = waiting[start : start + ROWS]
+        for start in range(0, len(waiting), FREED_TOGETHER):
+            some = waiting[start : start + FREED_TOGETHER]
             for hash in some:
                 del self._to_free[hash]
             self.on_durable(some)
