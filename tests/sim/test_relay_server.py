@@ -20,6 +20,8 @@ from aioiroh import (
     SecretKey,
 )
 from aioiroh.relayserver import Allow, Certificate, Deny, Limits, RateLimit, RelayServer
+from aioiroh.relayserver.http import Listener
+from aioiroh.relayserver.http import answer as http_answer
 from aioiroh.testing import simulated
 
 ALPN = b"echo"
@@ -673,6 +675,11 @@ async def test_a_relay_that_ends_writes_what_waits(network):
     with pytest.raises(OSError):
         async with place.endpoint() as endpoint:
             await asyncio.wait_for(endpoint.online(), 5)
+
+
+def test_who_asks_for_its_health_makes_no_work():
+    asked = [http_answer(Listener.MAIN, "GET", "/healthz", {}) for _ in range(2)]
+    assert asked[0].body is asked[1].body
 
 
 def test_options_that_do_not_fit():

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
@@ -105,6 +106,8 @@ def _captive_check(headers: Mapping[str, str]) -> Answer:
     return Answer(204, "No Content")
 
 
+# Anybody may ask as often as they like, and the version is looked up in files.
+@cache
 def _health() -> bytes:
     try:
         number = version("aioiroh")
