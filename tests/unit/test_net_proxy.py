@@ -135,7 +135,7 @@ def test_refusals(proxy, answer, problem):
         negotiate(proxy, "r.example", 443).feed(answer)
 
 
-@pytest.mark.parametrize("host", ["r." * 200, "a" * 300, "x\u0000ö" * 100])
+@pytest.mark.parametrize("host", ["r." * 200, "a" * 300, "x\u0000ö" * 100, "a:b\r\nX: y"])
 def test_names_that_cannot_be_asked_for(host):
     for proxy in (HTTP, SOCKS):
         with pytest.raises(RefusedError):

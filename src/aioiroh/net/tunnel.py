@@ -53,7 +53,7 @@ def negotiate(proxy: Proxy, host: str, port: int) -> Negotiation:
 
 class _Connect:
     def __init__(self, proxy: Proxy, host: str, port: int) -> None:
-        where = f"[{host}]:{port}" if ":" in host else f"{_ascii(host)}:{port}"
+        where = f"[{_ascii(host)}]:{port}" if ":" in host else f"{_ascii(host)}:{port}"
         lines = [f"CONNECT {where} HTTP/1.1", f"Host: {where}", "Proxy-Connection: Keep-Alive"]
         if proxy.user is not None:
             secret = base64.b64encode(f"{proxy.user}:{proxy.password}".encode()).decode()
