@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import pytest
 
 from aioiroh import _native
 from aioiroh.errors import ApplicationClosedError, ConnectionLostError
-from aioiroh.net import SystemNetwork, UdpOptions, UdpSlot
+from aioiroh.net import SlotHost, SystemNetwork, UdpOptions, UdpSlot
 from aioiroh.quic import Driver
 from aioiroh.quic.discovery import CLOSE_CODE, AddressQuery
 from aioiroh.relayserver.discovery import DiscoveryServer
@@ -33,10 +34,18 @@ class Counts:
 
 @asynccontextmanager
 async def serving(
-    host: str = "127.0.0.1", metrics: Counts | None = None, **options: int
+    host: str = "127.0.0.1",
+    metrics: Counts | None = None,
+    network: SystemNetwork | None = None,
+    **options: int,
 ) -> AsyncIterator[DiscoveryServer]:
     server = DiscoveryServer(
-        SystemNetwork(), (host, 0), chain=PEM, key=PEM, metrics=metrics or Counts(), **options
+        network or SystemNetwork(),
+        (host, 0),
+        chain=PEM,
+        key=PEM,
+        metrics=metrics or Counts(),
+        **options,
     )
     try:
         yield server
@@ -83,6 +92,24 @@ async def test_a_server_on_all_addresses_hears_both_ip_versions() -> None:
             query = AddressQuery(driver, address, NAME, TRUSTING)
             assert await query.observed() == (host, port)
             query.close()
+
+
+class WithoutIPv6(SystemNetwork):
+    def bind_udp(self, host: SlotHost, address: tuple[str, int], options: UdpOptions) -> UdpSlot:
+        if ":" in address[0]:
+            raise OSError(errno.EAFNOSUPPORT, "no such protocol")
+        return super().bind_udp(host, address, options)
+
+
+async def test_a_server_on_a_machine_without_ipv6_hears_ipv4() -> None:
+    network = WithoutIPv6()
+    async with serving("::", network=network) as server, client() as (driver, slot):
+        query = AddressQuery(driver, ("127.0.0.1", server.address[1]), NAME, TRUSTING)
+        assert await query.observed() == ("127.0.0.1", slot.port)
+        query.close()
+    with pytest.raises(OSError, match="no such protocol"):
+        async with serving("::1", network=network):
+            pass
 
 
 async def test_a_server_of_another_name_is_no_answer() -> None:

@@ -379,6 +379,11 @@ class Driver(Slots):
         finally:
             self._shutdown()
 
+    def abort(self) -> None:
+        """Let go at once, without a word to anybody: for what could not be bound."""
+        self.closing = True
+        self._shutdown()
+
     def _shutdown(self) -> None:
         if self._shut:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Final, Protocol
 
 from aioiroh import _native
@@ -48,9 +49,9 @@ class DiscoveryMetrics(Protocol):
 
 
 class DiscoveryServer:
-    """Answers clients at `address` until it is closed. `[::]` takes IPv4, too.
+    """Answers clients at `address` until it is closed. `[::]` takes IPv4, too, and only that on a machine without IPv6.
 
-    `chain` and `key` are PEM, and may be replaced while it runs.
+    After that `address` has the UDP port. `chain` and `key` are PEM, and may be replaced while it runs.
     """
 
     def __init__(
@@ -76,17 +77,22 @@ class DiscoveryServer:
         self._clients = _Clients(metrics, max_connections)
         self._driver = Driver(engine, virtual=clock is not None)
         self._driver.observer = self._clients
-        host = address[0]
         try:
-            slot = network.bind_udp(self._driver, address, UdpOptions())
-            if host == "::":
-                network.bind_udp(self._driver, ("0.0.0.0", slot.port), UdpOptions())
+            self.address = self._bind(network, *address)
         except BaseException:
-            engine.shutdown()
+            self._driver.abort()
             raise
-        self.address = (host, slot.port)
-        """IP address and UDP port."""
         self._driver.divert(self._clients.take)
+
+    def _bind(self, network: Network, host: str, port: int) -> tuple[str, int]:
+        for each in ("::", "0.0.0.0") if host == "::" else (host,):
+            try:
+                port = network.bind_udp(self._driver, (each, port), UdpOptions()).port
+            except OSError as error:
+                # As for TCP: a machine without IPv6 has IPv4.
+                if each != "::" or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                    raise
+        return host, port
 
     def replace_certificate(self, chain: bytes, key: bytes) -> None:
         """Clients that come from now on see this one. Raises ValueError."""
