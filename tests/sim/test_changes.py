@@ -198,3 +198,22 @@ async def test_the_clock_jumps(network, jump):
             host.changed()
             await asyncio.sleep(20)
         assert longest(flows) < 0.5
+
+
+@pytest.mark.parametrize("way", ["direct", "relayed"])
+@pytest.mark.parametrize("rate", [0, 20_000])
+@simulated(seeds=3)
+async def test_a_silent_outage(network, way, rate):
+    """Nobody is told that the network is gone, or that it is back."""
+    near, far = behind(network, "moderate", "near"), behind(network, "moderate", "far")
+    router_of(near).carries_udp = way == "direct"
+    async with relay(network), connected(near, far) as ends:
+        if way == "direct":
+            await direct(ends.client)
+        async with traffic(ends, rate or 1_000):
+            if not rate:
+                await asyncio.sleep(3)
+            router_of(near).up = False
+            await asyncio.sleep(20)
+            router_of(near).up = True
+            await asyncio.sleep(30)

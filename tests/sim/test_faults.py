@@ -166,6 +166,20 @@ async def test_random_troubles(network):
     await scenario(network)
 
 
+@simulated(seeds=5)
+async def test_what_was_acknowledged_is_there_though_the_network_is_gone(network):
+    near, far = (network.host(name, link=random_link(network.chance(name))) for name in "ab")
+    async with connected(near, far, relays=()) as ends:
+        sent = network.chance("content").randbytes(300_000)
+        async with ends.client.open_uni() as stream:
+            await stream.write(sent)
+            await stream.finish()
+            await stream.acked()
+        near.up = far.up = False
+        received = await ends.server.accept_uni()
+        assert await received.read_all(limit=len(sent)) == sent
+
+
 def test_the_same_seed_gives_the_same_packets(twice):
     first, second = twice(__file__, range(2))
     assert first == second

@@ -12,7 +12,7 @@ from worlds import behind, connected, direct, relay
 
 @pytest.mark.parametrize("apart", ["connected", "online"])
 @simulated(time_limit=None)
-async def test_an_hour_of_nothing(network, apart):
+async def test_twenty_minutes_of_nothing(network, apart):
     """Two endpoints with a home relay; connected ones have a direct path, too."""
     loop = network.loop
     async with (
@@ -25,8 +25,8 @@ async def test_an_hour_of_nothing(network, apart):
             await ends.server.closed()
         await asyncio.sleep(120)
         before, turns, packets = loop.time(), loop._turns, network.log.count
-        await asyncio.sleep(3600)
+        await asyncio.sleep(1200)
         seconds = loop.time() - before
         # Every turn of the loop costs a real machine a wake-up. A path costs a ping every 5 s.
-        assert (loop._turns - turns) / seconds < (20 if apart == "connected" else 5)
+        assert (loop._turns - turns) / seconds < (20 if apart == "connected" else 7)
         assert (network.log.count - packets) / seconds < (7 if apart == "connected" else 2)
