@@ -149,6 +149,9 @@ async def _connect(
     opened.append(connecting)
     try:
         connecting.setblocking(False)
+        # A socket that had this number before may have been closed while the loop still watched it; the loop would
+        # take the new one for watched as well, and never hear that it is connected.
+        loop.remove_writer(connecting)
         await loop.sock_connect(connecting, (ip, port))
     except BaseException:
         connecting.close()
