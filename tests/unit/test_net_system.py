@@ -8,6 +8,7 @@ import gc
 import ipaddress
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -153,3 +154,35 @@ async def test_a_dial_that_is_cancelled_leaves_no_socket():
         # A socket that nobody has closed fails the test.
         gc.collect()
     listener.close()
+
+
+async def test_a_dial_that_is_cancelled_disturbs_no_other_socket():
+    """The number of a closed socket is given to the next one at once."""
+    loop = asyncio.get_running_loop()
+    with contextlib.ExitStack() as stack:
+
+        def listening(backlog: int) -> tuple[str, int]:
+            listener = stack.enter_context(socket.socket())
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(backlog)
+            return listener.getsockname()
+
+        def dialling() -> socket.socket:
+            dialling = stack.enter_context(socket.socket())
+            dialling.setblocking(False)
+            return dialling
+
+        async def connect() -> None:
+            await loop.sock_connect(dialling(), listening(5))
+
+        full = listening(0)
+        # It has no room for a second one, and Linux does not answer.
+        await loop.sock_connect(dialling(), full)
+        dial = asyncio.create_task(SystemNetwork().connect_tcp(asyncio.Protocol, *full))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        dial.cancel()
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(asyncio.create_task(connect()) for _ in range(3)))
+        with pytest.raises(asyncio.CancelledError):
+            await dial

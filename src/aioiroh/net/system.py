@@ -88,15 +88,16 @@ class SystemNetwork:
 
     async def connect_tcp(self, protocol_factory: Callable[[], P], host: str, port: int) -> P:
         loop = asyncio.get_running_loop()
-        opened: list[socket.socket] = []
+        connected: list[socket.socket] = []
         try:
             # Not create_connection's own way to do it, which uvloop does not have.
             ips = await self.resolve(host)
-            connected = await race(host, ips, partial(_connect, loop, port, opened))
-            _, protocol = await loop.create_connection(protocol_factory, sock=connected)
+            winner = await race(host, ips, partial(_connect, loop, port, connected))
+            _, protocol = await loop.create_connection(protocol_factory, sock=winner)
         except BaseException:
-            # Maybe one was connected already, and nobody got to know of it.
-            for one in opened:
+            # Nobody got to know of these. Others close themselves, once the loop watches them no more:
+            # it would take the next socket of that number for watched already.
+            for one in connected:
                 one.close()
             raise
         return protocol
@@ -143,19 +144,16 @@ def _source_towards(family: socket.AddressFamily, address: tuple[str, int]) -> s
 
 
 async def _connect(
-    loop: asyncio.AbstractEventLoop, port: int, opened: list[socket.socket], ip: str
+    loop: asyncio.AbstractEventLoop, port: int, connected: list[socket.socket], ip: str
 ) -> socket.socket:
     connecting = socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET)
-    opened.append(connecting)
     try:
         connecting.setblocking(False)
-        # A socket that had this number before may have been closed while the loop still watched it; the loop would
-        # take the new one for watched as well, and never hear that it is connected.
-        loop.remove_writer(connecting)
         await loop.sock_connect(connecting, (ip, port))
     except BaseException:
         connecting.close()
         raise
+    connected.append(connecting)
     return connecting
 
 
