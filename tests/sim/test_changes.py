@@ -214,6 +214,6 @@ async def test_a_silent_outage(network, way, rate):
             if not rate:
                 await asyncio.sleep(3)
             router_of(near).up = False
-            await asyncio.sleep(20)
+            await asyncio.sleep(28)
             router_of(near).up = True
             await asyncio.sleep(30)

@@ -16,7 +16,7 @@ from aioiroh.testing import Host, Link, VirtualNetwork, simulated
 from flows import Flow
 from worlds import KINDS, OTHER_RELAY, RELAY, Ends, behind, connected, relays
 
-LONGEST = 20.0
+LONGEST = 28.0
 """Seconds that any trouble lasts: then the network is whole again."""
 REST = 10.0
 """Seconds between two troubles."""

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use noq_proto::{Connection, PathId, PathStatus};
+use noq_proto::{Connection, FourTuple, NetworkChangeHint, PathId, PathStatus};
 
 use crate::{
     Instant,
@@ -15,6 +15,9 @@ use crate::{
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Shorter silences mean nothing, unless the peer itself thinks little of the path.
 const MIN_PATIENCE: Duration = Duration::from_secs(1);
+/// After a longer one a path that is alone asks at once: else it would ask much later, as it has done so in vain more
+/// and more seldom.
+const LONG_SILENCE: Duration = Duration::from_secs(5);
 /// What a peer may take to acknowledge.
 const ACK_DELAY: Duration = Duration::from_millis(25);
 
@@ -62,9 +65,9 @@ impl PathWatch {
         self.open.iter().any(|open| open.path == path)
     }
 
-    /// The connection has had a turn. Where there is one path only, nobody needs to know how it does.
+    /// The connection has had a turn.
     pub fn after_turn(&mut self, now: Instant) {
-        if self.open.len() > 1 && self.due.is_none() {
+        if !self.open.is_empty() && self.due.is_none() {
             self.due = Some(now + INTERVAL);
         }
     }
@@ -73,6 +76,10 @@ impl PathWatch {
     /// connection has something to send then: a look alone is no turn, else each would bring the next one.
     pub fn look(&mut self, conn: &mut Connection, id: ConnId, now: Instant, events: &mut Vec<Event>) -> bool {
         self.due = None;
+        if let [open] = &mut self.open[..] {
+            // There is no other way, so nobody needs to know how it does.
+            return revive(open, conn, now);
+        }
         let mut asked = false;
         for open in &mut self.open {
             let received = conn.path_stats(open.path).map_or(0, |stats| stats.udp_rx.datagrams);
@@ -99,6 +106,32 @@ impl PathWatch {
     pub fn answers(&self, conn: &Connection, path: PathId, now: Instant) -> Option<Answers> {
         let open = self.open.iter().find(|open| open.path == path)?;
         Some(answers(conn, path, open.heard, now))
+    }
+}
+
+/// Has a path that was silent for long, and is heard again, ask what has arrived. Whether it does.
+fn revive(open: &mut Open, conn: &mut Connection, now: Instant) -> bool {
+    let received = conn.path_stats(open.path).map_or(0, |stats| stats.udp_rx.datagrams);
+    if received == std::mem::replace(&mut open.received, received) {
+        return false;
+    }
+    let quiet = now.saturating_duration_since(std::mem::replace(&mut open.heard, now));
+    if quiet < LONG_SILENCE || seen(conn, open.path).waiting.is_none() {
+        return false;
+    }
+    // What was sent in vain fills the window, which holds back acknowledgements, too; the peer may wait for the
+    // same. This lets the path send a probe now.
+    conn.handle_network_change(Some(&StillThere), now);
+    true
+}
+
+/// No path has lost its address.
+#[derive(Debug)]
+struct StillThere;
+
+impl NetworkChangeHint for StillThere {
+    fn is_path_recoverable(&self, _path: PathId, _network_path: FourTuple) -> bool {
+        true
     }
 }
 
