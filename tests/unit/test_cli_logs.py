@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from aioiroh.cli.relay.logs import level_from, write_log
+from aioiroh.cli.relay.levels import level_from
+from aioiroh.cli.relay.logs import write_log
 
 logger = logging.getLogger("aioiroh.relayserver")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .logs import LEVELS, level_from
+from .levels import LEVELS, level_from
 
 __all__ = ["relay"]
 

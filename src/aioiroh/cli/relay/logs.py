@@ -10,10 +10,7 @@ from typing import Final
 
 from ..display import visible
 
-__all__ = ["LEVELS", "level_from", "write_log"]
-
-LEVELS: Final = ("trace", "debug", "info", "warn", "error", "off")
-"""As in upstream's `RUST_LOG`."""
+__all__ = ["write_log"]
 
 _NUMBERS: Final = {
     "trace": logging.DEBUG,
@@ -23,23 +20,6 @@ _NUMBERS: Final = {
     "error": logging.ERROR,
     "off": logging.CRITICAL + 1,
 }
-
-
-def level_from(directives: str) -> str | None:
-    """The level in a `RUST_LOG`: one for everything, or that of the relay; None: it says nothing of either.
-
-    `info`, `iroh_relay=debug`, `warn,iroh_relay::server=debug` are such.
-    """
-    general = special = None
-    for directive in directives.split(","):
-        target, equals, level = directive.strip().rpartition("=")
-        if level.lower() not in _NUMBERS:
-            continue
-        if not equals:
-            general = level.lower()
-        elif target.startswith("iroh_relay"):
-            special = level.lower()
-    return special or general
 
 
 def write_log(level: str, *, as_json: bool) -> None:
