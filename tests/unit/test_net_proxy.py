@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from aioiroh import Proxies
 from aioiroh.net import TcpDialler
+from aioiroh.net.http import MAX_HEAD
 from aioiroh.net.proxy import Proxy
-from aioiroh.net.tunnel import MAX_HEAD, RefusedError, negotiate
+from aioiroh.net.tunnel import RefusedError, negotiate
 from aioiroh.testing import VirtualNetwork, simulated
 
 
@@ -121,7 +122,7 @@ def test_socks(answer):
         (HTTP, b"HTTP/1.1 407 No\r\n\r\n", "407 No; put user:password@"),
         (HTTP, b"HTTP/1.0 502\r\n\r\n", "502"),
         (HTTP, b"SSH-2.0\r\n\r\n", "not HTTP"),
-        (HTTP, b"x" * (MAX_HEAD + 1), "endless"),
+        (HTTP, b"x" * (MAX_HEAD + 1), "too long"),
         (SOCKS, b"\x05\xff", "another login"),
         (SOCKS, b"\x04\x00", "not SOCKS5"),
         (SOCKS, b"\x05\x02\x01\x01", "wrong"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from random import Random
 from typing import cast
 
@@ -14,10 +13,11 @@ from hypothesis import strategies as st
 from aioiroh import _native
 from aioiroh.address import IpAddr, RelayConfig, RelayUrl
 from aioiroh.net import LocalAddress, SystemNetwork, TcpDialler
+from aioiroh.net.http import Head
 from aioiroh.report import NetReport, outside_addresses, plan
 from aioiroh.report.gathering import Gathering
 from aioiroh.report.home import BETTER, MAX_REPORTS, HomeChoice
-from aioiroh.report.http import Answer, HttpError, ask, read_head
+from aioiroh.report.http import HttpError, ask
 from aioiroh.report.report import Measurement, Probe, RelayLatencies, latencies_of, report_of
 
 A, B, C, D = (RelayUrl(f"https://{name}.test/") for name in "abcd")
@@ -347,29 +347,6 @@ def test_a_report_is_full_after_five_minutes_and_behind_a_portal() -> None:
 # --- HTTP
 
 
-def test_the_head_of_an_answer_is_read() -> None:
-    answer = read_head(b"HTTP/1.1 204 No Content\r\nX-Iroh-Response: response ts_a \r\nA:")
-    assert answer.status == 204
-    assert answer.headers == {"x-iroh-response": "response ts_a", "a": ""}
-    assert read_head(b"HTTP/1.0 200").status == 200
-
-
-@pytest.mark.parametrize(
-    "head", [b"", b"SSH-2.0", b"HTTP/2 200", b"HTTP/1.1 2x0", b"HTTP/1.1 200 OK\r\nx"]
-)
-def test_what_is_no_head_is_refused(head: bytes) -> None:
-    with pytest.raises(HttpError):
-        read_head(head)
-
-
-@given(
-    st.binary(max_size=200) | st.binary(max_size=60).map(lambda tail: b"HTTP/1.1 200 OK\r\n" + tail)
-)
-def test_any_head_is_an_answer_or_an_error(head: bytes) -> None:
-    with contextlib.suppress(HttpError):
-        assert 0 <= read_head(head).status <= 999
-
-
 class Answering(asyncio.Protocol):
     """Sends the same to everybody."""
 
@@ -386,7 +363,7 @@ class Answering(asyncio.Protocol):
             self._transport.close()
 
 
-async def answer_of(protocol: Answering, tls: _native.TlsStream | None = None) -> Answer:
+async def answer_of(protocol: Answering, tls: _native.TlsStream | None = None) -> Head:
     network = SystemNetwork()
     listener = await network.listen_tcp(lambda: protocol, "127.0.0.1", 0)
     dialler = TcpDialler(network, None, _native.RelayTls())
@@ -400,7 +377,7 @@ async def answer_of(protocol: Answering, tls: _native.TlsStream | None = None) -
 
 async def test_only_the_head_of_an_answer_is_waited_for() -> None:
     answer = await answer_of(Answering(b"HTTP/1.1 200 OK\r\nx: y\r\n\r\nbody"))
-    assert (answer.status, answer.headers) == (200, {"x": "y"})
+    assert (answer.status, answer.fields) == (200, {"x": "y"})
 
 
 @pytest.mark.parametrize(

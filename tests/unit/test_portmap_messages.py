@@ -1,4 +1,4 @@
-"""The messages of port mapping: PCP, NAT-PMP, SSDP, descriptions and SOAP, HTTP."""
+"""The messages of port mapping: PCP, NAT-PMP, SSDP, descriptions and SOAP."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from aioiroh.address import IpAddr
 from aioiroh.errors import DecodeError
-from aioiroh.portmap import http, igd, natpmp, pcp, ssdp, xml
+from aioiroh.portmap import igd, natpmp, pcp, ssdp, xml
 
 NONCE = bytes(range(12))
 CLIENT = "192.168.1.5"
@@ -272,62 +272,3 @@ def test_a_fault() -> None:
         igd.reply("AddPortMapping", 500, FAULT.replace(b"718", b"-\xd9\xa1"))
     with pytest.raises(DecodeError):
         igd.reply("AddPortMapping", 200, b"<a/>")
-
-
-# --- HTTP
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello, and more",
-        b"HTTP/1.0 200\r\n\r\nhello",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\n\r\n",
-    ],
-)
-def test_http(data: bytes) -> None:
-    assert http.read(data, ended=True) == http.Answer(200, b"hello")
-    first = next(at for at in range(len(data) + 1) if http.read(data[:at], ended=at == len(data)))
-    assert http.read(data[:first], ended=True) == http.Answer(200, b"hello")
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell",
-        b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\nhello",
-        b"HTTP/2 200\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n0\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\n\r\n" + bytes(http.MAX_SIZE),
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-        + b"1\r\nx\r\n" * 2_000
-        + b"0\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\n" + b"x:\r\n" * 20_000 + b"Content-Length: 0\r\n\r\n",
-        b"x" * 20_000,
-    ],
-)
-def test_no_answer_of_http(data: bytes) -> None:
-    with pytest.raises(DecodeError):
-        http.read(data, ended=True)
-
-
-def test_a_head_does_not_grow_for_ever() -> None:
-    with pytest.raises(DecodeError):
-        http.read(b"HTTP/1.1 200 OK\r\nx: " + b"y" * 20_000, ended=False)
-
-
-@given(st.binary(max_size=200), st.booleans(), st.sampled_from(["", "chunked", "gzip"]))
-def test_http_is_total(data: bytes, ended: bool, encoding: str) -> None:
-    total(lambda data: http.read(data, ended=ended), data)
-    head = f"HTTP/1.1 200 OK\r\nTransfer-Encoding: {encoding}\r\n\r\n".encode()
-    total(lambda data: http.read(head + data, ended=ended), data)
-
-
-def test_an_http_request() -> None:
-    asked = http.request("POST", "192.168.1.1:80", "/ctl", {"SOAPAction": '"x#y"'}, b"body")
-    assert asked.startswith(b"POST /ctl HTTP/1.1\r\nHost: 192.168.1.1:80\r\n")
-    assert asked.endswith(b"Content-Length: 4\r\n\r\nbody")

@@ -6,16 +6,14 @@ No I/O: `greeting` is sent first, and what `feed` gives after that; `rest` is wh
 from __future__ import annotations
 
 import base64
-import re
 from ipaddress import IPv4Address, ip_address
 from typing import Final, Protocol
 
+from aioiroh.errors import DecodeError
+from aioiroh.net import http
 from aioiroh.net.proxy import Proxy
 
 __all__ = ["Negotiation", "RefusedError", "negotiate"]
-
-MAX_HEAD: Final = 16_384
-"""Bytes of an HTTP answer before the tunnel."""
 
 _REFUSALS: Final = {
     1: "it has failed",
@@ -54,30 +52,27 @@ def negotiate(proxy: Proxy, host: str, port: int) -> Negotiation:
 class _Connect:
     def __init__(self, proxy: Proxy, host: str, port: int) -> None:
         where = f"[{_ascii(host)}]:{port}" if ":" in host else f"{_ascii(host)}:{port}"
-        lines = [f"CONNECT {where} HTTP/1.1", f"Host: {where}", "Proxy-Connection: Keep-Alive"]
+        fields = {"Proxy-Connection": "Keep-Alive"}
         if proxy.user is not None:
             secret = base64.b64encode(f"{proxy.user}:{proxy.password}".encode()).decode()
-            lines.append(f"Proxy-Authorization: Basic {secret}")
-        self.greeting = "\r\n".join([*lines, "", ""]).encode()
+            fields["Proxy-Authorization"] = f"Basic {secret}"
+        self.greeting = http.request("CONNECT", where, where, fields)
         self.done = False
         self.rest = b""
         self._head = b""
 
     def feed(self, data: bytes) -> bytes:
         self._head += data
-        head, end, rest = self._head.partition(b"\r\n\r\n")
-        if not end:
-            if len(self._head) > MAX_HEAD:
-                raise RefusedError("it answers with something endless")
+        try:
+            found = http.read_head(self._head)
+        except DecodeError as error:
+            raise RefusedError(str(error)) from None
+        if found is None:
             return b""
-        status = re.match(rb"HTTP/1\.[01] ([0-9]{3})(?: ([^\r\n]*))?", head)
-        if status is None:
-            raise RefusedError("its answer is not HTTP")
-        code = int(status[1])
-        if not 200 <= code < 300:
-            text = (status[2] or b"").decode("latin-1").strip()
-            hint = "; put user:password@ into its URL" if code == 407 else ""
-            raise RefusedError(f"{code} {text}".strip() + hint)
+        head, rest = found
+        if not 200 <= head.status < 300:
+            hint = "; put user:password@ into its URL" if head.status == 407 else ""
+            raise RefusedError(f"{head.status} {head.reason}".strip() + hint)
         self.done, self.rest = True, rest
         return b""
 

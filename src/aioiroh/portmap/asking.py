@@ -10,8 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from aioiroh.aio import Tasks
 from aioiroh.errors import DecodeError
-from aioiroh.net import Network
-from aioiroh.portmap import http
+from aioiroh.net import Network, http
 
 __all__ = ["Address", "Local", "NoAnswer", "ask", "fetch"]
 

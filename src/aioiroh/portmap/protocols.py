@@ -7,7 +7,8 @@ from typing import Final, Protocol
 
 from aioiroh.address import IpAddr
 from aioiroh.errors import DecodeError
-from aioiroh.portmap import http, igd, natpmp, pcp, ssdp
+from aioiroh.net import http
+from aioiroh.portmap import igd, natpmp, pcp, ssdp
 from aioiroh.portmap.asking import Local, ask, fetch
 from aioiroh.portmap.mapping import LIFETIME, Mapping, Refused
 
@@ -145,7 +146,7 @@ class Upnp:
         url = await ask(self._local, questions, read, wait=ssdp.MAX_WAIT + 0.5)
         where = igd.place(url, router)
         host = f"{where.host}:{where.port}"
-        question = http.request("GET", host, where.path, {}, b"")
+        question = http.request("GET", where.path, host, {"Connection": "close"})
         answer = await fetch(self._local.network, (where.host, where.port), question)
         if answer.status != 200:
             raise Refused(f"its description gives HTTP status {answer.status}")
@@ -161,13 +162,14 @@ class Upnp:
         assert service is not None
         where = service.place
         fields = {
+            "Connection": "close",
             "Content-Type": 'text/xml; charset="utf-8"',
             "SOAPAction": f'"{service.kind}#{action}"',
         }
         question = http.request(
             "POST",
-            f"{where.host}:{where.port}",
             where.path,
+            f"{where.host}:{where.port}",
             fields,
             igd.body(service, action, arguments),
         )

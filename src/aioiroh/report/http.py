@@ -3,45 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, cast
+from typing import cast
 
 from aioiroh import _native
-from aioiroh.net import TcpDialler
+from aioiroh.errors import DecodeError
+from aioiroh.net import TcpDialler, http
 
-__all__ = ["Answer", "HttpError", "ask", "read_head"]
-
-MAX_HEAD: Final = 16 * 1024
-"""Bytes of the answer's head."""
+__all__ = ["HttpError", "ask"]
 
 
 class HttpError(Exception):
     """The server does not speak as expected, or not at all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The status, and the header fields by their names in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-
-
-def read_head(head: bytes) -> Answer:
-    """The head of an answer, up to the empty line. HttpError: it is none."""
-    first, *lines = head.decode("latin-1").split("\r\n")
-    status = re.fullmatch(r"HTTP/1\.[01] (\d{3})(?: .*)?", first)
-    if status is None:
-        raise HttpError("the answer is not HTTP")
-    headers = {}
-    for line in lines:
-        name, colon, value = line.partition(":")
-        if not colon:
-            raise HttpError("the answer has a malformed header")
-        headers[name.lower()] = value.strip(" \t")
-    return Answer(int(status[1]), headers)
 
 
 async def ask(
@@ -52,14 +25,12 @@ async def ask(
     host: str,
     headers: Mapping[str, str] | None = None,
     tls: _native.TlsStream | None = None,
-) -> Answer:
+) -> http.Head:
     """GET `target` from the server at `address` (a name or IP address, and a port).
 
     `host` is what the server is called in the request. Raises HttpError, OSError.
     """
-    fields = {"host": host, "connection": "close", **(headers or {})}
-    lines = [f"GET {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
-    request = "\r\n".join([*lines, "", ""]).encode("latin-1")
+    request = http.request("GET", target, host, {"Connection": "close", **(headers or {})})
     exchange = await dialler.connect(
         lambda: _Exchange(request, tls), *address, encrypted=tls is not None
     )
@@ -73,7 +44,7 @@ class _Exchange(asyncio.Protocol):
     """Sends the request and takes the head of the answer."""
 
     def __init__(self, request: bytes, tls: _native.TlsStream | None) -> None:
-        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.answer: asyncio.Future[http.Head] = asyncio.get_running_loop().create_future()
         self._request = request
         self._tls = tls
         self._head = b""
@@ -93,13 +64,11 @@ class _Exchange(asyncio.Protocol):
             return
         try:
             self._head += data if self._tls is None else self._decrypted(self._tls, data)
-            head, end, _ = self._head.partition(b"\r\n\r\n")
-            if end:
-                self.answer.set_result(read_head(head))
-            elif len(self._head) > MAX_HEAD:
-                raise HttpError("the head of the answer is too long")
-        except HttpError as error:
-            self._fail(error)
+            found = http.read_head(self._head)
+            if found is not None:
+                self.answer.set_result(found[0])
+        except (DecodeError, HttpError) as error:
+            self._fail(HttpError(str(error)))
 
     def _decrypted(self, tls: _native.TlsStream, data: bytes) -> bytes:
         try:

@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 
 from aioiroh import _native
 from aioiroh.address import IpAddr, RelayConfig, RelayUrl
+from aioiroh.net.http import Head
 from aioiroh.quic.discovery import AddressQuery
 from aioiroh.quic.mapped import is_mapped
 from aioiroh.relay import ServerAddress
-from aioiroh.report.http import Answer, HttpError, ask
+from aioiroh.report.http import HttpError, ask
 from aioiroh.report.report import Measurement, Probe
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def _usable(pair: tuple[str, int]) -> IpAddr | None:
 
 async def ask_relay(
     dialler: TcpDialler, url: RelayUrl, tls: _native.RelayTls
-) -> tuple[float, Answer]:
+) -> tuple[float, Head]:
     """How many seconds a relay takes to answer over a new connection, and what. Raises as `measure_https`."""
     server = ServerAddress.of(url)
     start = dialler.network.monotonic()
@@ -129,5 +130,5 @@ async def check_portal(dialler: TcpDialler, url: RelayUrl) -> bool:
         host=f"[{host}]" if ":" in host else host,
         headers={"x-iroh-challenge": challenge},
     )
-    repeated = answer.headers.get("x-iroh-response") == f"response {challenge}"
+    repeated = answer.fields.get("x-iroh-response") == f"response {challenge}"
     return answer.status != 204 or not repeated

@@ -107,7 +107,7 @@ async def _ask(network: Network, url: RelayUrl, tls: _native.RelayTls) -> _Answe
     except _FAILURES as error:
         number = getattr(error, "errno", None)
         return _Answer(url, problem=os.strerror(number) if number else str(error))
-    return _Answer(url, seconds, _ahead(network.wall_clock(), answer.headers.get("date")))
+    return _Answer(url, seconds, _ahead(network.wall_clock(), answer.fields.get("date")))
 
 
 def _ahead(now: float, date: str | None) -> float | None:
