@@ -115,8 +115,9 @@ fn revive(open: &mut Open, conn: &mut Connection, now: Instant) -> bool {
     if received == std::mem::replace(&mut open.received, received) {
         return false;
     }
-    let quiet = now.saturating_duration_since(std::mem::replace(&mut open.heard, now));
-    if quiet < LONG_SILENCE || seen(conn, open.path).waiting.is_none() {
+    open.heard = now;
+    let waiting = seen(conn, open.path).waiting;
+    if waiting.is_none_or(|since| now.saturating_duration_since(since) < LONG_SILENCE) {
         return false;
     }
     // What was sent in vain fills the window, which holds back acknowledgements, too; the peer may wait for the
