@@ -18,7 +18,7 @@ demo: native ## send a real folder between two processes and compare every byte
 	$(BIN)/python tools/demo.py
 
 test: native ## all Python tests, those against upstream's programs too
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 sim: native ## a thousand random networks with troubles, in virtual time (SEEDS=n for another number)
 	AIOIROH_SEEDS=$(or $(SEEDS),1000) $(BIN)/python -m pytest -q -n auto tests/sim/test_faults.py -k random_troubles
