@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, cast
 
+from aioiroh.aio import Closing
 from aioiroh.net import Network
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def metrics_text(counters: Mapping[str, int]) -> str:
     return "\n".join([*lines, "# EOF", ""])
 
 
-class MetricsListener:
+class MetricsListener(Closing):
     """Answers every HTTP request with `text()`. An async context manager."""
 
     def __init__(self, listener: TcpListener, connections: set[_Scraper]) -> None:
@@ -109,15 +109,8 @@ class MetricsListener:
         """Where it listens."""
         return self._listener.address
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def aclose(self) -> None:
+        """Listen no more, and end what is being asked."""
         self._listener.close()
         for connection in tuple(self._connections):
             connection.abort()
