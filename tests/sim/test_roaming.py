@@ -9,6 +9,7 @@ import pytest
 
 from aioiroh import Endpoint
 from aioiroh.testing import Link, simulated
+from flows import Flow
 from worlds import (
     RELAY,
     RELAY_URL,
@@ -42,61 +43,27 @@ async def accept_one(endpoint):
     return await (await endpoint.accept()).accept()
 
 
-class Beat:
-    """Sends a byte each 20 ms from one end to the other, and measures the longest silence there."""
-
-    def __init__(self, network, source, target):
-        self._loop = network.loop
-        self.longest = 0.0
-        self.count = 0
-        self._tasks = [
-            asyncio.ensure_future(self._send(source)),
-            asyncio.ensure_future(self._receive(target)),
-        ]
-
-    async def _send(self, connection):
-        stream = await connection.open_uni()
-        while True:
-            await stream.write(b"x")
-            await asyncio.sleep(0.02)
-
-    async def _receive(self, connection):
-        stream = await connection.accept_uni()
-        last = self._loop.time()
-        while await stream.read(1):
-            now = self._loop.time()
-            self.longest = max(self.longest, now - last)
-            last = now
-            self.count += 1
-
-    def begin(self):
-        self.longest, self.count = 0.0, 0
-
-    def stop(self):
-        for task in self._tasks:
-            assert not task.done()
-            task.cancel()
-
-
 @simulated(seeds=3)
 @pytest.mark.parametrize("upload", [True, False])
 async def test_a_dialler_moves_to_the_interface_that_is_left(network, upload):
     async with meeting(network) as (laptop, _, ours, theirs):
-        beat = Beat(network, *((ours, theirs) if upload else (theirs, ours)))
+        # A byte each 20 ms.
+        beat = Flow(*((ours, theirs) if upload else (theirs, ours)), rate=50, tick=0.02)
         await asyncio.sleep(1)
         for name, other in (("eth0", "wlan0"), ("wlan0", "eth0")):
-            beat.begin()
+            beat.watch_again()
+            before = beat.received
             laptop.interfaces[name].up = False
             laptop.changed()
             await asyncio.sleep(5)
             assert beat.longest < 0.7
-            assert beat.count > 150
+            assert beat.received - before > 150
             left = set(laptop.interfaces[other].addresses)
             assert {path.local for path in ours.paths.value if path.status == "available"} <= left
             laptop.interfaces[name].up = True
             laptop.changed()
             await asyncio.sleep(5)
-        beat.stop()
+        await beat.stop()
 
 
 @simulated(seeds=3)
@@ -140,41 +107,6 @@ async def test_a_path_that_does_not_answer_is_noticed_and_so_is_its_return(netwo
         assert 8 < back - begun < 13.2
 
 
-class Bulk:
-    """Sends as fast as it goes, and measures the longest time in which nothing could be read at the other end."""
-
-    def __init__(self, network, source, target):
-        self._loop = network.loop
-        self.longest = 0.0
-        self.bytes = 0
-        self._tasks = [
-            asyncio.ensure_future(self._send(source)),
-            asyncio.ensure_future(self._receive(target)),
-        ]
-
-    async def _send(self, connection):
-        stream = await connection.open_uni()
-        while True:
-            await stream.write(bytes(20_000))
-
-    async def _receive(self, connection):
-        stream = await connection.accept_uni()
-        last = self._loop.time()
-        while data := await stream.read(1 << 20):
-            now = self._loop.time()
-            self.longest = max(self.longest, now - last)
-            last = now
-            self.bytes += len(data)
-
-    def begin(self):
-        self.longest, self.bytes = 0.0, 0
-
-    def stop(self):
-        for task in self._tasks:
-            assert not task.done()
-            task.cancel()
-
-
 SLOW = Link(latency=0.01, bandwidth=8e6, queue=64 * 1024)
 
 
@@ -186,17 +118,17 @@ async def test_a_transfer_goes_on_through_the_relay_and_comes_back(network, uplo
     async with relay(network), connected(near, far) as ends:
         await direct(ends.client)
         source, target = ends.client, ends.server
-        bulk = Bulk(network, *((source, target) if upload else (target, source)))
+        bulk = Flow(*((source, target) if upload else (target, source)))
         await asyncio.sleep(1)
         for outage in (1.5, 5.0):
-            bulk.begin()
+            bulk.watch_again()
             router_of(near).carries_udp = False
             await asyncio.sleep(outage)
             router_of(near).carries_udp = True
             await asyncio.sleep(5)
             assert bulk.longest < 3.0
             assert is_direct(source) and is_direct(target)
-        bulk.stop()
+        await bulk.stop()
 
 
 @simulated()
@@ -205,12 +137,12 @@ async def test_a_transfer_moves_to_the_direct_path_without_a_pause(network, uplo
     near, far = behind(network, "moderate", "near", SLOW), behind(network, "none", "far", SLOW)
     async with relay(network), connected(near, far, by_relay=True) as ends:
         source, target = ends.client, ends.server
-        bulk = Bulk(network, *((source, target) if upload else (target, source)))
+        bulk = Flow(*((source, target) if upload else (target, source)))
         await direct(source)
         await asyncio.sleep(1)
         assert is_direct(target)
         assert bulk.longest < 0.5
-        bulk.stop()
+        await bulk.stop()
 
 
 @simulated()

@@ -11,6 +11,7 @@ from pathlib import Path
 from aioiroh import Connection, Endpoint, EndpointAddr
 from aioiroh.address import DEFAULT_QUIC_PORT
 from aioiroh.relayserver import DiscoveryServer, RelayServer
+from aioiroh.relayserver.metrics import DiscoveryCounters
 from aioiroh.testing import Host, Link, Nat, Router, VirtualNetwork
 
 ALPN = b"worlds"
@@ -20,17 +21,6 @@ CERTIFICATE = Path(__file__).with_name("relays.pem")
 KINDS = ("none", "open", "moderate", "strict")
 
 
-@dataclass
-class Counts:
-    """What a `DiscoveryServer` counts."""
-
-    qad_incoming: int = 0
-    qad_incoming_error: int = 0
-    qad_connections: int = 0
-    qad_connections_closed: int = 0
-    qad_connections_errored: int = 0
-
-
 @asynccontextmanager
 async def relay(network: VirtualNetwork, name: str = RELAY, **host) -> AsyncIterator[RelayServer]:
     """A relay on a host of that name, at `http://NAME/`, which also tells addresses (QUIC address discovery)."""
@@ -38,7 +28,7 @@ async def relay(network: VirtualNetwork, name: str = RELAY, **host) -> AsyncIter
     async with RelayServer.bind(network=machine, http=("::", 80)) as server:
         pem = CERTIFICATE.read_bytes()
         discovery = DiscoveryServer(
-            machine, ("::", DEFAULT_QUIC_PORT), chain=pem, key=pem, metrics=Counts()
+            machine, ("::", DEFAULT_QUIC_PORT), chain=pem, key=pem, metrics=DiscoveryCounters()
         )
         try:
             yield server

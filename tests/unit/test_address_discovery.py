@@ -6,7 +6,6 @@ import asyncio
 import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,25 +16,17 @@ from aioiroh.net import SlotHost, SystemNetwork, UdpOptions, UdpSlot
 from aioiroh.quic import Driver
 from aioiroh.quic.discovery import CLOSE_CODE, AddressQuery
 from aioiroh.relayserver.discovery import DiscoveryServer
+from aioiroh.relayserver.metrics import DiscoveryCounters
 
 PEM = (Path(__file__).parents[2] / "rust" / "relay" / "tests" / "relay.test.pem").read_bytes()
 TRUSTING = _native.RelayTls(roots=PEM)
 NAME = "relay.test"
 
 
-@dataclass
-class Counts:
-    qad_incoming: int = 0
-    qad_incoming_error: int = 0
-    qad_connections: int = 0
-    qad_connections_closed: int = 0
-    qad_connections_errored: int = 0
-
-
 @asynccontextmanager
 async def serving(
     host: str = "127.0.0.1",
-    metrics: Counts | None = None,
+    metrics: DiscoveryCounters | None = None,
     network: SystemNetwork | None = None,
     **options: int,
 ) -> AsyncIterator[DiscoveryServer]:
@@ -44,7 +35,7 @@ async def serving(
         (host, 0),
         chain=PEM,
         key=PEM,
-        metrics=metrics or Counts(),
+        metrics=metrics or DiscoveryCounters(),
         **options,
     )
     try:
@@ -72,7 +63,7 @@ async def until(happened: object) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 async def test_a_server_tells_the_client_its_address(host: str) -> None:
     heard: list[tuple[str, int]] = []
-    counts = Counts()
+    counts = DiscoveryCounters()
     async with serving(host, counts) as server, client(host) as (driver, slot):
         query = AddressQuery(driver, server.address, NAME, TRUSTING, heard.append)
         assert await query.observed() == (host, slot.port)
@@ -82,7 +73,7 @@ async def test_a_server_tells_the_client_its_address(host: str) -> None:
         query.close()
         assert query.is_over
         await until(lambda: counts.qad_connections_closed)
-    assert counts == Counts(1, 0, 1, 1, 0)
+    assert counts == DiscoveryCounters(1, 0, 1, 1, 0)
 
 
 async def test_a_server_on_all_addresses_hears_both_ip_versions() -> None:
@@ -113,7 +104,7 @@ async def test_a_server_on_a_machine_without_ipv6_hears_ipv4() -> None:
 
 
 async def test_a_server_of_another_name_is_no_answer() -> None:
-    counts = Counts()
+    counts = DiscoveryCounters()
     async with serving(metrics=counts) as server, client() as (driver, _):
         query = AddressQuery(driver, server.address, "other.test", TRUSTING)
         with pytest.raises(ConnectionLostError, match="not valid for name"):
@@ -121,11 +112,11 @@ async def test_a_server_of_another_name_is_no_answer() -> None:
         assert query.is_over
         query.close()
         await until(lambda: counts.qad_incoming_error)
-    assert counts == Counts(1, 1, 0, 0, 0)
+    assert counts == DiscoveryCounters(1, 1, 0, 0, 0)
 
 
 async def test_peers_that_are_no_clients_come_to_nothing() -> None:
-    counts = Counts()
+    counts = DiscoveryCounters()
     async with serving(metrics=counts) as server, client() as (driver, _):
         connection = driver.connect(server.address, bytes(32), [b"/iroh-qad/0"])
         with pytest.raises(ConnectionLostError):
@@ -147,7 +138,7 @@ async def test_what_is_no_certificate_is_refused_and_the_old_one_stays() -> None
 
 
 async def test_a_full_server_refuses_and_has_room_again() -> None:
-    counts = Counts()
+    counts = DiscoveryCounters()
     # One address may hold a sixteenth of them, so one.
     async with serving(metrics=counts, max_connections=16) as server, client() as (driver, _):
         first = AddressQuery(driver, server.address, NAME, TRUSTING)
@@ -174,7 +165,7 @@ async def test_a_server_that_goes_tells_its_clients() -> None:
 
 async def test_many_strangers_have_to_prove_their_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aioiroh.relayserver.discovery.MAX_UNPROVED", 0)
-    counts = Counts()
+    counts = DiscoveryCounters()
     async with serving(metrics=counts) as server, client() as (driver, slot):
         query = AddressQuery(driver, server.address, NAME, TRUSTING)
         assert await query.observed() == ("127.0.0.1", slot.port)
