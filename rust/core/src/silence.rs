@@ -29,6 +29,18 @@ struct Open {
     heard: Instant,
 }
 
+impl Open {
+    /// Whether anything has come since the last look.
+    fn hears(&mut self, conn: &mut Connection, now: Instant) -> bool {
+        let received = conn.path_stats(self.path).map_or(0, |stats| stats.udp_rx.datagrams);
+        let is_heard = received != std::mem::replace(&mut self.received, received);
+        if is_heard {
+            self.heard = now;
+        }
+        is_heard
+    }
+}
+
 /// How a path answers.
 #[derive(Debug, Clone, Copy)]
 pub struct Answers {
@@ -82,13 +94,9 @@ impl PathWatch {
         }
         let mut asked = false;
         for open in &mut self.open {
-            let received = conn.path_stats(open.path).map_or(0, |stats| stats.udp_rx.datagrams);
-            if received != std::mem::replace(&mut open.received, received) {
-                open.heard = now;
-                if open.silent {
-                    // The state machine asks more and more seldom; an answer would come now.
-                    asked |= conn.ping_path(open.path).is_ok();
-                }
+            if open.hears(conn, now) && open.silent {
+                // The state machine asks more and more seldom; an answer would come now.
+                asked |= conn.ping_path(open.path).is_ok();
             }
             let answers = answers(conn, open.path, open.heard, now);
             let silent = answers.unanswered >= answers.patience;
@@ -111,19 +119,23 @@ impl PathWatch {
 
 /// Has a path that was silent for long, and is heard again, ask what has arrived. Whether it does.
 fn revive(open: &mut Open, conn: &mut Connection, now: Instant) -> bool {
-    let received = conn.path_stats(open.path).map_or(0, |stats| stats.udp_rx.datagrams);
-    if received == std::mem::replace(&mut open.received, received) {
+    if !open.hears(conn, now) {
         return false;
     }
-    open.heard = now;
     let waiting = seen(conn, open.path).waiting;
     if waiting.is_none_or(|since| now.saturating_duration_since(since) < LONG_SILENCE) {
         return false;
     }
-    // What was sent in vain fills the window, which holds back acknowledgements, too; the peer may wait for the
-    // same. This lets the path send a probe now.
-    conn.handle_network_change(Some(&StillThere), now);
+    wake(conn, now);
     true
+}
+
+/// Has every path of a connection ask now whether it works.
+///
+/// A ping would not do: what was sent in vain fills the window, which holds back pings, and acknowledgements, too;
+/// the peer may wait for the same.
+pub fn wake(conn: &mut Connection, now: Instant) {
+    conn.handle_network_change(Some(&StillThere), now);
 }
 
 /// No path has lost its address.

@@ -10,6 +10,7 @@ use aioiroh_core::{
     event::ConnId,
     noq_proto::{FourTuple, SendDatagramError},
     route::{to_inner, to_outer},
+    silence::wake,
     streams::{Read, Write},
 };
 use bytes::Bytes;
@@ -364,6 +365,12 @@ impl Conn {
     fn ping_path(&self, path: u32) -> PyResult<()> {
         self.call(|slot, _| slot.conn.ping_path(PathId::from(path)))?
             .map_err(|error| PyValueError::new_err(error.to_string()))
+    }
+
+    /// Has every path ask now whether it works, however much was sent in vain.
+    fn wake_paths(&self, py: Python<'_>) -> PyResult<()> {
+        let now = self.shared.now(py, None)?;
+        self.call(|slot, _| wake(&mut slot.conn, now))
     }
 
     fn set_path_status(&self, path: u32, status: &str) -> PyResult<()> {
