@@ -8,8 +8,10 @@ import pickle
 import pytest
 
 from aioiroh import AddressParsingError, Endpoint, RelayConfig, RelayError, RelayState, RelayUrl
+from aioiroh.relay.client import MAX_PROBLEM
 from aioiroh.relay.liveness import INTERVAL, Liveness
 from aioiroh.relay.server_url import ServerAddress
+from aioiroh.relayserver import AccessRequest, Deny, RelayServer
 
 
 @pytest.mark.parametrize(
@@ -106,3 +108,17 @@ async def test_nobody_is_there():
             lambda status: status and status.state is RelayState.DISCONNECTED
         )
         assert status is not None and "cannot reach 127.0.0.1" in (status.problem or "")
+
+
+async def test_the_words_of_a_relay_are_not_kept_at_any_length():
+    async def talkative(_: AccessRequest) -> Deny:
+        return Deny("no " * 3_000)
+
+    async with (
+        RelayServer.bind(http=("127.0.0.1", 0), access=talkative) as relay,
+        Endpoint.bind(bind="127.0.0.1:0", relays=[relay.url]) as endpoint,
+        asyncio.timeout(10),
+    ):
+        status = await endpoint.watch_home_relay.wait_for(lambda status: status and status.problem)
+        assert "no no no" in status.problem
+        assert len(status.problem) == MAX_PROBLEM

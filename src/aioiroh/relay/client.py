@@ -9,7 +9,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Final
 
 from aioiroh import _native, events
-from aioiroh.address import RelayConfig
+from aioiroh.address import RelayAddr, RelayConfig
 from aioiroh.aio import Backoff, Watch
 from aioiroh.errors import RelayError
 from aioiroh.quic.mapped import MAPPED_PORT, Mapped, mapped_ip
@@ -38,6 +38,8 @@ not keep us busy.
 """
 MAX_RESTART: Final = 60.0
 """Seconds for which a relay that restarts is left alone at most, whatever it says."""
+MAX_PROBLEM: Final = 1024
+"""Characters of a relay's own words that are kept."""
 STUCK_TIMEOUT: Final = 15.0
 """Seconds for which a relay may take nothing."""
 
@@ -271,16 +273,13 @@ class RelayClient:
                 self._nudge = self._driver.loop.create_future()
 
     def _wake_paths(self) -> None:
-        """Paths that found the relay gone ask more and more seldom whether it is back: now it is.
-
-        A ping would not do, for what was sent in vain fills their windows.
-        """
+        """Paths that found the relay gone ask more and more seldom whether it is back: now it is."""
+        here = RelayAddr(self.config.url)
         for state in self._driver.established():
-            with contextlib.suppress(_native.NativeError):  # it has ended meanwhile
-                if any(self.knows(path["remote"][0]) for path in state.native.paths()):
-                    own = [address.ip for address in self._network.local_addresses()]
-                    self._driver.network_changed(own)
-                    return
+            if here in state.open_paths.values():
+                with contextlib.suppress(_native.NativeError):  # it has ended meanwhile
+                    state.native.wake_paths()
+        self._driver.touched()
 
     # --- what comes and goes
 
@@ -322,4 +321,6 @@ class RelayClient:
 
     def _tell(self, state: RelayState, problem: str | None) -> None:
         latency = self._liveness.rtt if state is RelayState.CONNECTED else None
+        if problem is not None:
+            problem = problem[:MAX_PROBLEM]
         self.status.set(RelayStatus(self.config.url, state, problem, latency))
