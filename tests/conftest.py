@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import signal
 from collections.abc import Callable, Generator
 from typing import Any, NoReturn
 
@@ -24,6 +25,11 @@ from empty_network import enter_empty_namespace
 from s3_server import S3Server
 
 IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
+
+
+def pytest_configure() -> None:
+    # Who starts the tests in the background leaves Ctrl-C ignored, in programs under test, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def missing(reason: str) -> NoReturn:
