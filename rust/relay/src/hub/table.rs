@@ -6,8 +6,17 @@ use crate::frame::Key;
 
 /// Connections of one endpoint that another one has replaced. Of more, the oldest is ended.
 pub const MAX_REPLACED: usize = 8;
-/// Endpoints that are told when this one leaves. Further ones find out by themselves.
-pub const MAX_TOLD: usize = 1024;
+/// Endpoints that are told when another one leaves. Further ones find out by themselves.
+#[derive(Debug)]
+struct Told {
+    each: usize,
+    /// Of all together: some 50 MB.
+    together: usize,
+    /// Each may have so many still when that is reached.
+    guaranteed: usize,
+}
+
+const TOLD: Told = Told { each: 1024, together: 1 << 20, guaranteed: 16 };
 
 #[derive(Debug, Default)]
 struct Endpoint {
@@ -20,12 +29,21 @@ struct Endpoint {
 }
 
 /// Endpoints that have proved their keys. Keys are hashed with a secret: who is outside cannot make them collide.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Table {
     endpoints: HashMap<Key, Endpoint>,
     /// Grows with every change: what was looked up before may be stale.
     epoch: u64,
     departed: u64,
+    /// The sum of all `sent_to`.
+    told: usize,
+    bounds: Told,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self::with(TOLD)
+    }
 }
 
 /// What a new connection of an endpoint means for those before.
@@ -49,6 +67,10 @@ pub enum Left {
 }
 
 impl Table {
+    fn with(bounds: Told) -> Self {
+        Self { endpoints: HashMap::default(), epoch: 0, departed: 0, told: 0, bounds }
+    }
+
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -91,24 +113,26 @@ impl Table {
         }
         self.departed += 1;
         let gone = self.endpoints.remove(key)?;
+        self.told -= gone.sent_to.len();
         Some(Left::Gone(gone.sent_to.into_iter().collect()))
     }
 
     /// `from` has sent something to `to`.
     pub fn sent(&mut self, from: &Key, to: &Key) {
+        let most = if self.told < self.bounds.together { self.bounds.each } else { self.bounds.guaranteed };
         let Some(endpoint) = self.endpoints.get_mut(from) else { return };
-        if endpoint.sent_to.len() >= MAX_TOLD && endpoint.pruned != self.departed {
-            endpoint.pruned = self.departed;
-            let mut sent_to = std::mem::take(&mut endpoint.sent_to);
+        let before = endpoint.sent_to.len();
+        let mut sent_to = std::mem::take(&mut endpoint.sent_to);
+        // Those who have gone leave room; nobody is looked at again before another one has gone.
+        if before >= most && std::mem::replace(&mut endpoint.pruned, self.departed) != self.departed {
             sent_to.retain(|key| self.endpoints.contains_key(key));
-            if let Some(endpoint) = self.endpoints.get_mut(from) {
-                endpoint.sent_to = sent_to;
-            }
         }
-        if let Some(endpoint) = self.endpoints.get_mut(from)
-            && endpoint.sent_to.len() < MAX_TOLD
-        {
-            endpoint.sent_to.insert(*to);
+        if sent_to.len() < most {
+            sent_to.insert(*to);
+        }
+        self.told = self.told - before + sent_to.len();
+        if let Some(endpoint) = self.endpoints.get_mut(from) {
+            endpoint.sent_to = sent_to;
         }
     }
 }
@@ -143,16 +167,25 @@ mod tests {
         assert_eq!(table.connections(&A).len(), MAX_REPLACED + 1);
     }
 
+    fn key(number: usize) -> Key {
+        let mut key = [7; 32];
+        key[..8].copy_from_slice(&number.to_le_bytes());
+        key
+    }
+
+    /// Who is told when the only connection of an endpoint ends.
+    fn told(table: &mut Table, key: &Key, number: u64) -> Vec<Key> {
+        match table.leave(key, number) {
+            Some(Left::Gone(told)) => told,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn who_heard_from_it_is_told_within_bounds() {
         let mut table = Table::default();
         table.enter(A, 1);
-        let key = |i: usize| {
-            let mut key = [7; 32];
-            key[..8].copy_from_slice(&i.to_le_bytes());
-            key
-        };
-        for i in 0..MAX_TOLD {
+        for i in 0..TOLD.each {
             table.enter(key(i), i as u64 + 10);
             table.sent(&A, &key(i));
         }
@@ -161,8 +194,35 @@ mod tests {
         // One of them leaves, and there is room again.
         table.leave(&key(5), 15);
         table.sent(&A, &B);
-        let Some(Left::Gone(told)) = table.leave(&A, 1) else { panic!() };
-        assert_eq!(told.len(), MAX_TOLD);
+        let told = told(&mut table, &A, 1);
+        assert_eq!(told.len(), TOLD.each);
         assert!(told.contains(&B) && !told.contains(&key(5)));
+        assert_eq!(table.told, 0);
+    }
+
+    #[test]
+    fn who_talks_to_many_takes_little_from_others() {
+        let mut table = Table::with(Told { each: 10, together: 15, guaranteed: 2 });
+        for i in 0..20 {
+            table.enter(key(i), i as u64);
+        }
+        let mut talk = |from: usize| {
+            for to in 0..20 {
+                table.sent(&key(from), &key(to));
+            }
+            table.told
+        };
+        // The second one takes what is left, all others have what each has anyway.
+        assert_eq!([talk(0), talk(1), talk(2), talk(3)], [10, 15, 17, 19]);
+        assert_eq!(told(&mut table, &key(3), 3), [key(0), key(1)]);
+        assert_eq!(told(&mut table, &key(0), 0).len(), 10);
+        assert_eq!(table.told, 7);
+        // There is room again.
+        for to in 0..20 {
+            table.sent(&key(2), &key(to));
+        }
+        assert_eq!(told(&mut table, &key(2), 2).len(), 10);
+        assert_eq!(told(&mut table, &key(1), 1).len(), 5);
+        assert_eq!(table.told, 0);
     }
 }
