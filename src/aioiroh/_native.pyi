@@ -423,8 +423,8 @@ class RelayHub:
     def tick(self, now: float) -> tuple[list[tuple[int, tuple[Any, ...]]], list[int]]:
         """`deadline` has come: whose time is over, and output."""
 
-    def announce_restart(self, reconnect_in_ms: int, try_for_ms: int) -> list[int]:
-        """A frame for every client."""
+    def announce_restart(self, number: int, reconnect_in_ms: int, try_for_ms: int) -> list[int]:
+        """Tells it, if it was let in, that the relay will be back."""
 
     def set_rate(self, bytes_per_second: int, burst: int, now: float) -> None:
         """What each client may send; 0: anything."""

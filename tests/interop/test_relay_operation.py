@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import ssl
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -120,6 +122,28 @@ async def test_upstream_comes_by_tls_and_is_counted(
         assert counted["accepts_total"] == 1 and counted["disconnects_total"] == 0
     gone = await secure_relay.heard("a client has gone")
     assert gone["endpoint_id"] == peer.id and gone["connection"] == admitted["connection"]
+
+
+async def test_upstream_comes_to_the_next_relay(
+    tmp_path: Path, iroh_peer: Callable[..., RemotePeer]
+) -> None:
+    """It passes over the frame that tells of the restart, and dials again when its connection ends."""
+    path, port = tmp_path / "relay.toml", free_port()
+    path.write_text(f'http_bind_addr = "127.0.0.1:{port}"\nenable_metrics = false\n')
+    with ExitStack() as stack:
+
+        def serve() -> RelayProcess:
+            relay = RelayProcess(path, "--drain", 1000)
+            stack.callback(relay.kill)
+            return relay
+
+        relay = serve()
+        url = await asyncio.to_thread(relay.url)
+        async with iroh_peer(relays=[url]) as peer:
+            await relay.heard("a client was let in")
+            relay.process.signal(signal.SIGTERM)
+            await asyncio.to_thread(relay.process.wait, 0)
+            assert (await serve().heard("a client was let in"))["endpoint_id"] == peer.id
 
 
 def _certificate() -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aioiroh import Endpoint, EndpointAddr, RelayAddr, Router
-from aioiroh.relayserver import Certificate, RelayServer
+from aioiroh.relayserver import Certificate, RateLimit, RelayServer
 
 PEM = Path(__file__).parents[2] / "rust" / "relay" / "tests" / "relay.test.pem"
 ALPN = b"echo"
@@ -63,3 +63,16 @@ async def test_http_on_real_sockets() -> None:
         assert answers.count(b"HTTP/1.1 200 OK") == 2 and answers.endswith(b"}")
         writer.close()
     assert (relay.clients, relay.counters["http_connections_closed"]) == (0, 1)
+
+
+def test_options_that_do_not_fit() -> None:
+    with pytest.raises(ValueError, match="go together"):
+        RelayServer.bind(https=("127.0.0.1", 0))
+    with pytest.raises(ValueError, match="without an address"):
+        RelayServer.bind(http=None)
+    with pytest.raises(ValueError, match="at least 10"):
+        RateLimit(9)
+    for sizes in [(1 << 32,), (100, 1 << 32)]:
+        with pytest.raises(ValueError, match="4 GiB"):
+            RateLimit(*sizes)
+    assert RateLimit(1000).burst == 100

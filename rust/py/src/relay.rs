@@ -176,9 +176,9 @@ impl RelayHub {
         Ok((over, ready))
     }
 
-    fn announce_restart(&self, reconnect_in_ms: u32, try_for_ms: u32) -> Vec<u64> {
+    fn announce_restart(&self, number: u64, reconnect_in_ms: u32, try_for_ms: u32) -> Vec<u64> {
         let mut hub = self.0.lock();
-        hub.announce_restart(reconnect_in_ms, try_for_ms);
+        hub.announce_restart(number, reconnect_in_ms, try_for_ms);
         hub.take_ready()
     }
 

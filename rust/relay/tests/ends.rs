@@ -264,16 +264,18 @@ fn a_rate_puts_off_reading() {
 }
 
 #[test]
-fn all_are_told_of_a_restart() {
+fn a_client_is_told_of_a_restart() {
     let mut world = World::new(config());
     let (first, second) = (world.join(A), world.join(B));
-    world.hub.announce_restart(10, 20);
+    let knocking = world.join_over((Link::plain(), Link::plain()), C);
+    for number in [first, knocking, 99] {
+        world.hub.announce_restart(number, 10, 20);
+    }
     world.run();
     let restarting = client::Event::Frame(Frame::Restarting { reconnect_in_ms: 10, try_for_ms: 20 });
-    assert_eq!(
-        (world.take_heard(first), world.take_heard(second)),
-        (vec![restarting.clone()], vec![restarting])
-    );
+    assert_eq!((world.take_heard(first), world.take_heard(second)), (vec![restarting], vec![]));
+    // Who is not let in yet is not told.
+    assert_eq!(world.take_heard(knocking), [client::Event::Connected(Version::V2)]);
     world.client(first).close();
     world.run();
     assert_eq!(world.over, [(first, Error::Closed(Some(1000)))]);

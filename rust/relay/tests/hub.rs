@@ -31,7 +31,7 @@ enum Happening {
     Stick(usize),
     Wait(u16),
     Limit(Option<u16>),
-    Restart,
+    Restart(usize),
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -49,7 +49,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => any::<usize>().prop_map(Stick),
         2 => any::<u16>().prop_map(Wait),
         1 => any::<Option<u16>>().prop_map(Limit),
-        1 => Just(Restart),
+        1 => any::<usize>().prop_map(Restart),
     ]
 }
 
@@ -89,7 +89,7 @@ fn apply(world: &mut World, happening: Happening) {
             let rate = rate.map(|rate| Rate { bytes_per_second: 10 + u32::from(rate), burst: 100 });
             world.hub.set_rate(rate, world.now);
         }
-        Happening::Restart => world.hub.announce_restart(1, 2),
+        Happening::Restart(who) => world.hub.announce_restart(chosen(who), 1, 2),
     }
     world.run();
 }

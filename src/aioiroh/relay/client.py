@@ -37,7 +37,7 @@ SHORTEST_USE: Final = 1.0
 not keep us busy.
 """
 MAX_RESTART: Final = 60.0
-"""Seconds for which a relay that restarts is left alone at most, whatever it says."""
+"""Seconds from its word on for which a relay that restarts is left alone at most, whatever it says."""
 MAX_PROBLEM: Final = 1024
 """Characters of a relay's own words that are kept."""
 STUCK_TIMEOUT: Final = 15.0
@@ -84,7 +84,8 @@ class RelayClient:
         self._connection: RelayConnection | None = None
         self._liveness = Liveness(network.monotonic())
         self._limited = False
-        self._restart_in = 0.0
+        # When the relay wants to see us again, if it has said that it restarts.
+        self._back_at = 0.0
         self._discarding: asyncio.TimerHandle | None = None
         self._attempt: asyncio.Timeout | None = None
         self._nudge: asyncio.Future[None] = driver.loop.create_future()
@@ -119,9 +120,9 @@ class RelayClient:
             lasted, error = await self._connect_and_serve()
             self._tell(RelayState.DISCONNECTED, str(error))
             logger.debug("relay %s: %s", self.config.url, error)
-            wait = max(self._restart_in, 0.0 if lasted else backoff.next())
-            self._restart_in = 0.0
-            if wait:
+            told = self._back_at - self._network.monotonic()
+            wait = max(told, 0.0 if lasted else backoff.next())
+            if wait > 0:
                 await asyncio.wait((self._nudge,), timeout=wait)
             if lasted or self._nudge.done():
                 backoff.reset()
@@ -314,7 +315,8 @@ class RelayClient:
                 text = _STATUS_TEXTS.get(code, f"the relay reports a problem with number {code}")
                 self._tell(RelayState.CONNECTED, text)
             case ("restarting", reconnect_in_ms, _):
-                self._restart_in = min(reconnect_in_ms / 1000, MAX_RESTART)
+                wait = min(reconnect_in_ms / 1000, MAX_RESTART)
+                self._back_at = self._network.monotonic() + wait
             case ("health", text):
                 self._tell(RelayState.CONNECTED, text)
             # ("gone", peer): it may come back, and the connections to it live as long as QUIC lets them.

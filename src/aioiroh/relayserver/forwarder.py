@@ -183,11 +183,12 @@ class Forwarder:
         """The connections of an endpoint, the active one first."""
         return self._hub.connections_of(endpoint_id)
 
-    # --- all of them
+    def announce_restart(self, number: int, reconnect_in: float, try_for: float) -> None:
+        """Tell a client that the relay will be back. Times are seconds."""
+        times = round(reconnect_in * 1e3), round(try_for * 1e3)
+        self._write(self._hub.announce_restart(number, *times))
 
-    def announce_restart(self, reconnect_in: float, try_for: float) -> None:
-        """Tell every client that the relay will be back. Times are seconds."""
-        self._write(self._hub.announce_restart(round(reconnect_in * 1e3), round(try_for * 1e3)))
+    # --- all of them
 
     def close(self) -> None:
         """No timer fires any more."""

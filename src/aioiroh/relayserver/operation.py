@@ -258,7 +258,7 @@ class RelayOperation(Closing):
     # --- its end
 
     async def drain(self, timeout: float) -> None:
-        """Take nobody in any more, tell the clients to come again later, and give them `timeout` seconds."""
+        """Take nobody in any more, and send the clients away within `timeout` seconds; see `RelayServer.drain`."""
         if self._server is not None:
             await self._server.drain(timeout)
         await self.aclose()

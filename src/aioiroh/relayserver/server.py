@@ -28,10 +28,10 @@ __all__ = ["RelayServer"]
 logger = logging.getLogger("aioiroh.relayserver")
 
 NOT_AUTHORIZED: Final = "not authorized"
-RECONNECT_IN: Final = 1.0
-"""Seconds after which clients of a relay that restarts may try again."""
-TRY_FOR: Final = 30.0
-"""Seconds for which they should."""
+LEAVING: Final = 200
+"""Clients of a relay that restarts that are sent away in a second, unless its time is too short for that."""
+TRY_FOR: Final = 5.0
+"""Seconds for which they should try to come back; the protocol wants few."""
 
 
 class RelayServer(Closing):
@@ -195,18 +195,26 @@ class RelayServer(Closing):
         await self._ended.wait()
 
     async def drain(self, timeout: float) -> None:
-        """Take nobody in any more, tell the clients that the relay restarts, and give them `timeout` seconds.
+        """Take nobody in any more, and send the clients away one after the other, within `timeout` seconds.
 
-        What they send meanwhile is forwarded. Ends early when all have left. The relay is then closed.
+        Each is told at once when it may come back, and its connection is closed then: so they do not all dial the next
+        relay in the same moment. What they send until then is forwarded. Ends as soon as all have left. The relay is
+        then closed.
         """
         self._stop_listening()
-        self._forwarder.announce_restart(RECONNECT_IN, TRY_FOR)
-        try:
-            async with asyncio.timeout(timeout):
-                while self._connections:
-                    await asyncio.wait([connection.ended for connection in self._connections])
-        except TimeoutError:
-            pass
+        loop = asyncio.get_running_loop()
+        begun, clients = loop.time(), tuple(self._admitted.items())
+        apart = min(1 / LEAVING, timeout / max(len(clients), 1))
+        for turn, (number, _) in enumerate(clients, 1):
+            self._forwarder.announce_restart(number, turn * apart, TRY_FOR)
+        await self._tasks.aclose()
+        for connection in [each for each in self._connections if each.number not in self._admitted]:
+            connection.close()
+        for turn, (_, connection) in enumerate(clients, 1):
+            # Who has gone by itself is not waited for.
+            left = max(begun + turn * apart - loop.time(), 0.0)
+            await asyncio.wait((connection.ended,), timeout=left)
+            connection.close()
         await self.aclose()
 
     async def aclose(self) -> None:

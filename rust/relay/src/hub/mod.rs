@@ -333,6 +333,13 @@ impl Hub {
         }
     }
 
+    /// Tells a client that the relay will be back.
+    pub fn announce_restart(&mut self, number: u64, reconnect_in_ms: u32, try_for_ms: u32) {
+        if self.clients.get(&number).is_some_and(|client| client.server.is_open()) {
+            self.exits.control(number, &Frame::Restarting { reconnect_in_ms, try_for_ms });
+        }
+    }
+
     // --- all of them
 
     /// A deadline has come: connections whose time is over, which are to be closed.
@@ -365,17 +372,6 @@ impl Hub {
             self.watch(number);
         }
         over
-    }
-
-    /// Tells every client that the relay will be back.
-    pub fn announce_restart(&mut self, reconnect_in_ms: u32, try_for_ms: u32) {
-        let frame = Frame::Restarting { reconnect_in_ms, try_for_ms };
-        let open = |(number, client): (&u64, &Client)| client.server.is_open().then_some(*number);
-        let mut numbers: Vec<_> = self.clients.iter().filter_map(open).collect();
-        numbers.sort_unstable();
-        for number in numbers {
-            self.exits.control(number, &frame);
-        }
     }
 
     /// What each client may send from now on; buckets start full.

@@ -23,7 +23,7 @@ Examples:
   aioiroh relay -c relay.toml            as the file says
   aioiroh relay -c relay.toml --check    only look whether the file is right
   kill -HUP PID                          read the file and the certificate again
-  kill PID                               stop, and let the clients go first
+  kill PID                               stop, and send the clients away one by one
 
 \b
 A file that is enough for most:
@@ -53,7 +53,7 @@ Then, on other machines:
     type=click.FloatRange(min=0),
     default=5.0,
     show_default=True,
-    help="When it stops: tell the clients, and give them so long to go.",
+    help="When it stops: send all clients away within this time.",
 )
 @click.option(
     "--log-level",

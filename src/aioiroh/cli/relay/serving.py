@@ -22,8 +22,8 @@ logger = logging.getLogger("aioiroh.relayserver")
 
 @dataclass(frozen=True, slots=True)
 class RelayOptions:
-    """What was typed. `config`: the file; None: upstream's defaults. `drain`: seconds that clients are given
-    when the relay stops.
+    """What was typed. `config`: the file; None: upstream's defaults. `drain`: seconds within which clients are
+    sent away when the relay stops.
     """
 
     config: Path | None = None
