@@ -5,8 +5,9 @@
   the environment) that is a failure, and so is every other skip, except with a reason that starts with
   "platform:".
 * `s3_server` is a real S3 server on loopback.
-* `isolated_network` moves the test process into an empty network namespace, for good: for tests that let
-  programs publish or dial addresses.
+* Every process that runs tests lives in an empty network namespace of its own from its start, so nothing
+  reaches the internet, and two of them side by side may use the same ports. Where that cannot be had,
+  tests that let programs publish or dial addresses give up: they ask for `isolated_network`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ import upstream
 from empty_network import enter_empty_namespace
 from s3_server import S3Server
 
+NOT_ISOLATED = pytest.StashKey[str | None]()
+"""Why this process is not in a network of its own."""
 IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 
 
@@ -35,6 +38,18 @@ def pytest_configure() -> None:
 def missing(reason: str) -> NoReturn:
     """Gives a test up because `reason` is missing here: a failure in CI, a skip on a laptop."""
     pytest.skip(reason)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # A run in the background ignores these, and so would all that it starts; a handler is not passed on.
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, lambda *_: None),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
+    # Before any test has started a thread, which would stay where it was.
+    config.stash[NOT_ISOLATED] = enter_empty_namespace()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -84,9 +99,9 @@ def s3_server(
 
 
 @pytest.fixture(scope="session")
-def isolated_network(require: Callable[[object, str], None]) -> None:
-    """From here on this process, and what it starts, is in a network where only loopback exists."""
-    problem = enter_empty_namespace()
+def isolated_network(pytestconfig: pytest.Config, require: Callable[[object, str], None]) -> None:
+    """This process, and what it starts, is in a network where only loopback exists."""
+    problem = pytestconfig.stash[NOT_ISOLATED]
     require(problem is None, problem or "")
 
 

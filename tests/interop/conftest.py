@@ -1,4 +1,4 @@
-"""Upstream's programs as fixtures, in a network namespace of their own.
+"""Upstream's programs as fixtures.
 
     async def test_x(iroh_peer):                       # or wheel_peer: the same requests
         async with iroh_peer(alpns={"test": "echo"}) as peer:
@@ -7,8 +7,8 @@
             with pytest.raises(PeerError) as failed: ...
             failed.value.kind, failed.value.code
 
-The whole test process moves into an empty namespace before the first test here, and what it starts lives
-there too; so upstream's programs reach the tests over loopback, and nothing else.
+The test process lives in an empty namespace, and what it starts lives there too; so upstream's programs
+reach the tests over loopback, and nothing else.
 """
 
 from __future__ import annotations
@@ -143,8 +143,8 @@ def sending() -> Sending:
     """`with sending(path) as sender`: shares with our command, on all addresses there are."""
 
     @contextmanager
-    def run(*arguments: object) -> Iterator[Any]:
-        sender = Process(["send", *arguments])
+    def run(*arguments: object, **options: Any) -> Iterator[Any]:
+        sender = Process(["send", *arguments], **options)
         try:
             ticket = sender.until(lambda: sender.out, "ticket").strip()
             yield sender, ticket

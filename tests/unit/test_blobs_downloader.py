@@ -209,7 +209,6 @@ async def test_an_endpoint_that_closes_ends_its_downloads() -> None:
                 await download
 
 
-@pytest.mark.usefixtures("isolated_network")  # its thread stays where it was started
 def test_a_program_that_blocks() -> None:
     data = pattern(3_000_000)
     with (

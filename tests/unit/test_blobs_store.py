@@ -49,8 +49,6 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
             async with MemoryStore() as memory:
                 yield memory
         elif request.param in ("bucket", "s3"):
-            # The threads of obstore stay in the network where they were started.
-            request.getfixturevalue("isolated_network")
             objects: Any = obstore.store.MemoryStore()
             if request.param == "s3":
                 objects = request.getfixturevalue("s3_server").bucket()

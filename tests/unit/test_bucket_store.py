@@ -24,9 +24,6 @@ from aioiroh.blobs.store.bucket import cache, objects, proof, uploads
 from aioiroh.endpoint import Endpoint
 from aioiroh.errors import BusyError
 
-# Threads stay in the network where they were started, so it has to be the one of all tests.
-pytestmark = pytest.mark.usefixtures("isolated_network")
-
 Open = Callable[..., Any]
 
 

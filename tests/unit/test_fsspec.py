@@ -27,9 +27,6 @@ from aioiroh.fsspec import BlobFileSystem
 from aioiroh.fsspec.tree import Tree
 from aioiroh.sync import blobs
 
-# Threads stay in the network where they were started, so it has to be the one of all tests.
-pytestmark = pytest.mark.usefixtures("isolated_network")
-
 FILES = {
     "data/readme.txt": b"hello\nworld\n",
     "data/deep/numbers.bin": os.urandom(3_000_000),

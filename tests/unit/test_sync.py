@@ -25,9 +25,6 @@ from aioiroh import sync as aio
 from aioiroh.sync import blobs
 from aioiroh.sync.hints import Kind, described
 
-# Threads stay in the network where they were started, so it has to be the one of all tests.
-pytestmark = pytest.mark.usefixtures("isolated_network")
-
 ALPN = b"sync/1"
 LOCAL: dict[str, Any] = {"preset": presets.loopback}
 
