@@ -5,6 +5,8 @@ CACHE := $(or $(AIOIROH_CACHE),$(HOME)/.cache/aioiroh)
 export CARGO_TARGET_DIR := $(CACHE)/target
 export AIOIROH_CACHE := $(CACHE)
 BIN := .venv/bin
+# The tests start hundreds of processes; none shall compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
 # Where rustup puts a toolchain, for shells that have not read their profile.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
@@ -18,7 +20,7 @@ demo: native ## send a real folder between two processes and compare every byte
 	$(BIN)/python tools/demo.py
 
 test: native ## all Python tests, those against upstream's programs too
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 sim: native ## a thousand random networks with troubles, in virtual time (SEEDS=n for another number)
 	AIOIROH_SEEDS=$(or $(SEEDS),1000) $(BIN)/python -m pytest -q -n auto tests/sim/test_faults.py -k random_troubles
