@@ -14,7 +14,10 @@ from typing import Any
 
 import aioiroh
 
-AIOIROH = [sys.executable, "-W", "default::ResourceWarning", "-m", "aioiroh"]
+PYTHON = [sys.executable, "-W", "default::ResourceWarning"]
+AIOIROH = [*PYTHON, "-m", "aioiroh"]
+SLOWLY = [*PYTHON, str(Path(__file__).with_name("slow_sender.py"))]
+"""The same, sending at 40 MiB/s."""
 LOOPBACK = ["--bind", "127.0.0.1:0"]
 SECONDS = 60
 
@@ -52,14 +55,16 @@ class Process:
             reader.start()
 
     @staticmethod
-    def spawn(arguments: Sequence[object], **options: Any) -> subprocess.Popen[Any]:
+    def spawn(
+        arguments: Sequence[object], *, program: Sequence[str] = AIOIROH, **options: Any
+    ) -> subprocess.Popen[Any]:
         """Starts the command; options are those of `Popen`, `env` is added to ours."""
         # The package that is tested, wherever the process runs.
         source = str(Path(aioiroh.__file__).parent.parent)
         environment = {**os.environ, **options.get("env", {})}
         path = [environment.get("PYTHONPATH_FIRST"), source]
         options["env"] = {**environment, "PYTHONPATH": os.pathsep.join(filter(None, path))}
-        return subprocess.Popen([*AIOIROH, *map(str, arguments)], **options)
+        return subprocess.Popen([*program, *map(str, arguments)], **options)
 
     def _read(self, stream: Any, lines: list[str]) -> None:
         for line in stream:

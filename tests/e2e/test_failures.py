@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from commands import DEAD, LOOPBACK, fill, sparse, tree
+from commands import DEAD, LOOPBACK, SLOWLY, fill, sparse, tree
 
 Sending = Callable[..., Any]
 Receive = Callable[..., Any]
@@ -86,7 +86,7 @@ def test_a_name_that_is_not_unicode(tmp_path: Path, start: Start) -> None:
 def test_a_sender_that_is_not_there(tmp_path: Path, receive: Receive) -> None:
     began = time.monotonic()
     done = receive(DEAD, "-o", tmp_path / "there", "--timeout", "1.5", code=4)
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 15
     assert "127.0.0.1:9" in done.err
     assert "no answer" in done.err
     assert not (tmp_path / "there").exists()
@@ -106,9 +106,9 @@ def test_a_sender_that_shares_something_else(
 
 
 def test_a_sender_that_is_killed(tmp_path: Path, sending: Sending, start: Start) -> None:
-    sparse(tmp_path / "big", 1 << 30)
+    sparse(tmp_path / "big", 200 << 20)
     there = tmp_path / "there"
-    with sending(tmp_path / "big") as sender:
+    with sending(tmp_path / "big", program=SLOWLY) as sender:
         receiver = start(
             "receive", *LOOPBACK, sender.ticket, "-o", there, "--json", "--timeout", "2"
         )
@@ -121,8 +121,8 @@ def test_a_sender_that_is_killed(tmp_path: Path, sending: Sending, start: Start)
 
 
 def test_a_sender_that_is_stopped_mid_way(tmp_path: Path, sending: Sending, start: Start) -> None:
-    sparse(tmp_path / "big", 1 << 30)
-    with sending(tmp_path / "big") as sender:
+    sparse(tmp_path / "big", 200 << 20)
+    with sending(tmp_path / "big", program=SLOWLY) as sender:
         receiver = start("receive", *LOOPBACK, sender.ticket, "-o", tmp_path / "there", "--json")
         receiver.under_way()
         sender.signal(signal.SIGINT)
@@ -310,8 +310,8 @@ def test_a_hidden_folder_that_is_not_ours(
 def test_two_receives_of_the_same_at_once(
     tmp_path: Path, sending: Sending, start: Start, receive: Receive
 ) -> None:
-    sparse(tmp_path / "big", 1 << 30)
-    with sending(tmp_path / "big") as sender:
+    sparse(tmp_path / "big", 200 << 20)
+    with sending(tmp_path / "big", program=SLOWLY) as sender:
         first = start("receive", *LOOPBACK, sender.ticket, "-o", tmp_path / "there", "--json")
         first.under_way()
         done = receive(sender.ticket, "-o", tmp_path / "there", code=3)

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from commands import LOOPBACK, fill, sparse, tree
+from commands import LOOPBACK, SLOWLY, fill, sparse, tree
 
 Sending = Callable[..., Any]
 Receive = Callable[..., Any]
 Start = Callable[..., Any]
 
-SIZE = 1 << 30
+SIZE = 80 << 20
+"""Two seconds of a slow sender."""
 PIECE = 1 << 20
 """What a kill may lose: what was on its way to the disk."""
 
@@ -36,7 +37,7 @@ def test_after_a_signal(
     tmp_path: Path, big: Path, sending: Sending, start: Start, receive: Receive, number: int
 ) -> None:
     there = tmp_path / "there"
-    with sending(big) as sender:
+    with sending(big, program=SLOWLY) as sender:
         receiver = start("receive", *LOOPBACK, sender.ticket, "-o", there, "--json")
         receiver.under_way()
         receiver.signal(number)
@@ -60,7 +61,7 @@ def test_after_kills_on_both_sides(
     came = 0
     tickets = set()
     for victim in ("receiver", "sender", "receiver"):
-        with sending(album, "--json") as sender:
+        with sending(album, "--json", program=SLOWLY) as sender:
             tickets.add(sender.ticket)
             receiver = start(
                 "receive", *LOOPBACK, sender.ticket, "-o", there, "--json", "--timeout", "2"
@@ -82,7 +83,7 @@ def test_a_sender_that_comes_back_is_found_again(
     tmp_path: Path, big: Path, sending: Sending, start: Start
 ) -> None:
     there = tmp_path / "there"
-    with sending(big) as sender:
+    with sending(big, program=SLOWLY) as sender:
         receiver = start(
             "receive", *LOOPBACK, sender.ticket, "-o", there, "--json", "--timeout", "3"
         )
@@ -135,7 +136,7 @@ def test_the_rest_of_an_earlier_receive_is_not_lost_to_a_smaller_one(
     album = fill(tmp_path / "album", {"a": b"a"})
     sparse(album / "b", SIZE)
     there = tmp_path / "there"
-    with sending(album) as sender:
+    with sending(album, program=SLOWLY) as sender:
         receiver = start("receive", *LOOPBACK, sender.ticket, "-o", there, "--json")
         receiver.under_way()
         receiver.signal(signal.SIGINT)
@@ -150,10 +151,10 @@ def test_the_rest_of_an_earlier_receive_is_not_lost_to_a_smaller_one(
 
 def test_clean(tmp_path: Path, big: Path, sending: Sending, start: Start) -> None:
     there = fill(tmp_path / "there", {"mine": b"mine"})
-    with sending(big) as sender:
+    with sending(big, program=SLOWLY) as sender:
         receiver = start("receive", *LOOPBACK, sender.ticket, "-o", there, "--json")
         receiver.under_way()
-        # It waits meanwhile: on a fast machine it would be done first.
+        # It waits meanwhile, and is not done first.
         receiver.signal(signal.SIGSTOP)
         used = start("clean", there, "--yes").wait(0)
         receiver.signal(signal.SIGCONT)

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from commands import LOOPBACK, SECONDS, Process, fill, sparse, tree
+from commands import LOOPBACK, SECONDS, SLOWLY, Process, fill, sparse, tree
 
 Sending = Callable[..., Any]
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -120,9 +120,9 @@ def test_a_transfer_on_terminals(
 def test_control_c_on_a_terminal(
     tmp_path: Path, sending: Sending, run_on: Callable[..., Any], terminal: Terminal
 ) -> None:
-    with sending(sparse(tmp_path / "big", 1 << 30)) as sender:
+    with sending(sparse(tmp_path / "big", 200 << 20), program=SLOWLY) as sender:
         receiver = run_on(terminal, "receive", *LOOPBACK, sender.ticket, "-o", tmp_path / "there")
-        terminal.until(r"receiving .* MiB of 1.0 GiB")
+        terminal.until(r"receiving .* MiB of 200.0 MiB")
         terminal.key(b"\x03")
         assert receiver.wait(SECONDS) == 128 + signal.SIGINT
         terminal.until("Interrupted: nothing was put into")

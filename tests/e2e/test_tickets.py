@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -13,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from aioiroh.blobs import BlobTicket
+from aioiroh import Endpoint, blobs
+from aioiroh.blobs import BlobTicket, MemoryStore
 from commands import fill, tree
 
 Sending = Callable[..., Any]
@@ -109,11 +111,14 @@ def test_timeout_without_a_receiver(album: Path, start: Start) -> None:
     assert "nobody has come for 0.5 s" in done.err
 
 
-def test_timeout_after_receivers(
-    album: Path, tmp_path: Path, sending: Sending, receive: Receive
-) -> None:
+def test_timeout_after_receivers(album: Path, sending: Sending) -> None:
+    async def receive(ticket: str) -> None:
+        async with Endpoint.bind(bind="127.0.0.1:0") as endpoint, MemoryStore() as store:
+            await blobs.get(endpoint, ticket, into=store)
+
     with sending(album, "--timeout", "1.5") as sender:
-        receive(sender.ticket, "-o", tmp_path / "there")
+        # Not by the command, which may take that long to start.
+        asyncio.run(receive(sender.ticket))
         sender.wait(0)
     assert sender.err.endswith("Nobody came any more.\n")
 

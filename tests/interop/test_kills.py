@@ -29,7 +29,7 @@ from aioiroh.blobs import (
     ProviderError,
     TransferProgress,
 )
-from commands import SECONDS, Process, fill, sparse, tree
+from commands import SECONDS, SLOWLY, Process, fill, sparse, tree
 from meeting import LOOPBACK, address, pattern
 from remote_peer import PeerError
 from sendme_commands import Sending, quiet, sendme_sends
@@ -200,19 +200,21 @@ async def test_their_getter_is_killed(blobs_peer: Callable[..., Any], tmp_path: 
 # --- sendme -------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def album(tmp_path: Path) -> Path:
+SENT_SLOWLY = 2 * SIZE
+SENT_BY_SENDME = 12 * SIZE
+"""So large that it is not over before the kills."""
+
+
+def album(tmp_path: Path, size: int) -> Path:
     folder = fill(tmp_path / "here" / "album", {"a": os.urandom(3 << 20), "b/c": b"c"})
-    sparse(folder / "big", 20 * SIZE)
+    sparse(folder / "big", size)
     return folder
 
 
-def test_sendme_receives_and_is_killed(
-    sendme: Path, tmp_path: Path, album: Path, sending: Sending
-) -> None:
-    there = tmp_path / "there"
+def test_sendme_receives_and_is_killed(sendme: Path, tmp_path: Path, sending: Sending) -> None:
+    here, there = album(tmp_path, SENT_SLOWLY), tmp_path / "there"
     there.mkdir()
-    with sending(album, "--json") as (sender, _):
+    with sending(here, "--json", program=SLOWLY) as (sender, _):
         ticket = sender.event("ticket")["ticket"]
         command = quiet(sendme, "receive", ticket)
         for number, most in enumerate(points(5), 1):
@@ -226,15 +228,15 @@ def test_sendme_receives_and_is_killed(
                 )
                 process.kill()
         subprocess.run(command, cwd=there, check=True, capture_output=True, timeout=SECONDS)
-    assert tree(there / "album") == tree(album)
+    assert tree(there / "album") == tree(here)
 
 
-def test_our_sender_is_killed(sendme: Path, tmp_path: Path, album: Path, sending: Sending) -> None:
-    there = tmp_path / "there"
+def test_our_sender_is_killed(sendme: Path, tmp_path: Path, sending: Sending) -> None:
+    here, there = album(tmp_path, SENT_SLOWLY), tmp_path / "there"
     there.mkdir()
     tickets = set()
     for most in points(6):
-        with sending(album, "--json") as (sender, _):
+        with sending(here, "--json", program=SLOWLY) as (sender, _):
             ticket = sender.event("ticket")["ticket"]
             tickets.add(ticket)
             command = quiet(sendme, "receive", ticket)
@@ -244,17 +246,17 @@ def test_our_sender_is_killed(sendme: Path, tmp_path: Path, album: Path, sending
                 # It would wait for the sender until the connection times out.
                 process.kill()
     assert len(tickets) == 1
-    with sending(album) as (sender, ticket):
+    with sending(here) as (sender, ticket):
         assert ticket in tickets
         command = quiet(sendme, "receive", ticket)
         subprocess.run(command, cwd=there, check=True, capture_output=True, timeout=SECONDS)
-    assert tree(there / "album") == tree(album)
+    assert tree(there / "album") == tree(here)
 
 
-def test_our_receiver_is_killed(sendme: Path, tmp_path: Path, album: Path) -> None:
-    there = tmp_path / "there"
-    total = 20 * SIZE + (3 << 20) + 1
-    with sendme_sends(sendme, album, tmp_path / "work") as ticket:
+def test_our_receiver_is_killed(sendme: Path, tmp_path: Path) -> None:
+    here, there = album(tmp_path, SENT_BY_SENDME), tmp_path / "there"
+    total = SENT_BY_SENDME + (3 << 20) + 1
+    with sendme_sends(sendme, here, tmp_path / "work") as ticket:
         reached = 0
         for more in points(7):
             receiver = Process(["receive", ticket, "-o", there, "--json"])
@@ -268,18 +270,18 @@ def test_our_receiver_is_killed(sendme: Path, tmp_path: Path, album: Path) -> No
         finally:
             done.kill()
     assert done.events[-1]["received_bytes"] <= total - reached + PIECE
-    assert tree(there / "album") == tree(album)
+    assert tree(there / "album") == tree(here)
 
 
-def test_sendme_sends_and_is_killed(sendme: Path, tmp_path: Path, album: Path) -> None:
+def test_sendme_sends_and_is_killed(sendme: Path, tmp_path: Path) -> None:
     """It has a new identity each time, and so a new ticket; the content is what is gone on with."""
-    there = tmp_path / "there"
-    total = 20 * SIZE + (3 << 20) + 1
+    here, there = album(tmp_path, SENT_BY_SENDME), tmp_path / "there"
+    total = SENT_BY_SENDME + (3 << 20) + 1
     reached = 0
     work = tmp_path / "work"
     work.mkdir()
     for more in points(8):
-        command = quiet(sendme, "send", album, "--ticket-type", "addresses")
+        command = quiet(sendme, "send", here, "--ticket-type", "addresses")
         with subprocess.Popen(command, cwd=work, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             ticket = [process.stdout.readline() for _ in range(3)][-1].split()[-1]
@@ -292,11 +294,11 @@ def test_sendme_sends_and_is_killed(sendme: Path, tmp_path: Path, album: Path) -
                 # Leaving the block waits for it, whatever went wrong.
                 process.kill()
                 receiver.kill()
-    with sendme_sends(sendme, album, work) as ticket:
+    with sendme_sends(sendme, here, work) as ticket:
         done = Process(["receive", ticket, "-o", there, "--json"])
         try:
             done.wait(0)
         finally:
             done.kill()
     assert done.events[-1]["received_bytes"] <= total - reached + PIECE
-    assert tree(there / "album") == tree(album)
+    assert tree(there / "album") == tree(here)
