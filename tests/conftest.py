@@ -30,11 +30,6 @@ NOT_ISOLATED = pytest.StashKey[str | None]()
 IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 
 
-def pytest_configure() -> None:
-    # Who starts the tests in the background leaves Ctrl-C ignored, in programs under test, too.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def missing(reason: str) -> NoReturn:
     """Gives a test up because `reason` is missing here: a failure in CI, a skip on a laptop."""
     pytest.skip(reason)
