@@ -152,7 +152,7 @@ def test_json_has_no_bars_on_a_terminal(
 
 def test_without_a_terminal_no_bars_are_loaded(tmp_path: Path, sending: Sending) -> None:
     with sending(fill(tmp_path, {"x": b"x"}), env={"PYTHONPROFILEIMPORTTIME": "1"}) as sender:
-        assert "aioiroh.blobs" in sender.err
+        sender.until(lambda: "aioiroh.blobs" in sender.err, "list of imports")
         assert "rich" not in sender.err
 
 

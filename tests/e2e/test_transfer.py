@@ -272,6 +272,6 @@ def test_json_events(tmp_path: Path, sending: Sending, receive: Receive) -> None
 def test_over_ipv6(tmp_path: Path, sending: Sending, start: Callable[..., Any]) -> None:
     fill(tmp_path, {"x": b"x"})
     with sending(tmp_path / "x", bind="[::1]:0") as sender:
-        assert "at [::1]:" in sender.err
+        sender.until(lambda: "at [::1]:" in sender.err, "address")
         start("receive", "--bind", "[::1]:0", sender.ticket, "-o", tmp_path / "there").wait(0)
     assert tree(tmp_path / "there") == {"x": b"x"}
