@@ -1,4 +1,4 @@
-"""What is measured. Each measure gives one number per round and kind; bigger or smaller is better."""
+"""What is measured. Each measure gives one number per round and kind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from benchmarks.peers import Pair
 
@@ -24,7 +23,6 @@ class Measure:
     key: str
     title: str
     unit: str
-    better: Literal["more", "less"]
     kinds: tuple[str, ...]
     reach: str
 
@@ -40,7 +38,6 @@ MEASURES = (
         "bulk",
         "one stream, bulk",
         "MiB/s",
-        "more",
         (*KINDS, "aioquic"),
         "≥ 1.0 × native, ≥ 80 × wheel",
     ),
@@ -48,7 +45,6 @@ MEASURES = (
         "request_quiet",
         "request on a new stream, one at a time, p50, quiet machine",
         "µs",
-        "less",
         (*KINDS, "busy", "aioquic"),
         "≤ 1.0 × native",
     ),
@@ -56,7 +52,6 @@ MEASURES = (
         "request_awake",
         "the same, cores kept awake",
         "µs",
-        "less",
         (*KINDS, "busy"),
         "≤ 2.0 × native",
     ),
@@ -64,16 +59,14 @@ MEASURES = (
         "requests",
         "requests, 50 in flight",
         "per s",
-        "more",
         (*KINDS, "aioquic"),
         "≥ 0.5 × native, ≥ 8 × wheel",
     ),
-    Measure("connects", "new connections, one at a time", "per s", "more", KINDS, "≥ 1.2 × native"),
+    Measure("connects", "new connections, one at a time", "per s", KINDS, "≥ 1.2 × native"),
     Measure(
         "connects_many",
         "new connections, 64 in flight",
         "per s",
-        "more",
         KINDS,
         "≥ 1.0 × one at a time",
     ),

@@ -22,8 +22,8 @@ _METHOD = """\
 Written by `make bench`. Both peers run on one machine, each in a process of its own, over loopback in a
 network namespace where nothing else exists. Medians of interleaved rounds; ratios are ours to theirs, round by
 round, with the 95 % interval of their median. Native is iroh 1.4.1 with iroh-blobs 0.104, built for release, on
-either of tokio's runtimes: one thread, or several (tokio's default, so most programs'); ratios are to the faster
-one. The wheel is upstream's Python package. What did not end in its time says so."""
+either of tokio's runtimes: one thread, or several (tokio's default, so most programs').
+The wheel is upstream's Python package. What did not end in its time says so."""
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -53,8 +53,8 @@ def render(found: Found, parts: Sequence[str]) -> str:
         lines += [
             f"Connections, {len(found.floors)} rounds:",
             "",
-            "| measure | aioiroh | with uvloop | with busy_poll | native, one thread | native, several | wheel | aioquic | ours : native | ours : wheel | reach |",
-            "|---|---|---|---|---|---|---|---|---|---|---|",
+            "| measure | aioiroh | with uvloop | with busy_poll | native, one thread | native, several | wheel | aioquic | ours : one thread | ours : several | ours : wheel | reach |",
+            "|---|---|---|---|---|---|---|---|---|---|---|---|",
             *(_row(measure, found.values[measure.key]) for measure in found.measures),
             "",
         ]
@@ -64,14 +64,11 @@ def render(found: Found, parts: Sequence[str]) -> str:
 
 def _row(measure: Measure, values: dict[str, list[float]]) -> str:
     """One measure. A kind that did not end in its time has no number."""
-    pick = max if measure.better == "more" else min
     medians = {kind: statistics.median(numbers) for kind, numbers in values.items()}
-    rust = [kind for kind in ("rust", "rust-multi") if kind in medians]
-    native = pick(rust, key=medians.__getitem__) if rust else "rust"
     cells = [f"{measure.title} ({measure.unit})"]
     for kind in ("aioiroh", "uvloop", "busy", "rust", "rust-multi", "wheel", "aioquic"):
         cells.append(number(medians[kind]) if kind in medians else "–")
-    for kind in (native, "wheel"):
+    for kind in ("rust", "rust-multi", "wheel"):
         compared = "aioiroh" in values and kind in values
         cells.append(ratio(values["aioiroh"], values[kind]) if compared else "–")
     return "| " + " | ".join([*cells, measure.reach]) + " |"
