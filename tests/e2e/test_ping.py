@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from aioiroh import EndpointTicket, SecretKey
 from commands import DEAD, LOOPBACK, Process
+from relay_process import RelayProcess
 
 Start = Callable[..., Process]
 
@@ -86,6 +88,19 @@ def test_the_key_comes_from_the_environment(start: Start) -> None:
     assert EndpointTicket.parse(ticket_of(listening)).addr.id == key.public
 
 
+def test_an_id_is_found_at_the_relay_that_is_named(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "relay.toml").write_text('http_bind_addr = "127.0.0.1:0"\nenable_metrics = false\n')
+    relay = RelayProcess(tmp_path / "relay.toml")
+    try:
+        at_it = ("--relay", relay.url(), *LOOPBACK)
+        listening = start("ping", "--listen", *at_it)
+        peer = EndpointTicket.parse(ticket_of(listening)).addr.id
+        asking = start("ping", peer, "-c", 2, "-i", 0.01, *at_it).wait(0)
+        assert "2 of 2 answered" in asking.err
+    finally:
+        relay.kill()
+
+
 def test_nobody_answers(start: Start) -> None:
     asking = start("ping", DEAD, "--timeout", 0.5, *LOOPBACK).wait(4)
     assert "error: " in asking.err and "127.0.0.1:9" in asking.err
@@ -98,6 +113,7 @@ def test_nobody_answers(start: Start) -> None:
         ([], "say whom to ask"),
         (["--listen", DEAD], "say whom to ask"),
         (["endpointxyz"], "damaged"),
+        ([SecretKey.generate().public], "give its ticket, or --relay"),
         ([DEAD, "--count", 0], "--count"),
     ],
 )

@@ -62,7 +62,15 @@ def test_a_usual_home() -> None:
     ("changes", "report", "state", "verdict"),
     [
         ({"addresses": [LOOPBACK], "outward": []}, {}, State.BAD, "not connected"),
-        ({}, {"captive_portal": True}, State.BAD, "captive portal"),
+        (
+            {},
+            {"captive_portal": True, "udp_v4": False, "relay_latency": RelayLatencies()},
+            State.BAD,
+            "captive portal",
+        ),
+        # A web server next to a relay is none.
+        ({}, {"captive_portal": True}, State.GOOD, "Direct connections"),
+        ({}, {"captive_portal": True, "udp_v4": False}, State.LIMITED, "a firewall"),
         ({"report": None}, None, State.UNKNOWN, "--relay"),
         ({"report": None, "outward": []}, None, State.LIMITED, "no internet"),
         (
@@ -90,6 +98,12 @@ def test_verdicts(
         findings = replace(findings, report=replace(REPORT, **report))  # type: ignore[arg-type]
     found = diagnose(findings)
     assert found.state is state and verdict in found.verdict
+
+
+def test_programs_find_the_same_facts_with_and_without_relays() -> None:
+    with_them, without = diagnose(FINE), diagnose(replace(FINE, relays=[], report=None))
+    for some, none in zip(with_them.sections, without.sections, strict=True):
+        assert some.facts.keys() == none.facts.keys()
 
 
 def test_nats() -> None:

@@ -97,6 +97,10 @@ def ping(
 
     if listen == (target is not None):
         raise click.UsageError("say whom to ask, by its id or a ticket; or --listen to answer")
+    if target is not None and not target.addrs and not relay:
+        raise click.UsageError(
+            "an id does not tell where the peer is; give its ticket, or --relay URL if it is there"
+        )
     secret = options.secret()
     display = choose_display(as_json=as_json, with_log=verbose >= 2)
     if target is None:

@@ -116,7 +116,8 @@ def _udp(version: int) -> Callable[[Findings], Section]:
         family = "IPv4" if version == 4 else "IPv6"
         here = any((":" in ip) == (version == 6) for ip in found.outward)
         if report is None:
-            return Section(name, State.UNKNOWN, f"not looked at: {_NO_RELAY}")
+            facts: dict[str, object] = {"works": None, "seen_at": None}
+            return Section(name, State.UNKNOWN, f"not looked at: {_NO_RELAY}", facts=facts)
         works = report.udp_v4 if version == 4 else report.udp_v6
         seen = report.global_v4 if version == 4 else report.global_v6
         facts = {"works": works, "seen_at": seen.text if seen else None}
@@ -138,7 +139,9 @@ def _udp(version: int) -> Callable[[Findings], Section]:
 def _nat(found: Findings) -> Section:
     report = found.report
     if report is None:
-        return Section("nat", State.UNKNOWN, f"not looked at: {_NO_RELAY}")
+        names = ("mapping_varies_by_dest_ipv4", "mapping_varies_by_dest_ipv6", "behind_nat")
+        words = f"not looked at: {_NO_RELAY}"
+        return Section("nat", State.UNKNOWN, words, facts=dict.fromkeys(names))
     own = {address.ip for address in found.addresses}
     seen = [address for address in (report.global_v4, report.global_v6) if address is not None]
     facts = {
@@ -167,7 +170,8 @@ def _nat(found: Findings) -> Section:
 def _relays(found: Findings) -> Section:
     report = found.report
     if report is None:
-        return Section("relays", State.UNKNOWN, f"not looked at: {_NO_RELAY}")
+        words, summary = f"not looked at: {_NO_RELAY}", {"relays": [], "home": None}
+        return Section("relays", State.UNKNOWN, words, facts=summary)
     lines, facts = [], []
     reached = 0
     for url in found.relays:
@@ -215,14 +219,27 @@ def _port_mapping(found: Findings) -> Section:
 
 
 def _captive_portal(found: Findings) -> Section:
-    captive = None if found.report is None else found.report.captive_portal
+    report = found.report
+    captive = None if report is None else report.captive_portal
     facts = {"captive": captive}
+    if report is None:
+        words = f"not looked at: {_NO_RELAY}"
+        return Section("captive_portal", State.UNKNOWN, words, facts=facts)
     if captive is None:
-        return Section("captive_portal", State.UNKNOWN, "not looked at", facts=facts)
+        words = "unknown: nobody answers at port 80 of the relay, where it is looked for"
+        return Section("captive_portal", State.UNKNOWN, words, facts=facts)
+    if captive and _gets_out(report):
+        words = "none: relays are reached, though something else answers at port 80 of one"
+        return Section("captive_portal", State.GOOD, words, facts=facts)
     if captive:
         words = "something answers in place of the relays; sign in to this network with a browser"
         return Section("captive_portal", State.BAD, words, facts=facts)
     return Section("captive_portal", State.GOOD, "none", facts=facts)
+
+
+def _gets_out(report: NetReport) -> bool:
+    """Whether relays have answered in a way in which nobody else can."""
+    return report.has_udp or any(url.startswith("https:") for url in report.relay_latency.https)
 
 
 def _clock(found: Findings) -> Section:
@@ -273,7 +290,10 @@ def _verdict(found: Findings, sections: Mapping[str, Section]) -> tuple[State, s
     if state["clock"] is State.BAD:
         return State.BAD, "The clock is wrong: set it, or relays and peers will be refused."
     if not report.has_udp:
-        return State.LIMITED, "UDP finds no way out: everything will go through the relay."
+        return (
+            State.LIMITED,
+            "No relay answers by UDP: if a firewall drops it, everything will go through the relay.",
+        )
     if state["nat"] is State.LIMITED and state["port_mapping"] is not State.GOOD:
         return (
             State.LIMITED,

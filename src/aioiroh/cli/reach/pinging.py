@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from math import inf
 
-from aioiroh import Endpoint, EndpointAddr, SecretKey, ping
+from aioiroh import Endpoint, EndpointAddr, RelayAddr, SecretKey, ping
 from aioiroh.quic import Connection
 
 from ..display import Display
@@ -32,6 +32,13 @@ class PingOptions:
     bind: tuple[str, ...] = ()
     relay: RelayChoice = NONE_NAMED
     secret: SecretKey | None = None
+
+    @property
+    def peer(self) -> EndpointAddr:
+        """Who is asked, and where; an id alone is looked for at the named relays."""
+        if self.target.addrs:
+            return self.target
+        return EndpointAddr(self.target.id, [RelayAddr(url) for url in self.relay.urls])
 
 
 async def ping_peer(options: PingOptions, display: Display, interrupts: Interrupts) -> int:
@@ -119,7 +126,7 @@ class _Pinger:
 
     async def _connect(self) -> Connection:
         return await self._endpoint.connect(
-            self._options.target, alpn=list(ping.HANDLERS), timeout=self._options.timeout
+            self._options.peer, alpn=list(ping.HANDLERS), timeout=self._options.timeout
         )
 
     async def _watch(self, connection: Connection) -> None:
