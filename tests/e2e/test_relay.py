@@ -119,9 +119,13 @@ async def test_lists_that_are_changed_while_it_runs(serve: Serve, tmp_path: Path
         assert (await relay.heard("a client was refused"))["endpoint_id"] == str(key.public)
         assert other.home_relay is not None and other.home_relay.is_connected
         # A mistake changes nothing, and what needs a restart is said.
-        (tmp_path / "relay.toml").write_text(PLAIN + "acess = 1\n")
+        (tmp_path / "relay.toml").unlink()
         relay.reload()
         record = await relay.heard("the configuration was not changed")
+        assert record["message"].endswith("relay.toml: No such file or directory")
+        (tmp_path / "relay.toml").write_text(PLAIN + "acess = 1\n")
+        relay.reload()
+        record = await relay.heard("the configuration was not changed", 2)
         assert "did you mean access?" in record["message"] and record["level"] == "error"
         (tmp_path / "relay.toml").write_text('http_bind_addr = "127.0.0.1:1"\n')
         relay.reload()

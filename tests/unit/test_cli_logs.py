@@ -54,6 +54,19 @@ def test_lines_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_nobody_can_make_a_line_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    write_log("info", as_json=False)
+    forged = "x\n2026-01-01T00:00:00.000Z INFO    the relay has stopped"
+    logger.info("%s", forged, extra={"fields": {"token": "a\r\nb"}})
+    try:
+        raise ValueError(forged)
+    except ValueError:
+        logger.exception("it failed")
+    first, *more = capsys.readouterr().err.splitlines()
+    assert first.endswith(r"x\n2026-01-01T00:00:00.000Z INFO    the relay has stopped token=a\r\nb")
+    assert more[0].endswith("it failed") and all(line.startswith("    ") for line in more[1:])
+
+
 def test_objects_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     write_log("debug", as_json=True)
     logger.warning("limits of %s", "x\ny", extra={"fields": {"clients": 3}})

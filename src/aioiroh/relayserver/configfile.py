@@ -48,7 +48,9 @@ def read_config(path: Path) -> Config:
         if len(raw) > MAX_FILE:
             raise ConfigError(f"it is longer than {MAX_FILE >> 20} MiB")
         return parse_config(raw.decode())
-    except (ConfigError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: this is no TOML: it is not UTF-8") from None
+    except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 

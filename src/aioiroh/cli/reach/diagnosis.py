@@ -170,8 +170,8 @@ def _nat(found: Findings) -> Section:
 def _relays(found: Findings) -> Section:
     report = found.report
     if report is None:
-        words, summary = f"not looked at: {_NO_RELAY}", {"relays": [], "home": None}
-        return Section("relays", State.UNKNOWN, words, facts=summary)
+        words = f"not looked at: {_NO_RELAY}"
+        return Section("relays", State.UNKNOWN, words, facts={"relays": [], "home": None})
     lines, facts = [], []
     reached = 0
     for url in found.relays:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from math import inf
 
-from aioiroh import Endpoint, EndpointAddr, RelayAddr, SecretKey, ping
+from aioiroh import Endpoint, EndpointAddr, RelayAddr, RelayUrl, SecretKey, ping
 from aioiroh.quic import Connection
 
 from ..display import Display
@@ -38,7 +38,7 @@ class PingOptions:
         """Who is asked, and where; an id alone is looked for at the named relays."""
         if self.target.addrs:
             return self.target
-        return EndpointAddr(self.target.id, [RelayAddr(url) for url in self.relay.urls])
+        return EndpointAddr(self.target.id, [RelayAddr(RelayUrl(url)) for url in self.relay.urls])
 
 
 async def ping_peer(options: PingOptions, display: Display, interrupts: Interrupts) -> int:

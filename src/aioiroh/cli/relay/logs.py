@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
+from textwrap import indent
 from typing import Final
 
 from ..display import visible
@@ -46,9 +47,11 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         facts = "".join(f" {name}={value}" for name, value in _fields(record).items())
-        text = f"{_time(record)} {record.levelname:<7} {record.getMessage()}{facts}"
+        # One line, whoever had a say in it: none is to look like another one's.
+        text = f"{record.getMessage()}{facts}".replace("\n", "\\n")
+        text = f"{_time(record)} {record.levelname:<7} {text}"
         if record.exc_info:
-            text += f"\n{self.formatException(record.exc_info)}"
+            text += "\n" + indent(self.formatException(record.exc_info), "    ")
         return visible(text)
 
 

@@ -36,6 +36,8 @@ class RelayOptions:
             config = Config() if self.config is None else read_config(self.config)
         except ConfigError as error:
             raise Failure(str(error), ExitCode.USAGE) from None
+        except OSError as error:
+            raise Failure(f"{self.config}: {error.strerror}", ExitCode.USAGE) from None
         return config.for_development() if self.dev else config
 
 
@@ -100,7 +102,7 @@ def _use_all_files() -> dict[str, object]:
 async def _reload(operation: RelayOperation, options: RelayOptions) -> None:
     try:
         later = await operation.reload(options.load())
-    except (ConfigError, Failure, OSError) as error:
+    except (ConfigError, Failure) as error:
         logger.error("the configuration was not changed: %s", error)
         return
     logger.info("the configuration was read again")
