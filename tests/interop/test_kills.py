@@ -201,7 +201,7 @@ async def test_their_getter_is_killed(blobs_peer: Callable[..., Any], tmp_path: 
 
 
 SENT_SLOWLY = 2 * SIZE
-SENT_BY_SENDME = 12 * SIZE
+SENT_BY_SENDME = 8 * SIZE
 """So large that it is not over before the kills."""
 
 

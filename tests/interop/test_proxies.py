@@ -13,6 +13,9 @@ import pytest
 from aioiroh import Endpoint, Proxies
 from relayed import ALPN, NOWHERE, Server, at, behind, echoing, exchange, refused
 
+USED = (b"->", b"Unauthorized", b"SOCKS")
+"""What the proxy says of a connection through it, and of those that it refuses."""
+
 
 @asynccontextmanager
 async def proxy(kind: str, login: str = "", *, tls: bool = False) -> AsyncIterator[str]:
@@ -30,11 +33,15 @@ async def proxy(kind: str, login: str = "", *, tls: bool = False) -> AsyncIterat
         async with asyncio.timeout(20):
             port = int(await process.stdout.readline())
         yield f"127.0.0.1:{port}"
+        # It may tell of a connection only after that is over.
+        async with asyncio.timeout(20):
+            line = await process.stdout.readline()
+            while not any(word in line for word in USED):
+                assert line, "the proxy ended by itself"
+                line = await process.stdout.readline()
     finally:
         process.kill()
-        said = await process.stdout.read()
         await process.wait()
-    assert b"->" in said or b"Unauthorized" in said or b"SOCKS" in said, said
 
 
 @pytest.mark.parametrize(("kind", "tls"), [("http", False), ("socks5", True), ("https", True)])

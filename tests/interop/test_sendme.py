@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from commands import SECONDS, Process, fill, sparse, tree
+from commands import SECONDS, SLOWLY, Process, fill, sparse, tree
 from sendme_commands import Sending, quiet, sendme_receives, sendme_sends
 
 SIZES = [0, 1023, 1024, 1025, 16383, 16384, 16385, 1024 * 1024 + 7]
+SIZE = 160 << 20
+"""Four seconds of a slow sender."""
 
 
 def receive(ticket: str, target: Path) -> Process:
@@ -157,24 +159,24 @@ def test_sendme_goes_on_where_it_was_interrupted(
     sendme: Path, tmp_path: Path, sending: Sending
 ) -> None:
     (tmp_path / "here").mkdir()
-    sparse(tmp_path / "here" / "big", 1 << 30)
+    sparse(tmp_path / "here" / "big", SIZE)
     target = tmp_path / "there"
     target.mkdir()
-    with sending(tmp_path / "here", "--json", "--once") as (sender, line):
+    with sending(tmp_path / "here", "--json", "--once", program=SLOWLY) as (sender, line):
         ticket = sender.event("ticket")["ticket"]
         assert line
         command = quiet(sendme, "receive", ticket)
         with subprocess.Popen(command, cwd=target, stderr=subprocess.DEVNULL) as process:
-            sender.until(lambda: sent(sender) > (200 << 20), "200 MiB of progress")
+            sender.until(lambda: sent(sender) > (40 << 20), "40 MiB of progress")
             process.send_signal(signal.SIGINT)
             process.wait(SECONDS)
         assert sender.event("disconnected")["complete"] is False
         subprocess.run(command, cwd=target, check=True, capture_output=True, timeout=SECONDS)
         last = sender.event("disconnected", 2)
         assert last["complete"] is True
-        assert last["bytes"] < (1 << 30) - (50 << 20)
+        assert last["bytes"] < SIZE - (10 << 20)
         sender.wait(0)
-    assert os.path.getsize(target / "here" / "big") == 1 << 30
+    assert os.path.getsize(target / "here" / "big") == SIZE
 
 
 def test_sendme_goes_on_after_kills_on_both_sides(
@@ -182,19 +184,19 @@ def test_sendme_goes_on_after_kills_on_both_sides(
 ) -> None:
     chance = random.Random(3)
     (tmp_path / "here").mkdir()
-    sparse(tmp_path / "here" / "big", 1 << 30)
+    sparse(tmp_path / "here" / "big", SIZE)
     target = tmp_path / "there"
     target.mkdir()
     tickets = set()
     for victim in ("receiver", "sender"):
-        with sending(tmp_path / "here", "--json") as (sender, _):
+        with sending(tmp_path / "here", "--json", program=SLOWLY) as (sender, _):
             ticket = sender.event("ticket")["ticket"]
             tickets.add(ticket)
             command = quiet(sendme, "receive", ticket)
             with subprocess.Popen(
                 command, cwd=target, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             ) as process:
-                goal = chance.randrange(100 << 20, 250 << 20)
+                goal = chance.randrange(20 << 20, 50 << 20)
                 sender.until(lambda sender=sender, goal=goal: sent(sender) > goal, "progress")
                 if victim == "sender":
                     sender.kill()
@@ -204,20 +206,21 @@ def test_sendme_goes_on_after_kills_on_both_sides(
     with sending(tmp_path / "here", "--json", "--once") as (sender, _):
         subprocess.run(command, cwd=target, check=True, capture_output=True, timeout=SECONDS)
         sender.wait(0)
-        assert sent(sender) < (1 << 30) - (100 << 20)
-    assert os.path.getsize(target / "here" / "big") == 1 << 30
+        assert sent(sender) < SIZE - (20 << 20)
+    assert os.path.getsize(target / "here" / "big") == SIZE
 
 
 def test_a_killed_receive_from_sendme_goes_on(sendme: Path, tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
-    sparse(tmp_path / "here" / "big", 1 << 30)
+    size = 500 << 20
+    sparse(tmp_path / "here" / "big", size)
     there = tmp_path / "there"
     reached = 0
     with sendme_sends(sendme, tmp_path / "here", tmp_path / "work") as ticket:
         for _ in range(2):
             process = Process(["receive", ticket, "-o", there, "--json"])
             try:
-                reached = process.under_way(reached + (100 << 20))
+                reached = process.under_way(reached + (50 << 20))
             finally:
                 process.kill()
         process = Process(["receive", ticket, "-o", there, "--json"])
@@ -225,7 +228,7 @@ def test_a_killed_receive_from_sendme_goes_on(sendme: Path, tmp_path: Path) -> N
             process.wait(0)
         finally:
             process.kill()
-    assert process.events[-1]["received_bytes"] <= (1 << 30) - reached + (1 << 20)
+    assert process.events[-1]["received_bytes"] <= size - reached + (1 << 20)
     assert os.listdir(there) == ["here"]
 
 
