@@ -120,7 +120,12 @@ class Whereabouts:
         """Find a home relay, if there are any; `ca` and `proxies` also hold for relays that are inserted later. Raises
         AddressParsingError; OSError or ValueError for `ca`.
         """
-        self._relay_roots = None if ca is None else Path(ca).read_bytes()
+        if ca is not None:
+            self._relay_roots = Path(ca).read_bytes()
+            try:
+                _native.RelayTls(roots=self._relay_roots)
+            except ValueError as error:
+                raise ValueError(f"{ca}: {error}") from None
         self._proxies = proxies
         if relays:
             self._begin_relays(relays)

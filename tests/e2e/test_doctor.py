@@ -61,3 +61,6 @@ def test_with_a_relay(relay: RelayProcess, start: Start) -> None:
 def test_wrong_usage(start: Start, tmp_path: Path) -> None:
     assert "--relay" in start("doctor", "--relay", "nonsense").wait(2).err
     assert "--relay-ca" in start("doctor", "--relay-ca", tmp_path / "none").wait(2).err
+    (tmp_path / "ca.pem").write_text("what is this?")
+    said = start("doctor", "--relay-ca", tmp_path / "ca.pem").wait(2).err
+    assert "ca.pem: there is no certificate in it" in said

@@ -76,3 +76,9 @@ def test_options_that_do_not_fit() -> None:
         with pytest.raises(ValueError, match="4 GiB"):
             RateLimit(*sizes)
     assert RateLimit(1000).burst == 100
+
+
+async def test_a_file_without_certificates_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("what is this?")
+    with pytest.raises(ValueError, match=r"ca\.pem: there is no certificate in it"):
+        await Endpoint.bind(bind="127.0.0.1:0", relay_ca=tmp_path / "ca.pem")

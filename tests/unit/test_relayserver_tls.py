@@ -65,6 +65,15 @@ def test_what_is_wrong_is_said(folder: Path, name: str, content: bytes | None, s
         files(folder).load()
 
 
+def test_a_key_of_another_certificate(folder: Path) -> None:
+    tests = Path(__file__).parents[1]
+    for other in ("e2e/renewed.test.pem", "sim/relays.pem"):  # of the same kind, and of another one
+        shutil.copy(tests / other, folder / "default.key")
+        with pytest.raises(ConfigError, match=r"the key in \S*default.key is not that of") as error:
+            files(folder).load()
+        assert "ssl" not in str(error.value).lower()
+
+
 def test_acme_is_left_to_others(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r'no ACME client.*certbot.*"Reloading"'):
         files(folder, CertMode.LETS_ENCRYPT)

@@ -73,6 +73,19 @@ def on_conflict(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _certificates(
+    _context: click.Context, _parameter: click.Parameter, path: Path | None
+) -> Path | None:
+    if path is not None:
+        from aioiroh import _native
+
+        try:
+            _native.RelayTls(roots=path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise click.BadParameter(f"{path}: {getattr(error, 'strerror', error)}") from None
+    return path
+
+
 def relay(default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Relays for peers that cannot be reached directly; `default` says which are used otherwise.
 
@@ -91,6 +104,7 @@ def relay(default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
         metavar="FILE",
         envvar="AIOIROH_RELAY_CA",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        callback=_certificates,
         help="CA certificates (PEM) by which relays are judged. [default: those of Mozilla]",
     )
 

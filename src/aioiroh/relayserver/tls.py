@@ -14,6 +14,9 @@ __all__ = ["CertificateFiles"]
 MAX_FILE: Final = 1 << 20
 """Bytes of a file with certificates or a key."""
 
+MISMATCH: Final = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}
+"""What OpenSSL says of a key of another certificate; the last if the two are of different kinds."""
+
 NO_ACME: Final = (
     'tls.cert_mode = "LetsEncrypt" is not supported: this server has no ACME client. Let one of those '
     "that are made for it (certbot, lego, acme.sh, Caddy) fetch and renew the certificate, and say "
@@ -44,9 +47,12 @@ class CertificateFiles:
                 *self._paths, password=_no_password
             )
         except ssl.SSLError as error:
-            raise ConfigError(
-                f"{self._paths[0]} and {self._paths[1]} are no certificate with its key (PEM): {error}"
-            ) from None
+            certificate, secret = self._paths
+            if error.reason in MISMATCH:
+                text = f"the key in {secret} is not that of the certificate in {certificate}"
+            else:
+                text = f"{certificate} and {secret} are no certificate with its key (PEM)"
+            raise ConfigError(text) from None
         except OSError as error:
             raise ConfigError(f"{self._paths[0]}, {self._paths[1]}: {error.strerror}") from None
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
@@ -105,9 +106,20 @@ async def _ask(network: Network, url: RelayUrl, tls: _native.RelayTls) -> _Answe
     except TimeoutError:
         return _Answer(url, problem=f"no answer within {ANSWER_TIMEOUT:g} s")
     except _FAILURES as error:
-        number = getattr(error, "errno", None)
-        return _Answer(url, problem=os.strerror(number) if number else str(error))
+        return _Answer(url, problem=_in_words(error))
     return _Answer(url, seconds, _ahead(network.wall_clock(), answer.fields.get("date")))
+
+
+def _in_words(error: Exception) -> str:
+    """Why a relay does not answer."""
+    if isinstance(error, socket.gaierror):
+        return f"its name cannot be looked up: {error.strerror}"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    text = str(error)
+    if "UnknownIssuer" in text:
+        return f"nobody who is trusted vouches for it, see --relay-ca ({text})"
+    return text
 
 
 def _ahead(now: float, date: str | None) -> float | None:
