@@ -126,6 +126,19 @@ def test_ssdp() -> None:
 @pytest.mark.parametrize(
     "data",
     [
+        FOUND.removesuffix(b"\r\n\r\n"),
+        FOUND.replace(b"\r\nLocation", b"\r\n\r\nLOCATION"),
+        FOUND.replace(b"\r\nLocation", b"\r\nEXT\r\nlocation"),
+    ],
+    ids=["no blank line", "a blank line too many", "a line that is no field"],
+)
+def test_routers_that_take_it_easy(data: bytes) -> None:
+    assert ssdp.read(data) == "http://192.168.1.1:5000/rootDesc.xml"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
         b"",
         FOUND.replace(b"200", b"404"),
         FOUND.replace(b"InternetGatewayDevice", b"MediaServer"),

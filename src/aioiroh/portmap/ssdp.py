@@ -41,6 +41,8 @@ def read(data: bytes) -> str:
     """The URL of the router's description. Raises DecodeError: this is no answer of a router."""
     if len(data) > MAX_SIZE:
         raise DecodeError("no answer to a search: too long")
+    # Not as HTTP over TCP is read: devices leave the blank line out, or have one in the middle, or lines that are no
+    # fields, and are to be found all the same.
     first, *lines = data.decode("latin-1").split("\r\n")
     if first.split(" ")[:2] not in (["HTTP/1.1", "200"], ["HTTP/1.0", "200"]):
         raise DecodeError("no answer to a search")
