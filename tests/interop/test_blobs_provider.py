@@ -310,16 +310,17 @@ async def test_pushes_are_never_taken(blobs_peer: Callable[..., Any]) -> None:
 
 async def test_too_many_requests(blobs_peer: Callable[..., Any]) -> None:
     limits = Limits(requests=1)
-    release = asyncio.Event()
+    asked, release = asyncio.Event(), asyncio.Event()
 
     async def authorize(_request: blobs.IncomingRequest) -> bool:
+        asked.set()
         await release.wait()
         return True
 
     async with to_them(blobs_peer, authorize=authorize, limits=limits) as link:
         hash = (await link.store.add_bytes(b"hello")).hash
         first = asyncio.create_task(link.they("get", hash, ranges=[[0]]))
-        await asyncio.sleep(0.2)
+        await asked.wait()
         error = await refusal(link.they("get", hash, ranges=[[0]]))
         assert error.code == LIMIT
         release.set()

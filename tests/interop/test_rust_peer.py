@@ -18,6 +18,13 @@ from meeting import ALPN, LOOPBACK, Link, Meet, address, join, meeting, pattern,
 MIB = 1 << 20
 QUEUE = {ALPN.decode(): "queue"}
 
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
 # --- keys -----------------------------------------------------------------------------------------
 
 
@@ -117,7 +124,8 @@ async def test_their_stream_window_holds_us_back(iroh_peer: Callable[..., Any], 
         stream = await link.ours.open_uni()
         writing = asyncio.create_task(stream.write(pattern(MIB)))
         number = await link.they_accept(uni=True)
-        await asyncio.sleep(0.2)
+        await until(lambda: stream.bytes_written >= window)
+        await asyncio.sleep(0.1)
         assert not writing.done() and stream.bytes_written == window
         reading = asyncio.create_task(link.peer("read_all", stream=number))
         await writing
@@ -137,9 +145,13 @@ async def test_their_connection_window_holds_us_back(
             await streams[index].finish()
 
         writing = asyncio.gather(*map(write, range(4)))
-        await asyncio.sleep(0.2)
-        assert not writing.done()
-        assert sum(stream.bytes_written for stream in streams) == window
+
+        def written() -> int:
+            return sum(stream.bytes_written for stream in streams)
+
+        await until(lambda: written() >= window)
+        await asyncio.sleep(0.1)
+        assert not writing.done() and written() == window
         reading = []
         for _ in range(4):
             number = await link.they_accept(uni=True)
@@ -157,9 +169,10 @@ async def test_our_windows_hold_them_back(iroh_peer: Callable[..., Any], meet: M
             number = await link.they_open(uni=True)
             request = link.peer("write", stream=number, pattern=MIB, finish=True)
             writing.append(asyncio.create_task(request))
-        await asyncio.sleep(0.3)
+        await until(lambda: link.ours.stats()["udp_rx_bytes"] > 120_000)
+        await asyncio.sleep(0.1)
         assert not any(task.done() for task in writing)
-        assert 120_000 < link.ours.stats()["udp_rx_bytes"] < 200_000
+        assert link.ours.stats()["udp_rx_bytes"] < 200_000
 
         async def hear() -> int:
             return await read_pattern(await link.ours.accept_uni())
@@ -254,6 +267,8 @@ def long_header(version: int, dcid: bytes, scid: bytes, size: int) -> bytes:
 
 
 DCID, SCID = bytes(range(8)), bytes(range(100, 108))
+FENCE = long_header(0xBABABABA, b"\xfe" * 8, SCID, 1200)
+"""Its answer, which every endpoint gives, comes after that to what was sent before."""
 STRAYS = {
     "nothing": b"",
     "a few bytes": b"hello",
@@ -271,18 +286,17 @@ STRAYS = {
 
 
 async def replies(port: int, stray: bytes) -> list[tuple[object, ...]]:
-    """What comes back within a moment, without what is random."""
+    """What comes back, without what is random."""
     loop = asyncio.get_running_loop()
     found: list[tuple[object, ...]] = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
         sock.bind(("127.0.0.1", 0))
-        await loop.sock_sendto(sock, stray, ("127.0.0.1", port))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.5):
-                while True:
-                    data, _ = await loop.sock_recvfrom(sock, 2048)
-                    found.append(shape(data))
+        async with asyncio.timeout(20):
+            for packet in (stray, FENCE):
+                await loop.sock_sendto(sock, packet, ("127.0.0.1", port))
+            while FENCE[6:14] not in (data := await loop.sock_recv(sock, 2048)):
+                found.append(shape(data))
     return found
 
 
