@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from aioiroh.relayserver import ConfigError, read_config
 from aioiroh.relayserver.metrics import OURS
 from commands import Process
 from relay_process import RelayProcess
@@ -80,6 +81,41 @@ def _fetched(url: str) -> str:
         except urllib.error.URLError:
             assert time.monotonic() < deadline
             time.sleep(0.02)
+
+
+KEYS = """
+    enable_relay http_bind_addr tls enable_quic_addr_discovery limits enable_metrics metrics_bind_addr
+    key_cache_capacity access access.allowlist access.denylist access.http access.http.url
+    access.http.bearer_token access.shared_token
+    tls.https_bind_addr tls.quic_bind_addr tls.hostname tls.cert_mode tls.cert_dir tls.manual_cert_path
+    tls.manual_key_path tls.prod_tls tls.contact tls.dangerous_http_only
+    limits.accept_conn_limit limits.accept_conn_burst limits.client limits.client.rx
+    limits.client.rx.bytes_per_second limits.client.rx.max_burst_bytes
+"""
+"""All that upstream's file may say (`Config` in its main.rs)."""
+
+
+def test_the_same_keys(iroh_relay: Path, tmp_path: Path) -> None:
+    """Both know each of them: they complain of a value that none can have."""
+    path = tmp_path / "relay.toml"
+    for key in KEYS.split():
+        needed = {
+            "access.http.bearer_token": 'access.http.url = "http://127.0.0.1/"\n',
+            "tls": "",
+            "tls.cert_mode": "",
+        }.get(key, 'tls.cert_mode = "Manual"\n' if key.startswith("tls.") else "")
+        path.write_text(f"{needed}{key} = [[1]]\n")
+        theirs = subprocess.run(
+            [iroh_relay, "--config-path", path],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+        assert theirs.returncode and "config must be valid toml" in theirs.stderr, (key, theirs)
+        with pytest.raises(ConfigError, match=rf"relay\.toml: {key}\b") as ours:
+            read_config(path)
+        assert "unknown key" not in str(ours.value)
 
 
 def test_for_development_it_is_where_upstreams_is(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from aioiroh.relayserver.metrics import (
     MetricsListener,
     metrics_text,
 )
-from aioiroh.testing import VirtualNetwork, simulated
+from aioiroh.testing import Host, VirtualNetwork, simulated
 
 TEXT = "relayserver_accepts_total 3\n# EOF\n"
 
@@ -72,17 +72,22 @@ async def test_every_request_is_answered(network: VirtualNetwork) -> None:
 @simulated()
 async def test_what_is_no_request_ends(network: VirtualNetwork) -> None:
     server, scraper = network.host("server"), network.host("scraper")
+    others = [network.host(f"other {number}") for number in range(16)]
     loop = asyncio.get_running_loop()
     async with await MetricsListener.bind(server, ("0.0.0.0", 9090), lambda: TEXT):
 
-        async def connect(request: bytes) -> Client:
-            return await scraper.connect_tcp(lambda: Client(request), server.addresses[0], 9090)
+        async def connect(request: bytes, host: Host = scraper) -> Client:
+            return await host.connect_tcp(lambda: Client(request), server.addresses[0], 9090)
 
         endless = await connect(b"x" * (MAX_HEAD + 1))
         await endless.ended
-        # Who says nothing is not waited for, and more than so many at a time are sent away.
+        # Who says nothing is not waited for, and one address cannot take all places.
         begun = loop.time()
-        silent = [await connect(b"GET /") for _ in range(MAX_CONNECTIONS)]
+        silent = [await connect(b"GET /", others[0]) for _ in range(MAX_CONNECTIONS)]
+        served = await connect(b"GET / HTTP/1.1\r\n\r\n")
+        await served.ended
+        assert served.received.endswith(TEXT.encode())
+        silent += [await connect(b"GET /", other) for other in others[1:] for _ in range(4)]
         more = await connect(b"GET / HTTP/1.1\r\n\r\n")
         await more.ended
         assert more.received == b""

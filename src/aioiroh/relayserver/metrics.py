@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Self, cast
 
 from aioiroh.aio import Closing
 from aioiroh.net import Network
+from aioiroh.relayserver.shares import Shares
 
 if TYPE_CHECKING:
     from aioiroh.net import TcpListener
@@ -18,7 +19,7 @@ __all__ = ["DiscoveryCounters", "MetricsListener", "metrics_text"]
 MAX_HEAD: Final = 16 * 1024
 """Bytes of a request."""
 MAX_CONNECTIONS: Final = 64
-"""Scrapers at a time; more are sent away."""
+"""Scrapers at a time, of which a sixteenth may have one address; more are sent away."""
 TIMEOUT: Final = 10.0
 """Seconds for a request and its answer."""
 
@@ -90,19 +91,19 @@ def metrics_text(counters: Mapping[str, int]) -> str:
 class MetricsListener(Closing):
     """Answers every HTTP request with `text()`. An async context manager."""
 
-    def __init__(self, listener: TcpListener, connections: set[_Scraper]) -> None:
+    def __init__(self, listener: TcpListener, scrapers: _Scrapers) -> None:
         """Use `bind`."""
         self._listener = listener
-        self._connections = connections
+        self._scrapers = scrapers
 
     @classmethod
     async def bind(
         cls, network: Network, address: tuple[str, int], text: Callable[[], str]
     ) -> Self:
         """Listen there. Raises OSError."""
-        connections: set[_Scraper] = set()
-        listener = await network.listen_tcp(lambda: _Scraper(text, connections), *address)
-        return cls(listener, connections)
+        scrapers = _Scrapers(text)
+        listener = await network.listen_tcp(lambda: _Scraper(scrapers), *address)
+        return cls(listener, scrapers)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -112,16 +113,38 @@ class MetricsListener(Closing):
     async def aclose(self) -> None:
         """Listen no more, and end what is being asked."""
         self._listener.close()
-        for connection in tuple(self._connections):
-            connection.abort()
+        for scraper in tuple(self._scrapers.here):
+            scraper.abort()
+
+
+class _Scrapers:
+    """Who is here, and what they are told."""
+
+    def __init__(self, text: Callable[[], str]) -> None:
+        self.text = text
+        self.here: dict[_Scraper, str] = {}
+        """Each with whose share it is in."""
+        self._shares = Shares(MAX_CONNECTIONS)
+
+    def enter(self, scraper: _Scraper, host: str) -> bool:
+        """Whether there is room for one from that IP address."""
+        room = len(self.here) < MAX_CONNECTIONS and self._shares.has_room(host)
+        if room:
+            self.here[scraper] = self._shares.take(host)
+        return room
+
+    def leave(self, scraper: _Scraper) -> None:
+        """It has gone."""
+        share = self.here.pop(scraper, None)
+        if share is not None:
+            self._shares.give(share)
 
 
 class _Scraper(asyncio.Protocol):
     """One connection, which is asked one thing."""
 
-    def __init__(self, text: Callable[[], str], connections: set[_Scraper]) -> None:
-        self._text = text
-        self._connections = connections
+    def __init__(self, all: _Scrapers) -> None:
+        self._all = all
         self._head = b""
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -129,10 +152,10 @@ class _Scraper(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclasses.
         self._transport = cast("asyncio.Transport", transport)
-        if len(self._connections) >= MAX_CONNECTIONS:
+        name = transport.get_extra_info("peername")
+        if not self._all.enter(self, str(name[0]) if name else ""):
             self._transport.abort()
             return
-        self._connections.add(self)
         self._timer = asyncio.get_running_loop().call_later(TIMEOUT, self.abort)
 
     def data_received(self, data: bytes) -> None:
@@ -141,7 +164,7 @@ class _Scraper(asyncio.Protocol):
             return
         self._head += data
         if b"\r\n\r\n" in self._head:
-            body = self._text().encode()
+            body = self._all.text().encode()
             head = (
                 "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n"
                 f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
@@ -152,7 +175,7 @@ class _Scraper(asyncio.Protocol):
             self.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._connections.discard(self)
+        self._all.leave(self)
         if self._timer is not None:
             self._timer.cancel()
 
