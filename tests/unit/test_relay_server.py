@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aioiroh import Endpoint, EndpointAddr, RelayAddr, Router
-from aioiroh.relayserver import Certificate, RateLimit, RelayServer
+from aioiroh.relayserver import Certificate, Limits, RateLimit, RelayServer
 
 PEM = Path(__file__).parents[2] / "rust" / "relay" / "tests" / "relay.test.pem"
 ALPN = b"echo"
@@ -82,3 +82,10 @@ async def test_a_file_without_certificates_is_named(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("what is this?")
     with pytest.raises(ValueError, match=r"ca\.pem: there is no certificate in it"):
         await Endpoint.bind(bind="127.0.0.1:0", relay_ca=tmp_path / "ca.pem")
+
+
+def test_places_are_not_more_than_files_may_be_open() -> None:
+    few = Limits().within(1024)
+    assert (few.connections, few.pending) == (896, 448)
+    assert Limits().within(1 << 20) == Limits()
+    assert (Limits().within(0).connections, Limits().within(0).pending) == (1, 1)

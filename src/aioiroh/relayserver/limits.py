@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from aioiroh.aio import TokenBucket
@@ -11,6 +11,8 @@ __all__ = ["AcceptLimit", "Limits", "RateLimit"]
 
 PERIODS_PER_SECOND = 10
 """How often a client is given what its rate lets it send."""
+OTHER_FILES = 128
+"""Files that a relay has open besides the connections of its clients, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +85,11 @@ class Limits:
     """What each client may send; None: as much as it can."""
     accept: AcceptLimit | None = None
     """How many may come; more are closed as they come. None: as many as do."""
+
+    def within(self, open_files: int) -> Limits:
+        """The same for a process that may have so many files open: a connection is one, and some others are needed."""
+        connections = min(self.connections, max(open_files - OTHER_FILES, 1))
+        # Who is not let in yet may not take all places.
+        return replace(
+            self, connections=connections, pending=min(self.pending, -(-connections // 2))
+        )

@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Final, Self
 
 from aioiroh.aio import Closing, Pending, Tasks
@@ -42,9 +42,16 @@ ADVICE: Final = {
 class RelayOperation(Closing):
     """A relay, its metrics and its certificate. Made by `start`; leaving its block ends it at once."""
 
-    def __init__(self, config: Config, network: Network, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        network: Network,
+        environment: Mapping[str, str],
+        limits: Limits | None = None,
+    ) -> None:
         """Use `start`."""
         self._config = config
+        self._limits = limits or Limits()
         self._network = network
         self._environment = environment
         self._stack = AsyncExitStack()
@@ -64,16 +71,24 @@ class RelayOperation(Closing):
         *,
         network: Network | None = None,
         environment: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
     ) -> Pending[Self]:
-        """Everything that `config` wants; secrets in `environment` count more than those in it.
+        """Everything that `config` wants; secrets in `environment` count more than those in it, and its rates more than
+        those of `limits`.
 
         Raises ConfigError; BindError: an address cannot be had.
         """
-        return Pending(cls._start(config, network or SystemNetwork(), environment or {}))
+        return Pending(cls._start(config, network or SystemNetwork(), environment or {}, limits))
 
     @classmethod
-    async def _start(cls, config: Config, network: Network, environment: Mapping[str, str]) -> Self:
-        operation = cls(config, network, environment)
+    async def _start(
+        cls,
+        config: Config,
+        network: Network,
+        environment: Mapping[str, str],
+        limits: Limits | None,
+    ) -> Self:
+        operation = cls(config, network, environment, limits)
         try:
             await operation._open()
         except BaseException:
@@ -119,7 +134,7 @@ class RelayOperation(Closing):
                 https=https,
                 certificate=None if https is None else certificate,
                 access=self._judge,
-                limits=Limits(rate=config.rate, accept=config.accept),
+                limits=replace(self._limits, rate=config.rate, accept=config.accept),
                 on_disconnect=_gone,
                 network=self._network,
             )

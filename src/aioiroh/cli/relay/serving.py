@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from aioiroh.relayserver import Config, ConfigError, RelayOperation, read_config
+from aioiroh.relayserver import Config, ConfigError, Limits, RelayOperation, read_config
 
 from ..display import Display
 from ..failures import ExitCode, Failure
@@ -54,15 +54,16 @@ async def check(options: RelayOptions, display: Display) -> int:
 
 async def serve_relay(options: RelayOptions, _display: Display, interrupts: Interrupts) -> int:
     """Serves until a signal, then lets the clients go. SIGHUP: read the configuration again."""
-    config = options.load()
+    config, files = options.load(), _use_all_files()
+    limits = Limits() if files is None else Limits().within(files)
     try:
-        operation = await RelayOperation.start(config, environment=os.environ)
+        operation = await RelayOperation.start(config, environment=os.environ, limits=limits)
     except ConfigError as error:
         raise Failure(str(error), ExitCode.USAGE) from None
     async with operation:
         hangups = asyncio.Event()
         interrupts.on_hangup = hangups.set
-        _ready(operation)
+        _ready(operation, limits)
         try:
             while True:
                 await hangups.wait()
@@ -78,25 +79,29 @@ async def serve_relay(options: RelayOptions, _display: Display, interrupts: Inte
     return ExitCode.OK
 
 
-def _ready(operation: RelayOperation) -> None:
+def _ready(operation: RelayOperation, limits: Limits) -> None:
     fields: dict[str, object] = {
         name: f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         for name, (host, port) in operation.addresses.items()
     }
-    logger.info("the relay is ready", extra={"fields": {**fields, **_use_all_files()}})
+    fields["connections"] = limits.connections
+    logger.info("the relay is ready", extra={"fields": fields})
 
 
-def _use_all_files() -> dict[str, object]:
-    """Each client is an open file, and many systems allow a process few unless it asks for more."""
+def _use_all_files() -> int | None:
+    """How many files it may have open; None: there is no end to it. Each client is one, and many systems allow a
+    process few unless it asks for more.
+    """
     try:
         import resource
     except ImportError:  # a system without such limits
-        return {}
+        return None
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     # Where there is no end to it some systems take no number either.
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    return {"open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[0]}
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return None if allowed == resource.RLIM_INFINITY else allowed
 
 
 async def _reload(operation: RelayOperation, options: RelayOptions) -> None:
