@@ -7,11 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from aioiroh import Endpoint, EndpointAddr, RelayAddr, Router
-from aioiroh.relayserver import Certificate, Limits, RateLimit, RelayServer
+from aioiroh import Endpoint, EndpointAddr, RelayAddr, Router, SecretKey
+from aioiroh.relayserver import (
+    AccessRequest,
+    Allow,
+    Certificate,
+    Limits,
+    RateLimit,
+    RelayServer,
+)
+from aioiroh.relayserver.connection import ClientConnection
+from relay_place import Raw, packet
 
 PEM = Path(__file__).parents[2] / "rust" / "relay" / "tests" / "relay.test.pem"
 ALPN = b"echo"
+KEY = SecretKey(bytes([7]) * 32)
 MUCH = bytes(range(250)) * 8000
 
 
@@ -89,3 +99,32 @@ def test_places_are_not_more_than_files_may_be_open() -> None:
     assert (few.connections, few.pending) == (896, 448)
     assert Limits().within(1 << 20) == Limits()
     assert (Limits().within(0).connections, Limits().within(0).pending) == (1, 1)
+
+
+async def test_nobody_is_let_in_whose_connection_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It did what it must not while it waited, and the answer comes before it is gone."""
+    left: list[object] = []
+    asked, is_over = asyncio.Event(), asyncio.Event()
+
+    async def access(_request: AccessRequest) -> Allow:
+        asked.set()
+        await is_over.wait()
+        return Allow()
+
+    def close(connection, close=ClientConnection.close):
+        is_over.set()
+        close(connection)
+
+    async with RelayServer.bind(
+        access=access, on_disconnect=lambda *who: left.append(who)
+    ) as relay:
+        loop = asyncio.get_running_loop()
+        _, raw = await loop.create_connection(Raw, *relay.http_address)
+        entering = asyncio.create_task(raw.enter(KEY))
+        await asked.wait()
+        monkeypatch.setattr(ClientConnection, "close", close)
+        raw.send(packet(KEY, b"too early"))
+        await raw.lost
+        with pytest.raises(AssertionError):
+            await entering
+        assert (relay.clients, left, relay.counters["accepts"]) == (0, [], 0)

@@ -277,9 +277,10 @@ class RelayServer(Closing):
             self._forwarder.deny(connection.number, verdict.reason or NOT_AUTHORIZED)
             connection.close()
             return
-        self._admitted[request.connection_id] = connection
-        connection.endpoint_id = request.endpoint_id
-        self._forwarder.confirm(connection.number)
+        # It may have been ended meanwhile for what it sent.
+        if self._forwarder.confirm(connection.number):
+            self._admitted[request.connection_id] = connection
+            connection.endpoint_id = request.endpoint_id
 
     async def _judge(self, request: AccessRequest) -> Allow | Deny:
         try:
