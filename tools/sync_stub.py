@@ -330,7 +330,7 @@ class Writer:
             for written in node.bases if isinstance(node, ast.ClassDef) else []:
                 self.bind(base.__module__, written)
         for base in reversed(cls.__mro__):
-            if base.__module__.partition(".")[0] != PACKAGE:
+            if base.__module__.partition(".")[0] != PACKAGE or base.__module__ == NATIVE:
                 continue
             node = definition(base.__module__, base.__name__)
             assert isinstance(node, ast.ClassDef)

@@ -1,14 +1,20 @@
 """Types of the native module. One section per source file in `rust/py/src`."""
 
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextvars import Context
 from os import PathLike
 from typing import Any, Final, Generic, Self, TypeAlias, TypeVar, final
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base
+
+from aioiroh.quic.connection import Connection
+from aioiroh.quic.receiving import RecvStream
+from aioiroh.quic.sending import SendStream
+from aioiroh.quic.state import ConnectionState, Dropped
 
 _T = TypeVar("_T")
+_B = TypeVar("_B", bound=tuple[object, object])
 
 # --- identity: Ed25519 as upstream's crate judges it, URLs as upstream's crate parses them --------
 
@@ -31,11 +37,22 @@ def normalize_url(text: str) -> str:
 
 @final
 class Turns:
-    """Whether a driver's turn is under way, and who goes on at its end."""
+    """Whether a driver's turn is under way, who goes on at its end, and whether something waits to be sent.
 
-    def __new__(cls, event_loop: AbstractEventLoop) -> Self: ...
+    It belongs to the thread that makes it."""
+
+    def __new__(cls, event_loop: AbstractEventLoop, flush: Callable[[], object]) -> Self: ...
     active: bool
     """Set only inside a callback of the loop, never inside a task: two tasks cannot run at once."""
+    scheduled: bool
+    """Whether something was asked of the engine and not flushed."""
+    def at_home(self) -> bool:
+        """Whether the caller is inside the turn, or else runs in the loop."""
+
+    def touch(self) -> bool:
+        """Something was asked of the engine: the turn flushes at its end; outside of one the loop calls
+        `flush`, once. False, without doing so: not at home."""
+
     @property
     def pending(self) -> bool:
         """Whether somebody is still to go on."""
@@ -98,8 +115,6 @@ EV_DRAINED: Final[int]
 EV_STREAMS_OPENED: Final[int]
 EV_STREAMS_AVAILABLE: Final[int]
 EV_DATA: Final[int]
-EV_EOF: Final[int]
-EV_DATA_EOF: Final[int]
 EV_RESET: Final[int]
 EV_WRITABLE: Final[int]
 EV_FINISHED: Final[int]
@@ -487,6 +502,134 @@ class Conn:
     def set_max_streams(self, dir: int, count: int) -> None: ...
     def set_send_window(self, window: int) -> None: ...
     def set_receive_window(self, window: int) -> None: ...
+
+# --- streams: the fast way through a stream, for what finds nothing in its way ---------------------
+#
+# Classes in `quic/` extend them. They have everything that is rare, and methods that say why something
+# cannot go on; names with an underscore are for them.
+
+@disjoint_base
+class Streams:
+    """What the streams of a connection share. Who extends it has `driver`, `failure` and `dropped`."""
+
+    def __new__(cls, native: Conn, turns: Turns) -> Self: ...
+    @property
+    def native(self) -> Conn: ...
+    handshaking: bool
+    lost: Exception | None
+    """Why the connection is over."""
+    @property
+    def reading(self) -> dict[int, RecvStream]:
+        """Streams that somebody waits to read from."""
+
+    @property
+    def sending(self) -> dict[int, SendStream | Dropped]:
+        """Streams that are finished and not acknowledged, or that somebody watches."""
+
+    @property
+    def watching(self) -> dict[int, list[Waiter[None]]]:
+        """Who waits for what becomes of a stream's end."""
+
+    @property
+    def stop_codes(self) -> dict[int, int]:
+        """STOPPED events of streams that nobody waits on; an entry lasts no longer than the sending half's
+        use, or a peer could fill this."""
+
+    def acknowledge(self, streams: tuple[int, ...]) -> None:
+        """The peer has everything of these streams; calls `settle()` of those that are watched."""
+
+    def deliver(self, count: int, arrived: tuple[tuple[int, bytes, bool], ...]) -> None:
+        """Gives those who wait in `reading` what has come: `(stream, bytes, whether it ends with them)`."""
+
+@final
+class BiMaker(Generic[_B]):
+    """Makes objects of a class of pairs of halves, from a connection and a stream's id. TypeError: other classes."""
+
+    def __new__(cls, pair: type[_B], send: type[SendHalf], recv: type[RecvHalf]) -> Self: ...
+    def __call__(self, connection: Connection, stream: int) -> _B: ...
+
+@disjoint_base
+class Opening(Generic[_T]):
+    """A stream about to be opened: `make(connection, id)` gives it. Who extends it has `_open()`, a coroutine
+    that does what cannot be done at once."""
+
+    def __new__(
+        cls, connection: Connection, direction: int, make: Callable[[Connection, int], _T]
+    ) -> Self: ...
+    def __class_getitem__(cls, key: Any, /) -> Any: ...
+    def __await__(self) -> Generator[Any, Any, _T]: ...
+    @property
+    def _connection(self) -> Connection: ...
+    @property
+    def _direction(self) -> int: ...
+    @property
+    def _make(self) -> Callable[[Connection, int], _T]: ...
+
+@disjoint_base
+class SendHalf:
+    """The sending half of a stream. Who extends it has `_write(data, done)` and `_finish()`, coroutines
+    that do what cannot be done at once."""
+
+    def __new__(cls, connection: Connection, stream: int) -> Self: ...
+    @property
+    def id(self) -> int: ...
+    @property
+    def connection(self) -> Connection: ...
+    bytes_written: int
+    def writing(self, data: Buffer) -> Operation[None]: ...
+    def finishing(self) -> Operation[None]: ...
+    def finish_at_once(self) -> bool:
+        """Finishes, if nothing stands against it."""
+
+    @property
+    def _state(self) -> ConnectionState: ...
+    _native: Conn
+    _phase: int
+    _stop_code: int | None
+    _blocked: Waiter[None] | None
+    _attached: bool
+
+@disjoint_base
+class RecvHalf:
+    """The receiving half of a stream. Who extends it has `_refuse`, `_reason`, `_failure(error)`,
+    `_incomplete(came, wanted)` and `_too_long(limit)`, which give or raise what a read raises."""
+
+    def __new__(cls, connection: Connection, stream: int) -> Self: ...
+    @property
+    def id(self) -> int: ...
+    @property
+    def connection(self) -> Connection: ...
+    @property
+    def is_early(self) -> bool: ...
+    ended: bool
+    reset_code: int | None
+    def reading(self, n: int) -> Operation[bytes]: ...
+    def reading_exactly(self, n: int) -> Operation[bytes]: ...
+    def reading_all(self, limit: int) -> Operation[bytes]: ...
+    def wake(self, data: bytes | None) -> None:
+        """What a waiting read gets; None: it failed, and finds out why."""
+
+    @property
+    def _state(self) -> ConnectionState: ...
+    _native: Conn
+    _stopped: bool
+    _attached: bool
+    _parked: bytes
+    @property
+    def _waiter(self) -> Waiter[bytes | None] | None: ...
+
+@final
+class Operation(Coroutine[Any, Any, _T]):
+    """What a method of a stream gives: a coroutine that is done at once if it can be."""
+
+    def send(self, value: object, /) -> Any: ...
+    def throw(self, kind: Any, value: object = None, traceback: object = None, /) -> Any: ...
+    def close(self) -> None: ...
+    def __await__(self) -> Generator[Any, Any, _T]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    @property
+    def __qualname__(self) -> str: ...
 
 # --- blobs: verified streaming, blobs on disk, transfers, the disk worker --------------------------
 #

@@ -91,7 +91,7 @@ def describe_member(path: str, value: Any) -> Iterator[str]:
     elif inspect.isfunction(value):
         prefix = "async " if inspect.iscoroutinefunction(value) else ""
         yield f"{path}: {prefix}{signature(value)}"
-    elif inspect.ismemberdescriptor(value):
+    elif inspect.ismemberdescriptor(value) or inspect.isgetsetdescriptor(value):
         yield f"{path}: attribute"
     elif isinstance(value, (int, float, str, bytes, tuple, type(None))):
         yield f"{path} = {value!r}"

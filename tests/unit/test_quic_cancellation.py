@@ -65,7 +65,7 @@ async def test_an_answer_after_the_cancellation_is_kept(quic_pair):
         await asyncio.sleep(0)
         reading.cancel()
         # The engine's answer, dispatched before the cancelled task runs.
-        recv._state.on_data(recv.id, b"early")
+        recv._state.deliver(1, ((recv.id, b"early", False),))
         with pytest.raises(asyncio.CancelledError):
             await reading
         assert await recv.read() == b"early"

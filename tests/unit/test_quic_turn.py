@@ -53,7 +53,7 @@ async def in_callback(function, *arguments):
 
 @pytest.mark.loops
 async def test_tasks_go_on_within_the_turn_in_order(loop_kind):
-    turns, log = Turns(asyncio.get_running_loop()), []
+    turns, log = Turns(asyncio.get_running_loop(), print), []
     first, one = await waiting(turns, log, "first")
     second, two = await waiting(turns, log, "second")
 
@@ -67,7 +67,7 @@ async def test_tasks_go_on_within_the_turn_in_order(loop_kind):
 
 @pytest.mark.loops
 async def test_outside_a_turn_tasks_go_on_soon(loop_kind):
-    turns, log = Turns(asyncio.get_running_loop()), []
+    turns, log = Turns(asyncio.get_running_loop(), print), []
     waiter, task = await waiting(turns, log, "only")
     waiter.complete(2)
     waiter.complete(3)
@@ -78,7 +78,7 @@ async def test_outside_a_turn_tasks_go_on_soon(loop_kind):
 
 @pytest.mark.loops
 async def test_cancelled_tasks_see_nothing_else(loop_kind):
-    turns, log = Turns(asyncio.get_running_loop()), []
+    turns, log = Turns(asyncio.get_running_loop(), print), []
     waiter, task = await waiting(turns, log, "only")
     task.cancel()
     assert waiter.cancelled()
@@ -89,7 +89,7 @@ async def test_cancelled_tasks_see_nothing_else(loop_kind):
 
 
 async def test_who_is_cancelled_within_the_turn_is_cancelled_although_completed():
-    turns, log = Turns(asyncio.get_running_loop()), []
+    turns, log = Turns(asyncio.get_running_loop(), print), []
     waiter, victim = await waiting(turns, log, "victim")
     before = Waiter(turns)
 
@@ -108,7 +108,7 @@ async def test_who_is_cancelled_within_the_turn_is_cancelled_although_completed(
 
 
 async def test_who_asks_after_the_completion_does_not_wait():
-    turns = Turns(asyncio.get_running_loop())
+    turns = Turns(asyncio.get_running_loop(), print)
     waiter = Waiter(turns)
     waiter.complete("early")
     await waiter
@@ -116,7 +116,7 @@ async def test_who_asks_after_the_completion_does_not_wait():
 
 
 async def test_one_task_waits_at_a_time():
-    turns = Turns(asyncio.get_running_loop())
+    turns = Turns(asyncio.get_running_loop(), print)
     waiter, task = await waiting(turns, [], "first")
     with pytest.raises(RuntimeError, match="another task"):
         await waiter
@@ -127,7 +127,7 @@ async def test_one_task_waits_at_a_time():
 
 
 async def test_what_ends_the_loop_is_raised_and_others_go_on():
-    turns, log = Turns(asyncio.get_running_loop()), []
+    turns, log = Turns(asyncio.get_running_loop(), print), []
     last, task = await waiting(turns, log, "last")
 
     def leave():
@@ -149,7 +149,7 @@ async def test_what_ends_the_loop_is_raised_and_others_go_on():
 
 
 async def test_a_waiting_task_that_nobody_holds_is_collected():
-    turns = Turns(asyncio.get_running_loop())
+    turns = Turns(asyncio.get_running_loop(), print)
     gone = []
 
     async def wait(marker):
@@ -172,7 +172,7 @@ async def test_a_waiting_task_that_nobody_holds_is_collected():
 
 
 async def test_some_go_on_at_a_time():
-    turns, log = Turns(asyncio.get_running_loop()), []
+    turns, log = Turns(asyncio.get_running_loop(), print), []
     three = [await waiting(turns, log, name) for name in ("one", "two", "three")]
 
     def check():

@@ -1,4 +1,5 @@
-//! The Python module `aioiroh._native`: argument checks, conversions and event tuples, nothing else.
+//! The Python module `aioiroh._native`: argument checks, conversions, event tuples, and what every request does on
+//! a stream (`quic/streams`).
 
 mod blob;
 mod identity;

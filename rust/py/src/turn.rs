@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::atomic::{AtomicBool, Ordering},
+    thread::{self, ThreadId},
 };
 
 use parking_lot::Mutex;
@@ -13,12 +14,16 @@ use pyo3::{
     prelude::*,
 };
 
-/// Whether a turn is under way, and who goes on at its end.
+/// Whether a turn is under way, who goes on at its end, and whether something waits to be sent.
 #[pyclass(frozen, module = "aioiroh._native")]
 pub struct Turns {
     event_loop: Py<PyAny>,
     call_soon: Py<PyAny>,
+    running_loop: Py<PyAny>,
+    flush: Py<PyAny>,
+    thread: ThreadId,
     active: AtomicBool,
+    scheduled: AtomicBool,
     next: Mutex<VecDeque<Next>>,
 }
 
@@ -27,14 +32,27 @@ enum Next {
     Call(Py<PyAny>),
 }
 
+impl Turns {
+    /// Looking at the thread is cheaper than looking at its loop, which is done before waiting and before
+    /// anything is sent.
+    pub fn in_thread(&self) -> bool {
+        thread::current().id() == self.thread
+    }
+}
+
 #[pymethods]
 impl Turns {
     #[new]
-    fn new(event_loop: Bound<'_, PyAny>) -> PyResult<Self> {
+    fn new(event_loop: Bound<'_, PyAny>, flush: Py<PyAny>) -> PyResult<Self> {
+        let asyncio = event_loop.py().import("asyncio")?;
         Ok(Self {
             call_soon: event_loop.getattr("call_soon")?.unbind(),
             event_loop: event_loop.unbind(),
+            running_loop: asyncio.getattr("_get_running_loop")?.unbind(),
+            flush,
+            thread: thread::current().id(),
             active: AtomicBool::new(false),
+            scheduled: AtomicBool::new(false),
             next: Mutex::new(VecDeque::new()),
         })
     }
@@ -50,8 +68,37 @@ impl Turns {
     }
 
     #[getter]
+    fn scheduled(&self) -> bool {
+        self.scheduled.load(Ordering::Relaxed)
+    }
+
+    #[setter]
+    fn set_scheduled(&self, scheduled: bool) {
+        self.scheduled.store(scheduled, Ordering::Relaxed);
+    }
+
+    #[getter]
     fn pending(&self) -> bool {
         !self.next.lock().is_empty()
+    }
+
+    /// Whether the caller is inside a turn, or runs in the loop.
+    pub fn at_home(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(if self.active() { self.in_thread() } else { self.running_loop.call0(py)?.is(&self.event_loop) })
+    }
+
+    /// Has what was asked of the engine flushed, at the end of this turn or soon. False: not at home.
+    pub fn touch(&self, py: Python<'_>) -> PyResult<bool> {
+        if !self.scheduled() {
+            if !self.at_home(py)? {
+                return Ok(false);
+            }
+            self.set_scheduled(true);
+            if !self.active() {
+                self.call_soon.call1(py, (&self.flush,))?;
+            }
+        }
+        Ok(true)
     }
 
     fn call(&self, function: Bound<'_, PyAny>) -> PyResult<()> {
@@ -79,6 +126,7 @@ impl Turns {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.event_loop)?;
         visit.call(&self.call_soon)?;
+        visit.call(&self.flush)?;
         for next in self.next.try_lock().iter().flat_map(|next| next.iter()) {
             match next {
                 Next::Waiter(waiter) => visit.call(waiter)?,
@@ -139,13 +187,13 @@ impl Waiter {
 #[pymethods]
 impl Waiter {
     #[new]
-    fn new(turns: Py<Turns>) -> Self {
+    pub fn new(turns: Py<Turns>) -> Self {
         let wait = Wait { progress: Progress::Pending, blocking: false, task: None };
         Self { turns, wait: Mutex::new(wait) }
     }
 
     /// Sets the value. False: there is one, or the task was cancelled.
-    fn complete(this: &Bound<'_, Self>, value: Py<PyAny>) -> PyResult<bool> {
+    pub fn complete(this: &Bound<'_, Self>, value: Py<PyAny>) -> PyResult<bool> {
         let waits = {
             let mut wait = this.get().wait.lock();
             if !matches!(wait.progress, Progress::Pending) {
@@ -166,7 +214,7 @@ impl Waiter {
     }
 
     #[getter]
-    fn value(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    pub fn value(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         match &self.wait.lock().progress {
             Progress::Done(value) => Ok(value.clone_ref(py)),
             Progress::Pending => Err(PyRuntimeError::new_err("nobody has completed it yet")),
@@ -176,11 +224,11 @@ impl Waiter {
 
     // ---- what tasks of asyncio ask of a future
 
-    fn done(&self) -> bool {
+    pub fn done(&self) -> bool {
         !matches!(self.wait.lock().progress, Progress::Pending)
     }
 
-    fn cancelled(&self) -> bool {
+    pub fn cancelled(&self) -> bool {
         matches!(self.wait.lock().progress, Progress::Cancelled(_))
     }
 
@@ -239,7 +287,7 @@ impl Waiter {
         this
     }
 
-    fn __next__<'py>(this: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, Self>>> {
+    pub fn __next__<'py>(this: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, Self>>> {
         let mut wait = this.get().wait.lock();
         match &wait.progress {
             Progress::Pending => {

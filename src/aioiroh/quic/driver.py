@@ -75,8 +75,7 @@ class Driver(Slots):
         self.loop = asyncio.get_running_loop()
         self.thread = get_ident()
         self.engine = engine
-        self.turns = Turns(self.loop)
-        self.scheduled = False
+        self.turns = Turns(self.loop, self._flush)
         self.failed: EndpointFailedError | None = None
         self.closing = False
         self.observer: Observer | None = None
@@ -105,14 +104,11 @@ class Driver(Slots):
 
     def touched(self) -> None:
         """Something was asked of the engine: flush once, at the end of this turn or soon."""
-        if not self.scheduled:
-            self.check_loop()
-            self.scheduled = True
-            if not self.turns.active:
-                self.loop.call_soon(self._flush)
+        if not self.turns.touch():
+            self.misused()
 
     def _flush(self) -> None:
-        self.scheduled = False
+        self.turns.scheduled = False
         injected, self._injected = self._injected, False
         self._turn(self.engine.step if injected else self.engine.flush)
 
@@ -121,16 +117,16 @@ class Driver(Slots):
         turns = self.turns
         turns.active = True
         try:
-            if self._hear(begin) or self.scheduled:
+            if self._hear(begin) or turns.scheduled:
                 more = True
                 while more:
                     more = turns.proceed(AT_ONCE)
-                    self.scheduled = False
+                    turns.scheduled = False
                     self._hear(self.engine.flush)
             turns.proceed(AT_ONCE)
         finally:
             turns.active = False
-            if self.scheduled or turns.pending:
+            if turns.scheduled or turns.pending:
                 self.loop.call_soon(self._flush)
 
     def _hear(self, call: _Call) -> bool:
@@ -297,9 +293,7 @@ class Driver(Slots):
 
     def check_loop(self) -> None:
         """Raise if this is the wrong loop, thread or process."""
-        if self.turns.active and get_ident() == self.thread:
-            return
-        if _get_running_loop() is not self.loop:
+        if not self.turns.at_home():
             self.misused()
 
     def misused(self) -> NoReturn:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from asyncio import _get_running_loop
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from threading import get_ident
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from aioiroh import _native
-from aioiroh._native import Waiter
 from aioiroh.errors import BusyError, IncompleteReadError, ReadLimitError, StreamClosedError
 from aioiroh.quic.causes import stream_failure
 from aioiroh.quic.codes import checked_code
@@ -21,13 +20,13 @@ if TYPE_CHECKING:
 
     from aioiroh.quic.connection import Connection
 
+
 __all__ = ["RecvStream"]
 
 DEFAULT_READ = 65536
-LARGEST_READ = 1 << 20
 
 
-class RecvStream:
+class RecvStream(_native.RecvHalf):
     """Bytes from the peer, in order; also an async iterator over chunks.
 
     A cancelled read loses nothing: what had arrived is returned by the next one. As a context
@@ -40,127 +39,33 @@ class RecvStream:
     BusyError if another task is reading, and WrongLoopError in another loop or thread.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_attached",
-        "_connection",
-        "_id",
-        "_native",
-        "_parked",
-        "_receiver",
-        "_state",
-        "_stopped",
-        "_waiter",
-        "ended",
-        "is_early",
-        "reset_code",
-    )
+    __slots__ = ("__weakref__", "_receiver")
+    id: int
+    """Stream id (RFC 9000 section 2.1)."""
+    connection: Connection
+    """The connection that carries it."""
+    ended: bool
+    """Whether the end has arrived; bytes before it may be unread."""
+    reset_code: int | None
+    """The code with which the peer gave up, as far as a read has met it."""
+    is_early: bool
+    """Whether it belongs to early data: those can be replayed by an attacker (RFC 8446 8)."""
+    _receiver: _native.BlobReceiver
 
-    def __init__(self, connection: Connection, stream: int) -> None:
-        state = connection.state
-        self._connection = connection
-        self._state = state
-        self._native = state.native
-        self._id = stream
-        self._parked = b""
-        self._waiter: Waiter[bytes | None] | None = None
-        self._attached = False
-        self._receiver: _native.BlobReceiver | None = None
-        self._stopped = False
-        self.ended = False
-        """Whether the end has arrived; bytes before it may be unread."""
-        self.reset_code: int | None = None
-        """The code with which the peer gave up, as far as a read has met it."""
-        self.is_early = state.handshaking
-        """Whether it belongs to early data: those can be replayed by an attacker (RFC 8446 8)."""
-        if state.early_streams is not None:
-            state.early_streams.add(self)
-
-    @property
-    def id(self) -> int:
-        """Stream id (RFC 9000 section 2.1)."""
-        return self._id
-
-    @property
-    def connection(self) -> Connection:
-        """The connection that carries it."""
-        return self._connection
-
-    async def read(self, n: int = DEFAULT_READ) -> bytes:
+    def read(self, n: int = DEFAULT_READ) -> Coroutine[Any, Any, bytes]:
         """Between 1 and `n` bytes, as soon as there are any; b"" at the end of the stream."""
-        data = self._take(n)
-        return await self._arrival() if data is None else data
+        return self.reading(n)
 
-    async def read_exactly(self, n: int) -> bytes:
+    def read_exactly(self, n: int) -> Coroutine[Any, Any, bytes]:
         """Exactly `n` bytes. IncompleteReadError: the stream ended before; it holds what came."""
-        parts: list[bytes] = []
-        missing = n
-        try:
-            while missing > 0:
-                data = self._take(missing)
-                if data is None:
-                    data = await self._arrival()
-                if not data:
-                    break
-                missing -= len(data)
-                if not missing and not parts:
-                    return data
-                parts.append(data)
-        except BaseException:
-            self._parked = b"".join((*parts, self._parked))
-            raise
-        if missing > 0:
-            raise IncompleteReadError(b"".join(parts), n)
-        return b"".join(parts)
+        return self.reading_exactly(n)
 
-    async def read_all(self, *, limit: int) -> bytes:
+    def read_all(self, *, limit: int) -> Coroutine[Any, Any, bytes]:
         """Everything up to the end of the stream, at most `limit` bytes.
 
         ReadLimitError: there is more; what was read is gone and the stream is of no more use.
         """
-        parts: list[bytes] = []
-        room = limit
-        try:
-            while True:
-                data = self._take(min(room + 1, LARGEST_READ))
-                if data is None:
-                    data = await self._arrival()
-                if not data:
-                    break
-                room -= len(data)
-                if room < 0:
-                    raise ReadLimitError(limit)
-                parts.append(data)
-        except ReadLimitError:
-            raise
-        except BaseException:
-            self._parked = b"".join((*parts, self._parked))
-            raise
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _take(self, n: int) -> bytes | None:
-        """What a read of `n` bytes gets without waiting; None: await `_arrival`."""
-        state = self._state
-        if get_ident() != state.thread:
-            state.driver.misused()
-        if self._waiter is not None or self._attached:
-            raise BusyError(_BUSY)
-        if self._parked:
-            return self._unpark(n)
-        if self.ended:
-            return b""
-        if n < 1:
-            raise ValueError("read at least 1 byte; use read_all(limit=...) to read to the end")
-        try:
-            data = self._native.read(self._id, n)
-        except _native.NativeError as error:
-            raise self._failure(error) from None
-        if data:
-            if not state.driver.scheduled:
-                state.driver.touched()
-        elif data is not None:
-            self.ended = True
-        return data
+        return self.reading_all(limit)
 
     async def readinto(self, buffer: Buffer) -> int:
         """Fill the start of a writable `buffer`; how many bytes, 0 at the end of the stream."""
@@ -172,13 +77,9 @@ class RecvStream:
         view = memoryview(buffer).cast("B")
         if not len(view):
             raise ValueError("the buffer is empty; 0 would not mean the end of the stream")
-        if self._parked:
-            data = self._unpark(len(view))
-        elif self.ended:
-            return 0
-        else:
+        if not self._parked and not self.ended:
             try:
-                count = self._native.read_into(self._id, view)
+                count = self._native.read_into(self.id, view)
             except _native.NativeError as error:
                 raise self._failure(error) from None
             if count is not None:
@@ -187,7 +88,7 @@ class RecvStream:
                 else:
                     self.ended = True
                 return count
-            data = await self._arrival()
+        data = await self.reading(len(view))
         view[: len(data)] = data
         return len(data)
 
@@ -215,14 +116,14 @@ class RecvStream:
         if self.ended or self._stopped or self.reset_code is not None or state.lost is not None:
             return
         try:
-            self._native.stop(self._id, code)
+            self._native.stop(self.id, code)
         except _native.StreamGone:
             pass
         except _native.NativeError as error:
             raise self._failure(error) from None
         self._stopped = True
-        if state.reading.get(self._id) is self:
-            del state.reading[self._id]
+        if state.reading.get(self.id) is self:
+            del state.reading[self.id]
         self.wake(None)
         state.driver.touched()
 
@@ -240,12 +141,12 @@ class RecvStream:
         if self._waiter is not None or self._attached or self._parked:
             raise BusyError(_BUSY)
         try:
-            self._native.read_to(self._id, receiver)
+            self._native.read_to(self.id, receiver)
         except _native.NativeError as error:
             raise self._failure(error) from None
         self._attached = True
         self._receiver = receiver
-        state.receive_reports[self._id] = on_report
+        state.receive_reports[self.id] = on_report
         state.driver.touched()
 
     def allow(self, bytes: int) -> int:
@@ -253,7 +154,6 @@ class RecvStream:
 
         From the first call on it takes no more than were allowed, and flow control holds the peer.
         """
-        assert self._receiver is not None
         left = self._receiver.allow(bytes)
         if bytes and self._attached:
             self._state.driver.touched()
@@ -262,77 +162,43 @@ class RecvStream:
     @property
     def taken(self) -> int:
         """Bytes that the attached receiver has taken."""
-        return 0 if self._receiver is None else self._receiver.received
+        return self._receiver.received if hasattr(self, "_receiver") else 0
 
     def detach(self, *, ended: bool = False) -> None:
         """End what `attach` began. `ended`: the receiver saw the end, or stopped the stream."""
         if not self._attached:
             return
         self._attached = False
-        self._state.receive_reports.pop(self._id, None)
+        self._state.receive_reports.pop(self.id, None)
         if ended:
             self.ended = True
             return
         try:
-            self._native.detach(self._id, "recv")
+            self._native.detach(self.id, "recv")
         except _native.NativeError:
             # The stream or its connection is over, and the receiver with it.
             return
 
     # --- events
 
-    def wake(self, data: bytes | None) -> None:
-        """What a waiting read gets; None: it failed, and finds out why."""
-        waiter = self._waiter
-        if (waiter is None or not waiter.complete(data)) and data:
-            # The reader was cancelled and has not run since.
-            self._parked += data
-
     def reject(self) -> None:
         """The peer did not take early data: this stream never was."""
         self._native = REJECTED
         self._attached = False
 
-    # --- waiting
+    # --- reasons, for native reads too
 
-    async def _arrival(self) -> bytes:
-        """The answer to a native read that found nothing."""
-        state = self._state
-        if state.lost is not None:
-            raise state.failure()
-        state.driver.check_loop()
-        waiter: Waiter[bytes | None] = Waiter(state.driver.turns)
-        self._waiter = waiter
-        state.reading[self._id] = self
-        try:
-            await waiter
-        except BaseException:
-            self._withdraw(waiter)
-            raise
-        finally:
-            self._waiter = None
-        data = waiter.value
-        if data is None:
-            raise self._reason()
-        return data
+    def _refuse(self) -> NoReturn:
+        """Reading is not allowed now."""
+        if get_ident() != self._state.thread:
+            self._state.driver.misused()
+        raise BusyError(_BUSY)
 
-    def _withdraw(self, waiter: Waiter[bytes | None]) -> None:
-        """The reader was cancelled: keep what it did not see, else take the demand back."""
-        if waiter.done() and not waiter.cancelled():
-            self._parked = waiter.value or b""
-        elif self._state.reading.get(self._id) is self:
-            del self._state.reading[self._id]
-            try:
-                self._native.cancel_read(self._id)
-            except _native.NativeError:
-                # Nothing can come any more.
-                return
+    def _incomplete(self, came: bytes, wanted: int) -> Exception:
+        return IncompleteReadError(came, wanted)
 
-    def _unpark(self, n: int) -> bytes:
-        if n < 1:
-            raise ValueError("read at least 1 byte; use read_all(limit=...) to read to the end")
-        data, self._parked = self._parked[:n], self._parked[n:]
-        return data
+    def _too_long(self, limit: int) -> Exception:
+        return ReadLimitError(limit)
 
     def _reason(self) -> Exception:
         """Why a read was woken without data."""
@@ -372,27 +238,16 @@ class RecvStream:
             if self._waiter is None and not self._parked:
                 try:
                     # The last bytes may have been read and the end be there unread.
-                    if self._native.read(self._id, 1) == b"":
+                    if self._native.read(self.id, 1) == b"":
                         self.ended = True
                         return
                 except _native.NativeError:
                     return
             self.stop()
 
-    def __del__(self) -> None:
-        if not (
-            self.ended
-            or self._stopped
-            or self._attached
-            or self.reset_code is not None
-            or self._state.lost is not None
-        ):
-            native, stream = self._native, self._id
-            self._state.driver.orphan(lambda: native.stop(stream, 0))
-
     def __repr__(self) -> str:
         phase = "ended" if self.ended else "stopped" if self._stopped else "open"
-        return f"<RecvStream {self._id} {phase}>"
+        return f"<RecvStream {self.id} {phase}>"
 
 
 _BUSY = "another task is reading this stream; read from one task at a time"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from asyncio import _get_running_loop
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from threading import get_ident
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from aioiroh import _native
 from aioiroh._native import Waiter
@@ -14,7 +13,6 @@ from aioiroh.errors import BusyError, StreamClosedError, StreamStoppedError
 from aioiroh.quic.causes import stream_failure
 from aioiroh.quic.codes import checked_code
 from aioiroh.quic.rejected import REJECTED, EarlyDataRejected
-from aioiroh.quic.state import DROPPED
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -22,14 +20,14 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from aioiroh.quic.connection import Connection
-    from aioiroh.quic.state import ConnectionState
+
 
 __all__ = ["SendStream"]
 
 OPEN, FINISHED, ACKNOWLEDGED, RESET = range(4)
 
 
-class SendStream:
+class SendStream(_native.SendHalf):
     """Bytes to the peer, in order.
 
     As a context manager: leaving the block finishes the stream, an exception resets it with code 0.
@@ -40,54 +38,21 @@ class SendStream:
     not take early data, and WrongLoopError in another loop or thread.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_attached",
-        "_blocked",
-        "_connection",
-        "_id",
-        "_native",
-        "_phase",
-        "_sender",
-        "_state",
-        "_stop_code",
-        "_watchers",
-        "bytes_written",
-    )
-
-    def __init__(self, connection: Connection, stream: int) -> None:
-        state = connection.state
-        self._connection = connection
-        self._state = state
-        self._native = state.native
-        self._id = stream
-        self._phase = OPEN
-        self._stop_code: int | None = None
-        self._blocked: Waiter[None] | None = None
-        self._watchers: list[Waiter[None]] | None = None
-        self._attached = False
-        self._sender: _native.BlobSender | None = None
-        self.bytes_written = 0
-        """Bytes accepted so far; after a cancelled `write` it says how far that came."""
-        if state.early_streams is not None:
-            state.early_streams.add(self)
-
-    @property
-    def id(self) -> int:
-        """Stream id (RFC 9000 section 2.1)."""
-        return self._id
-
-    @property
-    def connection(self) -> Connection:
-        """The connection that carries it."""
-        return self._connection
+    __slots__ = ("__weakref__", "_sender")
+    id: int
+    """Stream id (RFC 9000 section 2.1)."""
+    connection: Connection
+    """The connection that carries it."""
+    bytes_written: int
+    """Bytes accepted so far; after a cancelled `write` it says how far that came."""
+    _sender: _native.BlobSender
 
     @property
     def is_finished(self) -> bool:
         """Whether the end is sent and not yet acknowledged."""
         return self._phase == FINISHED
 
-    async def write(self, data: Buffer) -> None:
+    def write(self, data: Buffer) -> Coroutine[Any, Any, None]:
         """Hand over all of `data`, waiting while flow control or the send window hold it back.
 
         Returns when everything is accepted, not when it is received (see `acked`). Buffers other
@@ -96,6 +61,10 @@ class SendStream:
         StreamStoppedError: the peer reads no more. StreamClosedError: finished or reset here.
         BusyError: another task is writing.
         """
+        return self.writing(data)
+
+    async def _write(self, data: Buffer, done: int) -> None:
+        """What a write does when not all of it is accepted at once. `done` bytes are accepted."""
         state = self._state
         if get_ident() != state.thread:
             state.driver.misused()
@@ -103,7 +72,6 @@ class SendStream:
             raise BusyError(_BUSY)
         view = data if type(data) is bytes else memoryview(data).cast("B")
         size = len(view)
-        done = 0
         while True:
             if self._phase != OPEN:
                 raise StreamClosedError("the stream was finished or reset; open a new one")
@@ -115,16 +83,13 @@ class SendStream:
             if done == size:
                 return
             try:
-                accepted = self._native.write(self._id, view, done)
+                accepted = self._native.write(self.id, view, done)
             except _native.NativeError as error:
                 raise self._failure(error) from None
             if accepted:
                 done += accepted
                 self.bytes_written += accepted
-                if not state.driver.scheduled:
-                    state.driver.touched()
-                if done == size:
-                    return
+                state.driver.touched()
             else:
                 await self._unblocked()
 
@@ -133,19 +98,23 @@ class SendStream:
         state.driver.check_loop()
         waiter: Waiter[None] = Waiter(state.driver.turns)
         self._blocked = waiter
-        state.writing[self._id] = self
+        state.writing[self.id] = self
         try:
             await waiter
         finally:
             self._blocked = None
-            if state.writing.get(self._id) is self:
-                del state.writing[self._id]
+            if state.writing.get(self.id) is self:
+                del state.writing[self.id]
 
-    async def finish(self) -> None:
+    def finish(self) -> Coroutine[Any, Any, None]:
         """No more bytes follow; the peer reads the end after the last one. Does not wait.
 
         StreamClosedError: finished or reset before. BusyError: another task is writing.
         """
+        return self.finishing()
+
+    async def _finish(self) -> None:
+        """What finishing does when something stands against it, or seems to."""
         state = self._state
         if get_ident() != state.thread:
             state.driver.misused()
@@ -156,7 +125,7 @@ class SendStream:
         if state.lost is not None:
             raise state.failure()
         try:
-            self._native.finish(self._id)
+            self._native.finish(self.id)
         except _native.NativeError as error:
             failure = self._failure(error)
             if not isinstance(failure, StreamStoppedError):
@@ -164,9 +133,8 @@ class SendStream:
             # Harmless, and no reason to fail somebody who is done: `stopped` tells.
         self._phase = FINISHED
         if self._take_stop_code() is None:
-            state.sending[self._id] = self
-        if not state.driver.scheduled:
-            state.driver.touched()
+            state.sending[self.id] = self
+        state.driver.touched()
 
     def reset(self, code: int = 0) -> None:
         """Give up: the peer's reader fails with `code`, bytes under way may be dropped.
@@ -182,15 +150,15 @@ class SendStream:
         if self._attached:
             self.detach()
         try:
-            self._native.reset(self._id, code)
+            self._native.reset(self.id, code)
         except _native.StreamGone:
             pass
         except _native.NativeError as error:
             raise self._failure(error) from None
         self._phase = RESET
-        state.stop_codes.pop(self._id, None)
-        state.writing.pop(self._id, None)
-        state.sending.pop(self._id, None)
+        state.stop_codes.pop(self.id, None)
+        state.writing.pop(self.id, None)
+        state.sending.pop(self.id, None)
         self.wake()
         self.settle()
         state.driver.touched()
@@ -227,17 +195,17 @@ class SendStream:
         if state.lost is not None:
             raise state.failure()
         waiter: Waiter[None] = Waiter(state.driver.turns)
-        if self._watchers is None:
-            self._watchers = []
-        self._watchers.append(waiter)
-        state.sending[self._id] = self
+        watchers = state.watching.setdefault(self.id, [])
+        watchers.append(waiter)
+        state.sending[self.id] = self
         try:
             await waiter
         except BaseException:
-            if self._watchers is not None and waiter in self._watchers:
-                self._watchers.remove(waiter)
-            if not self._watchers and self._phase == OPEN:
-                state.sending.pop(self._id, None)
+            watchers.remove(waiter)
+            if not watchers and state.watching.get(self.id) is watchers:
+                del state.watching[self.id]
+                if self._phase == OPEN:
+                    state.sending.pop(self.id, None)
             raise
 
     @property
@@ -248,7 +216,7 @@ class SendStream:
         """
         self._state.driver.check_loop()
         try:
-            return self._native.priority(self._id)
+            return self._native.priority(self.id)
         except _native.NativeError as error:
             raise self._failure(error) from None
 
@@ -258,7 +226,7 @@ class SendStream:
         if not -(2**31) <= value < 2**31:
             raise ValueError("the priority must be from -2**31 to 2**31 - 1")
         try:
-            self._native.set_priority(self._id, value)
+            self._native.set_priority(self.id, value)
         except _native.NativeError as error:
             raise self._failure(error) from None
 
@@ -280,14 +248,14 @@ class SendStream:
         if state.lost is not None:
             raise state.failure()
         try:
-            self._native.write_from(self._id, sender)
+            self._native.write_from(self.id, sender)
         except _native.NativeError as error:
             raise self._failure(error) from None
         self._attached = True
         self._sender = sender
-        state.send_reports[self._id] = on_report
+        state.send_reports[self.id] = on_report
         # The acknowledgement may come before anybody asks for it.
-        state.sending[self._id] = self
+        state.sending[self.id] = self
         state.driver.touched()
 
     def allow(self, bytes: int) -> int:
@@ -295,7 +263,6 @@ class SendStream:
 
         From the first call on it sends no more than were allowed.
         """
-        assert self._sender is not None
         left = self._sender.allow(bytes)
         if bytes and self._attached:
             self._state.driver.touched()
@@ -307,19 +274,19 @@ class SendStream:
         if not self._attached:
             return
         self._attached = False
-        state.send_reports.pop(self._id, None)
+        state.send_reports.pop(self.id, None)
         if finished:
             self._take_stop_code()
             if self._phase == OPEN:
                 stopped = self._stop_code is not None
                 self._phase = RESET if stopped else FINISHED
                 if stopped:
-                    state.sending.pop(self._id, None)
+                    state.sending.pop(self.id, None)
             return
-        if not self._watchers:
-            state.sending.pop(self._id, None)
+        if self.id not in state.watching:
+            state.sending.pop(self.id, None)
         try:
-            self._native.detach(self._id, "send")
+            self._native.detach(self.id, "send")
         except _native.NativeError:
             # The stream or its connection is over, and the sender with it.
             return
@@ -333,14 +300,8 @@ class SendStream:
 
     def settle(self) -> None:
         """Something about the stream's end changed."""
-        watchers, self._watchers = self._watchers, None
-        for waiter in watchers or ():
+        for waiter in self._state.watching.pop(self.id, ()):
             waiter.complete(None)
-
-    def on_acknowledged(self) -> None:
-        self._phase = ACKNOWLEDGED
-        if self._watchers is not None:
-            self.settle()
 
     def on_stopped(self, code: int) -> None:
         self._stop_code = code
@@ -356,7 +317,7 @@ class SendStream:
 
     def _take_stop_code(self) -> int | None:
         if self._stop_code is None and self._state.stop_codes:
-            self._stop_code = self._state.stop_codes.pop(self._id, None)
+            self._stop_code = self._state.stop_codes.pop(self.id, None)
         return self._stop_code
 
     def _raise_if_stopped(self) -> None:
@@ -384,46 +345,23 @@ class SendStream:
 
     def leave(self, clean: bool) -> None:
         """The end of a block: finish, or reset after an exception. Never raises for a dead stream."""
+        if clean and self.finish_at_once():
+            return
         if self._phase != OPEN or self._state.lost is not None or self._native is REJECTED:
             return
         if not clean:
             self.reset()
         elif not self._attached:
-            if _conclude(self._state, self._native, self._id):
+            if self._state.conclude(self.id):
                 self._phase = FINISHED
-                self._state.sending[self._id] = self
+                self._state.sending[self.id] = self
             else:
                 self._phase = RESET
             self._state.driver.touched()
 
-    def __del__(self) -> None:
-        if self._phase == OPEN and self._state.lost is None and not self._attached:
-            state, native, stream = self._state, self._native, self._id
-            state.driver.orphan(lambda: _drop(state, native, stream))
-
     def __repr__(self) -> str:
         phase = ("open", "finished", "acknowledged", "reset")[self._phase]
-        return f"<SendStream {self._id} {phase}>"
-
-
-def _conclude(state: ConnectionState, native: _native.Conn, stream: int) -> bool:
-    """Finish; or, if the peer has stopped reading, reset with its own code. True: finished."""
-    # Nobody will ask any more.
-    state.stop_codes.pop(stream, None)
-    try:
-        native.finish(stream)
-    except _native.StreamStopped as stopped:
-        with contextlib.suppress(_native.NativeError):
-            native.reset(stream, stopped.args[0])
-        return False
-    except _native.NativeError:
-        return False
-    return True
-
-
-def _drop(state: ConnectionState, native: _native.Conn, stream: int) -> None:
-    if _conclude(state, native, stream):
-        state.sending[stream] = DROPPED
+        return f"<SendStream {self.id} {phase}>"
 
 
 _BUSY = "another task is writing to this stream; write from one task at a time"

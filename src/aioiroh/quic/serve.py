@@ -17,7 +17,7 @@ from aioiroh._native import Waiter
 from aioiroh.aio import Tasks
 from aioiroh.errors import BusyError, ConnectionLostError, StreamResetError, StreamStoppedError
 from aioiroh.quic.state import BI
-from aioiroh.quic.streams import BiStream
+from aioiroh.quic.streams import BiStream, make_bi
 
 if TYPE_CHECKING:
     from aioiroh.quic.connection import Connection
@@ -58,7 +58,7 @@ class _Workers:
 
     def __init__(self, connection: Connection, handler: Handler, limit: int) -> None:
         self._connection = connection
-        self._state = connection.state
+        self._native = connection.state.native
         self._turns = connection.state.driver.turns
         self._handler = handler
         self._limit = limit
@@ -86,18 +86,16 @@ class _Workers:
 
     def _take(self) -> BiStream | None:
         """The next stream that the peer has opened; without one an event will tell."""
-        state = self._state
         try:
-            stream = state.native.accept(BI)
+            stream = self._native.accept(BI)
         except _native.NativeError:
             # The connection is over.
             return None
         if stream is None:
             return None
         # The peer may open another one in its place.
-        if not state.driver.scheduled:
-            state.driver.touched()
-        return BiStream(self._connection, stream)
+        self._turns.touch()
+        return make_bi(self._connection, stream)
 
     async def _work(self, first: BiStream) -> None:
         stream: BiStream | None = first
@@ -135,9 +133,13 @@ class _Workers:
         return waiter.value
 
     async def _answer(self, stream: BiStream) -> None:
+        clean = False
         try:
-            async with stream:
+            try:
                 await self._handler(stream)
+                clean = True
+            finally:
+                stream.leave(clean)
         except (ConnectionLostError, StreamResetError, StreamStoppedError) as error:
             # The peer went away or lost interest: nothing that this side could do better.
             logger.debug("%r ended: %s", stream, error)

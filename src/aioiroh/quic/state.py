@@ -7,9 +7,11 @@ noticed when it goes away, and a waiting task is never collected under its own a
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet
 
 from aioiroh import _native
@@ -31,7 +33,6 @@ __all__ = [
     "CLOSED",
     "DATAGRAM_IN",
     "DATAGRAM_OUT",
-    "DROPPED",
     "HANDLERS",
     "HANDSHAKE",
     "OPEN",
@@ -54,9 +55,6 @@ class Dropped:
 
     is_finished = True
 
-    def on_acknowledged(self) -> None:
-        pass
-
     def on_stopped(self, code: int) -> None:
         pass
 
@@ -67,7 +65,7 @@ class Dropped:
 DROPPED = Dropped()
 
 
-class ConnectionState:
+class ConnectionState(_native.Streams):
     """Waiters and facts of one connection."""
 
     __slots__ = (
@@ -75,24 +73,21 @@ class ConnectionState:
         "driver",
         "early_accepted",
         "early_streams",
-        "handshaking",
         "loop",
-        "lost",
-        "native",
         "observer",
         "open_paths",
         "paths",
         "peer",
-        "reading",
         "receive_reports",
         "send_reports",
-        "sending",
-        "stop_codes",
         "taker",
         "thread",
         "waiting",
         "writing",
     )
+
+    def __new__(cls, driver: Driver, native: _native.Conn, *_: object) -> Self:
+        return super().__new__(cls, native, driver.turns)
 
     def __init__(
         self,
@@ -107,24 +102,15 @@ class ConnectionState:
         # Looking at the thread is cheaper than looking at its loop, which is done before waiting and
         # before anything is sent.
         self.thread = driver.thread
-        self.native = native
         self.peer = peer
         self.alpn: bytes | None = None
-        self.handshaking = True
         self.early_accepted = False
         # Streams opened before a client's handshake is complete, while early data is possible.
         self.early_streams: WeakSet[SendStream | RecvStream] | None = None
-        self.lost: Exception | None = None
         self.open_paths: dict[int, TransportAddr] = {}
         """For the observer."""
         self.paths: PathBoard | None = None
-        self.reading: dict[int, RecvStream] = {}
         self.writing: dict[int, SendStream] = {}
-        # Streams that are finished and not acknowledged, or that somebody watches.
-        self.sending: dict[int, SendStream | Dropped] = {}
-        # STOPPED events of streams that nobody waits on; an entry lasts no longer than the sending
-        # half's use, or a peer could fill this.
-        self.stop_codes: dict[int, int] = {}
         self.receive_reports: dict[int, Callable[[], None]] = {}
         self.send_reports: dict[int, Callable[[], None]] = {}
         self.taker: Callable[[], None] | None = None
@@ -151,6 +137,32 @@ class ConnectionState:
     def wake(self, topic: int) -> None:
         for waiter in self.waiting.pop(topic, ()):
             waiter.complete(None)
+
+    # --- streams that nobody holds any more
+
+    def dropped(self, half: str, stream: int) -> None:
+        """Called by destructors, so it is done later."""
+        self.driver.orphan(partial(self._end_dropped, half, stream))
+
+    def _end_dropped(self, half: str, stream: int) -> None:
+        if half == "receiving":
+            self.native.stop(stream, 0)
+        elif self.conclude(stream):
+            self.sending[stream] = DROPPED
+
+    def conclude(self, stream: int) -> bool:
+        """Finish; or, if the peer has stopped reading, reset with its own code. True: finished."""
+        # Nobody will ask any more.
+        self.stop_codes.pop(stream, None)
+        try:
+            self.native.finish(stream)
+        except _native.StreamStopped as stopped:
+            with contextlib.suppress(_native.NativeError):
+                self.native.reset(stream, stopped.args[0])
+            return False
+        except _native.NativeError:
+            return False
+        return True
 
     # --- the end
 
@@ -252,23 +264,6 @@ class ConnectionState:
     def on_streams_available(self, direction: int, _b: object) -> None:
         self.wake(OPEN + direction)
 
-    def on_data(self, stream: int, data: bytes) -> None:
-        reader = self.reading.pop(stream, None)
-        if reader is not None:
-            reader.wake(data)
-
-    def on_data_eof(self, stream: int, data: bytes) -> None:
-        reader = self.reading.pop(stream, None)
-        if reader is not None:
-            reader.ended = True
-            reader.wake(data)
-
-    def on_eof(self, stream: int, _b: object) -> None:
-        reader = self.reading.pop(stream, None)
-        if reader is not None:
-            reader.ended = True
-            reader.wake(b"")
-
     def on_reset(self, stream: int, code: int) -> None:
         reader = self.reading.pop(stream, None)
         if reader is not None:
@@ -281,12 +276,7 @@ class ConnectionState:
             writer.wake()
 
     def on_finished(self, _a: int, streams: tuple[int, ...]) -> None:
-        for stream in streams:
-            if self.stop_codes:
-                self.stop_codes.pop(stream, None)
-            sender = self.sending.pop(stream, None)
-            if sender is not None:
-                sender.on_acknowledged()
+        self.acknowledge(streams)
         if SETTLED in self.waiting:
             self.wake(SETTLED)
 
@@ -374,9 +364,7 @@ HANDLERS: dict[int, Callable[[ConnectionState, int, Any], None]] = {
     _native.EV_DRAINED: ConnectionState.on_drained,
     _native.EV_STREAMS_OPENED: ConnectionState.on_streams_opened,
     _native.EV_STREAMS_AVAILABLE: ConnectionState.on_streams_available,
-    _native.EV_DATA: ConnectionState.on_data,
-    _native.EV_EOF: ConnectionState.on_eof,
-    _native.EV_DATA_EOF: ConnectionState.on_data_eof,
+    _native.EV_DATA: ConnectionState.deliver,
     _native.EV_RESET: ConnectionState.on_reset,
     _native.EV_WRITABLE: ConnectionState.on_writable,
     _native.EV_FINISHED: ConnectionState.on_finished,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from aioiroh._native import BiMaker
 from aioiroh.quic.receiving import DEFAULT_READ, RecvStream
 from aioiroh.quic.sending import SendStream
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from aioiroh.quic.connection import Connection
 
-__all__ = ["BiStream"]
+__all__ = ["BiStream", "make_bi"]
 
 
 class _Halves(NamedTuple):
@@ -34,9 +35,6 @@ class BiStream(_Halves):
 
     __slots__ = ()
 
-    def __new__(cls, connection: Connection, stream: int) -> Self:
-        return tuple.__new__(cls, (SendStream(connection, stream), RecvStream(connection, stream)))
-
     @property
     def id(self) -> int:
         """Stream id (RFC 9000 section 2.1)."""
@@ -49,23 +47,23 @@ class BiStream(_Halves):
 
     def write(self, data: Buffer) -> Coroutine[Any, Any, None]:
         """See `SendStream.write`."""
-        return self.send.write(data)
+        return self.send.writing(data)
 
     def finish(self) -> Coroutine[Any, Any, None]:
         """See `SendStream.finish`."""
-        return self.send.finish()
+        return self.send.finishing()
 
     def read(self, n: int = DEFAULT_READ) -> Coroutine[Any, Any, bytes]:
         """See `RecvStream.read`."""
-        return self.recv.read(n)
+        return self.recv.reading(n)
 
     def read_exactly(self, n: int) -> Coroutine[Any, Any, bytes]:
         """See `RecvStream.read_exactly`."""
-        return self.recv.read_exactly(n)
+        return self.recv.reading_exactly(n)
 
     def read_all(self, *, limit: int) -> Coroutine[Any, Any, bytes]:
         """See `RecvStream.read_all`."""
-        return self.recv.read_all(limit=limit)
+        return self.recv.reading_all(limit)
 
     def readinto(self, buffer: Buffer) -> Coroutine[Any, Any, int]:
         """See `RecvStream.readinto`."""
@@ -88,8 +86,16 @@ class BiStream(_Halves):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.send.leave(kind is None)
+        self.leave(kind is None)
+
+    def leave(self, clean: bool) -> None:
+        """The end of a block."""
+        self.send.leave(clean)
         self.recv.leave()
 
     def __repr__(self) -> str:
         return f"<BiStream {self.id}>"
+
+
+make_bi = BiMaker(BiStream, SendStream, RecvStream)
+"""`make_bi(connection, id)` makes a `BiStream`."""

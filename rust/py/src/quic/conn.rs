@@ -15,7 +15,7 @@ use aioiroh_core::{
 };
 use bytes::Bytes;
 use pyo3::{
-    exceptions::{PyBlockingIOError, PyValueError},
+    exceptions::PyValueError,
     prelude::*,
     types::{PyBytes, PyDict},
 };
@@ -58,7 +58,7 @@ impl Conn {
 
     // ---- streams
 
-    fn open(&self, dir: u8) -> PyResult<Option<u64>> {
+    pub fn open(&self, dir: u8) -> PyResult<Option<u64>> {
         let dir = direction(dir)?;
         Ok(self.call(|slot, _| slot.open(dir))?.map(u64::from))
     }
@@ -102,7 +102,7 @@ impl Conn {
     }
 
     /// Withdraws the demand of a read that returned None; data stay queued.
-    fn cancel_read(&self, stream: u64) -> PyResult<()> {
+    pub fn cancel_read(&self, stream: u64) -> PyResult<()> {
         let stream = stream_id(stream)?;
         self.inspect(|slot| slot.cancel_read(stream))
     }
@@ -115,20 +115,14 @@ impl Conn {
             .as_slice()
             .get(offset..)
             .ok_or_else(|| PyValueError::new_err("the offset is behind the end of the data"))?;
-        let written = self.sending(stream, |slot, stream| {
-            if slot.streams().has_source(stream) {
-                return Err(PyBlockingIOError::new_err("the stream has a native sender"));
-            }
-            Ok(slot.write(stream, data))
-        })?;
-        match written {
+        match self.write_some(stream, data)? {
             Write::Accepted(count) => Ok(count),
             Write::Stopped(code) => Err(StreamStopped::new_err((code,))),
             Write::Gone => Err(StreamGone::new_err(())),
         }
     }
 
-    fn finish(&self, stream: u64) -> PyResult<()> {
+    pub fn finish(&self, stream: u64) -> PyResult<()> {
         use aioiroh_core::noq_proto::FinishError;
         self.sending(stream, |slot, stream| match slot.conn.send_stream(stream).finish() {
             Ok(()) => Ok(()),

@@ -1,7 +1,7 @@
 //! Events as tuples `(kind, connection, a, b)`.
 
 use aioiroh_core::{
-    PathStatus,
+    PathStatus, StreamId,
     event::{Close, Event, Payload},
 };
 use pyo3::{
@@ -31,8 +31,6 @@ constants! {
     EV_STREAMS_OPENED = 6;
     EV_STREAMS_AVAILABLE = 7;
     EV_DATA = 8;
-    EV_EOF = 9;
-    EV_DATA_EOF = 10;
     EV_RESET = 11;
     EV_WRITABLE = 12;
     EV_FINISHED = 13;
@@ -101,33 +99,55 @@ pub fn list<'py>(py: Python<'py>, events: Vec<Event>) -> PyResult<Bound<'py, PyA
     }
     let list = PyList::empty(py);
     let mut events = events.into_iter().peekable();
+    // One packet may have something for dozens of streams: one event tells of all.
     while let Some(event) = events.next() {
-        let Event::Finished { conn, stream } = event else {
-            list.append(tuple(py, event)?)?;
-            continue;
+        let tuple = match event {
+            Event::Data { conn, stream, data, fin } => {
+                let mut arrived = vec![arrival(py, stream, &data, fin)?];
+                while let Some(Event::Data { stream, data, fin, .. }) =
+                    events.next_if(|next| matches!(next, Event::Data { conn: other, .. } if *other == conn))
+                {
+                    arrived.push(arrival(py, stream, &data, fin)?);
+                }
+                make(py, EV_DATA, conn, arrived.len() as u64, PyTuple::new(py, arrived)?)?
+            }
+            Event::Finished { conn, stream } => {
+                let mut streams = vec![u64::from(stream)];
+                while let Some(Event::Finished { stream, .. }) = events
+                    .next_if(|next| matches!(next, Event::Finished { conn: other, .. } if *other == conn))
+                {
+                    streams.push(stream.into());
+                }
+                make(py, EV_FINISHED, conn, streams.len() as u64, PyTuple::new(py, streams)?)?
+            }
+            other => single(py, other)?,
         };
-        // One packet may acknowledge dozens of streams: one event tells of all.
-        let mut streams = vec![u64::from(stream)];
-        while let Some(Event::Finished { stream, .. }) =
-            events.next_if(|next| matches!(next, Event::Finished { conn: other, .. } if *other == conn))
-        {
-            streams.push(stream.into());
-        }
-        list.append((EV_FINISHED, conn, streams.len(), PyTuple::new(py, streams)?).into_pyobject(py)?)?;
+        list.append(tuple)?;
     }
     Ok(list.into_any())
 }
 
-fn tuple<'py>(py: Python<'py>, event: Event) -> PyResult<Bound<'py, PyTuple>> {
-    fn make<'py>(
-        py: Python<'py>,
-        kind: u32,
-        conn: u64,
-        a: u64,
-        b: impl IntoPyObject<'py>,
-    ) -> PyResult<Bound<'py, PyTuple>> {
-        (kind, conn, a, b).into_pyobject(py)
-    }
+/// `(stream, bytes, whether the stream ends with them)`.
+fn arrival<'py>(
+    py: Python<'py>,
+    stream: StreamId,
+    data: &Payload,
+    fin: bool,
+) -> PyResult<Bound<'py, PyTuple>> {
+    (u64::from(stream), bytes(py, data)?, fin).into_pyobject(py)
+}
+
+fn make<'py>(
+    py: Python<'py>,
+    kind: u32,
+    conn: u64,
+    a: u64,
+    b: impl IntoPyObject<'py>,
+) -> PyResult<Bound<'py, PyTuple>> {
+    (kind, conn, a, b).into_pyobject(py)
+}
+
+fn single<'py>(py: Python<'py>, event: Event) -> PyResult<Bound<'py, PyTuple>> {
     match event {
         Event::Incoming { id, remote, local_ip, alpns, validated, may_retry } => {
             let alpns = PyTuple::new(py, alpns.iter().map(|alpn| PyBytes::new(py, alpn)))?;
@@ -147,11 +167,7 @@ fn tuple<'py>(py: Python<'py>, event: Event) -> PyResult<Bound<'py, PyTuple>> {
         Event::StreamsOpened { conn, dir } => make(py, EV_STREAMS_OPENED, conn, dir as u64, py.None()),
         Event::StreamsAvailable { conn, dir } => make(py, EV_STREAMS_AVAILABLE, conn, dir as u64, py.None()),
         Event::Data { conn, stream, data, fin } => {
-            if data.is_empty() {
-                return make(py, EV_EOF, conn, stream.into(), py.None());
-            }
-            let kind = if fin { EV_DATA_EOF } else { EV_DATA };
-            make(py, kind, conn, stream.into(), bytes(py, &data)?)
+            make(py, EV_DATA, conn, 1, (arrival(py, stream, &data, fin)?,))
         }
         Event::StreamReset { conn, stream, code } => make(py, EV_RESET, conn, stream.into(), code),
         Event::Writable { conn, stream } => make(py, EV_WRITABLE, conn, stream.into(), py.None()),

@@ -7,6 +7,7 @@ mod events;
 mod relay;
 mod shared;
 mod stream;
+mod streams;
 mod transport;
 
 use pyo3::{create_exception, exceptions::PyException, prelude::*};
@@ -31,5 +32,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<transport::Transport>()?;
     module.add_class::<stream::TlsStream>()?;
     relay::register(module)?;
+    streams::register(module)?;
     events::register(module)
 }

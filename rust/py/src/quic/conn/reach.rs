@@ -6,7 +6,7 @@ use aioiroh_core::{
     Dir, PathStatus, StreamId, VarInt,
     connection::Slot,
     event::{ConnId, Event},
-    streams::Read,
+    streams::{Read, Write},
 };
 use pyo3::{
     exceptions::{PyBlockingIOError, PyValueError},
@@ -86,7 +86,7 @@ impl Conn {
     }
 
     /// Takes up to `max` bytes of a stream that the application reads itself.
-    pub(super) fn take(&self, stream: u64, max: usize) -> PyResult<Read> {
+    pub fn take(&self, stream: u64, max: usize) -> PyResult<Read> {
         self.receiving(stream, |slot, stream| {
             if slot.streams().has_sink(stream) {
                 return Err(PyBlockingIOError::new_err("the stream has a native receiver"));
@@ -96,6 +96,16 @@ impl Conn {
                 return Err(ConnectionGone::new_err(()));
             }
             Ok(read)
+        })
+    }
+
+    /// Writes what fits into a stream that the application writes itself.
+    pub fn write_some(&self, stream: u64, data: &[u8]) -> PyResult<Write> {
+        self.sending(stream, |slot, stream| {
+            if slot.streams().has_source(stream) {
+                return Err(PyBlockingIOError::new_err("the stream has a native sender"));
+            }
+            Ok(slot.write(stream, data))
         })
     }
 }
