@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from aioiroh.cli.reach.diagnosis import Diagnosis, State, diagnose
 from aioiroh.cli.reach.looking import look_around
 from aioiroh.cli.relays import RelayChoice
 from aioiroh.relayserver import RelayOperation, parse_config
+from aioiroh.relayserver.config import SharedToken
 from aioiroh.testing import Host, Nat, VirtualNetwork, run, simulated
 
 PEM = Path(__file__).parents[1] / "e2e" / "renewed.test.pem"
@@ -66,7 +68,7 @@ def test_kinds_of_nat(kind: Any, state: State, words: str) -> None:
             assert diagnosis.state is state, diagnosis
             assert section(diagnosis, "nat").words.startswith(words), diagnosis
             assert section(diagnosis, "udp_v4").state is State.GOOD
-            assert section(diagnosis, "relays").words == "all answer"
+            assert section(diagnosis, "relays").words == "all can be used"
             assert section(diagnosis, "captive_portal").state is State.GOOD
             assert section(diagnosis, "clock").state is State.GOOD
 
@@ -80,7 +82,7 @@ async def test_one_relay_does_not_tell_how_a_nat_maps(network: VirtualNetwork) -
         host = network.host("laptop", segment=router.inside)
         diagnosis = await examined(host, URLS[:1])
         assert "name another" in section(diagnosis, "nat").words
-        assert section(diagnosis, "relays").words == "it answers"
+        assert section(diagnosis, "relays").words == "it can be used"
 
 
 @simulated()
@@ -99,11 +101,24 @@ async def test_a_relay_that_is_not_there(network: VirtualNetwork) -> None:
     async with relays(network):
         gone = RelayUrl("https://nowhere.test/")
         diagnosis = await examined(network.host("laptop"), (URLS[0], gone))
-        assert section(diagnosis, "relays").words == "1 of 2 answer"
+        assert section(diagnosis, "relays").words == "1 of 2 can be used"
         says = "https://nowhere.test/: its name cannot be looked up: "
         assert section(diagnosis, "relays").lines[1].startswith(says)
         diagnosis = await examined(network.host("other"), (gone,))
-        assert diagnosis.state is State.BAD and "No relay answers" in diagnosis.verdict
+        assert diagnosis.state is State.BAD and "No relay can be used" in diagnosis.verdict
+
+
+@simulated()
+async def test_a_relay_that_lets_nobody_in(network: VirtualNetwork) -> None:
+    """It answers whoever asks, and is of use only to those who have its token."""
+    closed = replace(CONFIG, access=SharedToken(("sesame",)))
+    async with RelayOperation.start(closed, network=network.host(NAMES[0])):
+        diagnosis = await examined(network.host("laptop"), URLS[:1])
+        [line] = section(diagnosis, "relays").lines
+        assert "HTTP" in line and line.endswith("the relay refuses: not authorized")
+        assert diagnosis.state is State.BAD and "No relay can be used" in diagnosis.verdict
+        known = RelayUrl(f"{URLS[0]}?token=sesame")
+        assert (await examined(network.host("other"), (known,))).state is State.GOOD
 
 
 @simulated()

@@ -77,7 +77,7 @@ def test_a_usual_home() -> None:
             {},
             {"udp_v4": False, "global_v4": None, "relay_latency": RelayLatencies()},
             State.BAD,
-            "No relay answers",
+            "No relay can be used",
         ),
         ({"clock": -90_000.0}, {}, State.BAD, "clock is wrong"),
         ({}, {"udp_v4": False, "global_v4": None}, State.LIMITED, "through the relay"),
@@ -118,7 +118,7 @@ def test_nats() -> None:
 def test_relays_that_do_not_answer() -> None:
     report = replace(REPORT, relay_latency=RelayLatencies(https={FAR: 0.1}))
     found = section(replace(FINE, report=report, problems={NEAR: "TLS: expired"}), "relays")
-    assert (found.state, found.words) == (State.LIMITED, "1 of 2 answer")
+    assert (found.state, found.words) == (State.LIMITED, "1 of 2 can be used")
     assert found.lines[0] == "https://near.example/: TLS: expired"
     assert found.facts["relays"][0]["problem"] == "TLS: expired"  # type: ignore[index]
 

@@ -35,7 +35,7 @@ class Findings:
     """What was found out. None: it was not looked for, or could not be.
 
     `outward`: addresses of this machine from which the internet is reached. `problems`: what is wrong with
-    relays that do not answer. `port_mapping`: what is wrong with each protocol that a router could have for it,
+    relays that do not answer or let nobody in. `port_mapping`: what is wrong with each protocol that a router could have for it,
     nothing if it has it. `clock`: seconds by which this machine's clock is ahead of a relay's.
     """
 
@@ -173,7 +173,7 @@ def _relays(found: Findings) -> Section:
         words = f"not looked at: {_NO_RELAY}"
         return Section("relays", State.UNKNOWN, words, facts={"relays": [], "home": None})
     lines, facts = [], []
-    reached = 0
+    usable = 0
     for url in found.relays:
         ways = {
             name: getattr(report.relay_latency, name).get(url) for name in ("ipv4", "ipv6", "https")
@@ -181,19 +181,19 @@ def _relays(found: Findings) -> Section:
         known = {name: seconds for name, seconds in ways.items() if seconds is not None}
         problem = found.problems.get(url)
         facts.append({"url": str(url), **ways, "problem": problem})
-        if known:
-            reached += 1
-            how = ", ".join(f"{_WAYS[name]} {milliseconds(s)}" for name, s in known.items())
-            home = "; home" if url == report.preferred_relay else ""
-            lines.append(f"{url}: {how}{home}")
+        says = [", ".join(f"{_WAYS[name]} {milliseconds(s)}" for name, s in known.items())]
+        if problem or not known:
+            says.append(problem or "no answer")
         else:
-            lines.append(f"{url}: {problem or 'no answer'}")
-    if reached == len(found.relays):
-        state, words = State.GOOD, "all answer" if reached > 1 else "it answers"
-    elif reached:
-        state, words = State.LIMITED, f"{reached} of {len(found.relays)} answer"
+            usable += 1
+            says.append("home" if url == report.preferred_relay else "")
+        lines.append(f"{url}: {'; '.join(filter(None, says))}")
+    if usable == len(found.relays):
+        state, words = State.GOOD, "all can be used" if usable > 1 else "it can be used"
+    elif usable:
+        state, words = State.LIMITED, f"{usable} of {len(found.relays)} can be used"
     else:
-        state, words = State.BAD, "none answers"
+        state, words = State.BAD, "none can be used"
     summary = {"relays": facts, "home": report.preferred_relay}
     return Section("relays", state, words, tuple(lines), summary)
 
@@ -286,7 +286,7 @@ def _verdict(found: Findings, sections: Mapping[str, Section]) -> tuple[State, s
             return State.LIMITED, "Peers on the same network can be reached; there is no internet."
         return State.UNKNOWN, "There is a network; with --relay URL more can be said."
     if state["relays"] is State.BAD:
-        return State.BAD, "No relay answers: peers elsewhere can hardly be reached."
+        return State.BAD, "No relay can be used: peers elsewhere can hardly be reached."
     if state["clock"] is State.BAD:
         return State.BAD, "The clock is wrong: set it, or relays and peers will be refused."
     if not report.has_udp:

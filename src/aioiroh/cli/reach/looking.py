@@ -66,7 +66,7 @@ async def _ask_relays(
     tls = _native.RelayTls(roots=None if choice.ca is None else choice.ca.read_bytes())
     async with asyncio.TaskGroup() as group:
         reporting = group.create_task(_report(network, choice, bind))
-        answers = await fan_out(MAX_AT_ONCE, relays, lambda url: _ask(network, url, tls))
+        answers = await fan_out(MAX_AT_ONCE, relays, lambda url: _try(network, url, tls, choice))
     report = reporting.result()
     seconds = {answer.url: answer.seconds for answer in answers if answer.seconds is not None}
     latency = report.relay_latency
@@ -97,6 +97,28 @@ class _Answer:
     seconds: float | None = None
     ahead: float | None = None
     problem: str | None = None
+
+
+async def _try(
+    network: Network, url: RelayUrl, tls: _native.RelayTls, choice: RelayChoice
+) -> _Answer:
+    """Whether a relay answers, and if it does, whether it lets us in."""
+    answer = await _ask(network, url, tls)
+    return answer if answer.problem else replace(answer, problem=await _enter(network, url, choice))
+
+
+async def _enter(network: Network, url: RelayUrl, choice: RelayChoice) -> str | None:
+    """Why a relay is of no use to an endpoint; None: it is."""
+    relays = replace(choice, urls=(url,)).binding
+    async with Endpoint.bind(network=network, bind=(), port_mapping=False, **relays) as endpoint:
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                status = await endpoint.watch_home_relay.wait_for(
+                    lambda status: status and (status.is_connected or status.problem)
+                )
+        except TimeoutError:
+            return f"nobody is let in within {ANSWER_TIMEOUT:g} s"
+    return None if status is None or status.is_connected else status.problem
 
 
 async def _ask(network: Network, url: RelayUrl, tls: _native.RelayTls) -> _Answer:
