@@ -118,7 +118,11 @@ async def test_a_relay_that_lets_nobody_in(network: VirtualNetwork) -> None:
         assert "HTTP" in line and line.endswith("the relay refuses: not authorized")
         assert diagnosis.state is State.BAD and "No relay can be used" in diagnosis.verdict
         known = RelayUrl(f"{URLS[0]}?token=sesame")
-        assert (await examined(network.host("other"), (known,))).state is State.GOOD
+        diagnosis = await examined(network.host("other"), (known,))
+        assert diagnosis.state is State.GOOD
+        # People show this to others.
+        [line] = section(diagnosis, "relays").lines
+        assert line.startswith("https://relay.test/: ") and "sesame" not in line
 
 
 @simulated()

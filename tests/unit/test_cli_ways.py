@@ -19,7 +19,7 @@ def path(id: int, relay: str | None = None, status: Any = "available") -> PathIn
     ("paths", "words"),
     [
         ([path(0)], "directly, at 10.0.0.1:0"),
-        ([path(0, "https://r/")], "through the relay https://r/"),
+        ([path(0, "https://r/?token=secret")], "through the relay https://r/"),
         ([path(0, "https://r/", "backup"), path(1)], "directly, at 10.0.0.1:1"),
         ([path(0, "https://r/"), path(1, status="backup")], "through the relay https://r/"),
         ([path(0, "https://r/"), path(1)], "directly, at 10.0.0.1:1"),

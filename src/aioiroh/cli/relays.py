@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypedDict
+from urllib.parse import urlsplit
 
-__all__ = ["NONE_NAMED", "RelayChoice"]
+__all__ = ["NONE_NAMED", "RelayChoice", "shown"]
 
 
 class Binding(TypedDict):
@@ -15,6 +16,11 @@ class Binding(TypedDict):
 
     relays: Sequence[str] | None
     relay_ca: Path | None
+
+
+def shown(url: str) -> str:
+    """A relay's URL for people, who show it to others: without the query, where a token may be."""
+    return urlsplit(url)._replace(query="").geturl()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from aioiroh.net import LocalAddress
 from aioiroh.report import NetReport
 
 from ..amounts import duration
+from ..relays import shown
 from .ways import milliseconds
 
 __all__ = ["Diagnosis", "Findings", "Section", "State", "diagnose"]
@@ -187,7 +188,7 @@ def _relays(found: Findings) -> Section:
         else:
             usable += 1
             says.append("home" if url == report.preferred_relay else "")
-        lines.append(f"{url}: {'; '.join(filter(None, says))}")
+        lines.append(f"{shown(url)}: {'; '.join(filter(None, says))}")
     if usable == len(found.relays):
         state, words = State.GOOD, "all can be used" if usable > 1 else "it can be used"
     elif usable:

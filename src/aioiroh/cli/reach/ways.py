@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from aioiroh.address import IpAddr
 from aioiroh.quic import PathInfo
 
+from ..relays import shown
+
 __all__ = ["Way", "milliseconds", "way_of"]
 
 
@@ -19,7 +21,11 @@ class Way:
     address: str | None
 
     def __str__(self) -> str:
-        return f"through the relay {self.relay}" if self.relay else f"directly, at {self.address}"
+        return (
+            f"through the relay {shown(self.relay)}"
+            if self.relay
+            else f"directly, at {self.address}"
+        )
 
     @property
     def facts(self) -> dict[str, object]:
