@@ -118,13 +118,23 @@ def _loop_factory(kind: str) -> Callable[[], asyncio.AbstractEventLoop]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Runs a coroutine test to its end, in a context that closes its loop and what it left open."""
+    """Runs a coroutine test to its end, in a context that closes its loop and what it left open.
+
+    One that hangs fails with the place where it waits, before the time limit of all tests ends the process.
+    """
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     callspec: Any = getattr(pyfuncitem, "callspec", None)
     kind = callspec.params.get("loop_kind", "asyncio") if callspec else "asyncio"
     names = pyfuncitem._fixtureinfo.argnames
     arguments = {name: pyfuncitem.funcargs[name] for name in names}
+    marker = pyfuncitem.get_closest_marker("timeout")
+    limit = float(marker.args[0] if marker else pyfuncitem.config.getini("timeout"))
+
+    async def run() -> None:
+        async with asyncio.timeout(0.9 * limit):
+            await pyfuncitem.obj(**arguments)
+
     with asyncio.Runner(loop_factory=_loop_factory(kind)) as runner:
-        runner.run(pyfuncitem.obj(**arguments))
+        runner.run(run())
     return True
