@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -138,6 +139,7 @@ async def test_a_service_is_asked_as_upstream_asks() -> None:
     assert question.headers["X-Iroh-Endpoint-Id"] == str(ALICE)
     assert question.headers["X-Iroh-NodeId"] == str(ALICE)
     assert question.headers["Authorization"] == "Bearer secret"
+    assert question.headers["Accept-Encoding"] == "identity"
 
 
 async def test_without_a_token_none_is_shown() -> None:
@@ -192,6 +194,14 @@ async def test_a_service_that_does_not_answer_denies(monkeypatch: pytest.MonkeyP
     async with asking(never) as (access, asked):
         assert await access(request()) == Deny()
         assert asked
+
+
+async def test_an_answer_is_not_unpacked() -> None:
+    async def packed(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=gzip.compress(b"true"), headers={"Content-Encoding": "gzip"})
+
+    async with asking(packed) as (access, _):
+        assert await access(request()) == Deny()
 
 
 async def test_an_endless_answer_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:

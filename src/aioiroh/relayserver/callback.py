@@ -39,7 +39,7 @@ class AccessByHttp:
 
     def __init__(self, rule: AskByHttp) -> None:
         self._url = rule.url
-        self._headers = {"User-Agent": "aioiroh-relay"}
+        self._headers = {"User-Agent": "aioiroh-relay", "Accept-Encoding": "identity"}
         if rule.bearer_token is not None:
             self._headers["Authorization"] = f"Bearer {rule.bearer_token}"
         self._session: aiohttp.ClientSession | None = None
@@ -76,6 +76,8 @@ class AccessByHttp:
                 connector=aiohttp.TCPConnector(limit=MAX_QUESTIONS),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=True,
+                # A word of four letters is not worth what unpacking may come to.
+                auto_decompress=False,
             )
         headers = {**self._headers, ENDPOINT_ID: id, NODE_ID: id}
         async with self._session.post(self._url, headers=headers) as response:
