@@ -297,7 +297,9 @@ class Attempt:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.address}: {self.reason}"
+        # Messages are logged and shown to others, and the query of a relay's URL may be a token.
+        address = str(self.address).partition("?")[0]
+        return f"{address}: {self.reason}"
 
 
 MAX_SHOWN = 8

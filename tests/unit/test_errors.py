@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from aioiroh import errors
+from aioiroh import RelayAddr, errors
 from aioiroh.errors import (
     AioirohError,
     ApplicationClosedError,
@@ -128,3 +128,10 @@ def test_a_thousand_addresses_do_not_fill_the_message():
     assert len(str(error)) < 500
     assert "and 992 more" in str(error)
     assert len(error.attempts) == 1000
+
+
+def test_the_token_of_a_relay_is_not_in_the_message():
+    relay = RelayAddr("https://relay.test/?token=secret")
+    error = ConnectError("no connection", [Attempt(relay, "no answer")])
+    assert str(error) == "no connection (tried relay:https://relay.test/: no answer)"
+    assert error.attempts[0].address == relay
