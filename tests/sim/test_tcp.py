@@ -194,6 +194,20 @@ async def test_writing_to_one_that_has_closed_is_reset(network):
 
 
 @simulated()
+async def test_a_peer_that_never_ends_is_forgotten(network):
+    near, far, _ = await connected(network, stays_half_open=True)
+    near.transport.close()
+    await far.eof.wait()
+    await asyncio.sleep(50)
+    assert network.hosts["client"]._tcp._connections
+    await asyncio.sleep(20)
+    assert not network.hosts["client"]._tcp._connections
+    # As on Linux it hears that when it says something.
+    far.transport.write(b"still there?")
+    assert isinstance(await far.lost, ConnectionResetError)
+
+
+@simulated()
 async def test_nobody_listens(network):
     client, server = network.host("client"), network.host("server")
     with pytest.raises(ConnectionRefusedError):

@@ -106,6 +106,10 @@ class TcpCore:
             self.outbox.append((header, b""))
         self._end(errno.ECONNABORTED)
 
+    def abandon(self) -> None:
+        """Expect nothing more of the peer, and do not tell it."""
+        self._end(errno.ETIMEDOUT)
+
     def take(self, limit: int) -> bytes:
         """Up to `limit` bytes that arrived."""
         taken = bytes(self._received[:limit])

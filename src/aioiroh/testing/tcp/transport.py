@@ -18,6 +18,8 @@ __all__ = ["TcpTransport"]
 HIGH_WATER, LOW_WATER = 64 * 1024, 16 * 1024
 READ_SIZE = 256 * 1024
 """The most bytes that a protocol gets at once, as asyncio reads them."""
+FIN_TIMEOUT = 60.0
+"""Seconds for which the end of the peer is waited for when nobody is here any more (that of Linux)."""
 
 
 class TcpTransport(asyncio.Transport):
@@ -44,6 +46,7 @@ class TcpTransport(asyncio.Transport):
         self._protocol: asyncio.BaseProtocol | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._turn: asyncio.Handle | None = None
+        self._forgetting: asyncio.TimerHandle | None = None
         self._high, self._low = HIGH_WATER, LOW_WATER
         self._writing_paused = False
         self._reading = True
@@ -83,6 +86,8 @@ class TcpTransport(asyncio.Transport):
         core.outbox.clear()
         if core.is_over:
             self._stack.forget(self)
+            if self._forgetting is not None:
+                self._forgetting.cancel()
         if core.deadline is not None and (
             self._timer is None or core.deadline < self._timer.when()
         ):
@@ -167,9 +172,18 @@ class TcpTransport(asyncio.Transport):
         if self._core.readable:  # what nobody has read is lost, as the peer hears
             self._core.reset()
             self._settle()
+        if not self._core.is_over:
+            self._forgetting = self._loop.call_later(FIN_TIMEOUT, self._forget)
         protocol, self._protocol = self._protocol, None
         if protocol is not None:
             protocol.connection_lost(error)
+
+    def _forget(self) -> None:
+        if self._core.finished:
+            self._core.abandon()
+            self._settle()
+        else:  # what is still under way is sent again and again, and given up in the end
+            self._forgetting = self._loop.call_later(FIN_TIMEOUT, self._forget)
 
     # --- asyncio's interface
 
