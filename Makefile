@@ -41,7 +41,7 @@ types: .venv/.ready ## mypy --strict
 	$(BIN)/mypy --strict src tests/typing
 
 imports: .venv/.ready ## a room imports only from rooms below it
-	$(BIN)/lint-imports
+	PYTHONPATH=src $(BIN)/lint-imports
 
 clippy: ## Rust lints, warnings are errors
 	cd rust && cargo clippy --release --locked --workspace --all-targets --features aioiroh-py/abi3 -- -D warnings
