@@ -14,7 +14,6 @@ from aioiroh.quic.sending import SendStream
 from aioiroh.quic.state import ConnectionState, Dropped
 
 _T = TypeVar("_T")
-_B = TypeVar("_B", bound=tuple[object, object])
 
 # --- identity: Ed25519 as upstream's crate judges it, URLs as upstream's crate parses them --------
 
@@ -540,30 +539,6 @@ class Streams:
 
     def deliver(self, count: int, arrived: tuple[tuple[int, bytes, bool], ...]) -> None:
         """Gives those who wait in `reading` what has come: `(stream, bytes, whether it ends with them)`."""
-
-@final
-class BiMaker(Generic[_B]):
-    """Makes objects of a class of pairs of halves, from a connection and a stream's id. TypeError: other classes."""
-
-    def __new__(cls, pair: type[_B], send: type[SendHalf], recv: type[RecvHalf]) -> Self: ...
-    def __call__(self, connection: Connection, stream: int) -> _B: ...
-
-@disjoint_base
-class Opening(Generic[_T]):
-    """A stream about to be opened: `make(connection, id)` gives it. Who extends it has `_open()`, a coroutine
-    that does what cannot be done at once."""
-
-    def __new__(
-        cls, connection: Connection, direction: int, make: Callable[[Connection, int], _T]
-    ) -> Self: ...
-    def __class_getitem__(cls, key: Any) -> Any: ...
-    def __await__(self) -> Generator[Any, Any, _T]: ...
-    @property
-    def _connection(self) -> Connection: ...
-    @property
-    def _direction(self) -> int: ...
-    @property
-    def _make(self) -> Callable[[Connection, int], _T]: ...
 
 @disjoint_base
 class SendHalf:

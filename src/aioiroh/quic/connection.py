@@ -34,7 +34,7 @@ from aioiroh.quic.state import (
     UNI,
     ConnectionState,
 )
-from aioiroh.quic.streams import BiStream, make_bi
+from aioiroh.quic.streams import BiStream
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -129,7 +129,7 @@ class Connection:
 
     def open_bi(self) -> Opening[BiStream]:
         """A new stream in both directions; `await` it or use it with `async with`."""
-        return Opening(self, BI, make_bi)
+        return Opening(self, BI, BiStream)
 
     def open_uni(self) -> Opening[SendStream]:
         """A new stream to the peer; `await` it or use it with `async with`."""
@@ -137,7 +137,7 @@ class Connection:
 
     async def accept_bi(self) -> BiStream:
         """The next stream in both directions that the peer opened."""
-        return make_bi(self, await self._accept(BI))
+        return BiStream(self, await self._accept(BI))
 
     async def accept_uni(self) -> RecvStream:
         """The next stream to us that the peer opened."""

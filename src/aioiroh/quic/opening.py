@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
 from threading import get_ident
 from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from aioiroh import _native
 from aioiroh.quic.causes import stream_failure
@@ -12,12 +13,15 @@ from aioiroh.quic.sending import SendStream
 from aioiroh.quic.state import OPEN
 from aioiroh.quic.streams import BiStream
 
+if TYPE_CHECKING:
+    from aioiroh.quic.connection import Connection
+
 __all__ = ["Opening"]
 
 S = TypeVar("S", bound=BiStream | SendStream)
 
 
-class Opening(_native.Opening[S]):
+class Opening(Generic[S]):
     """A stream about to be opened: `await` it, or use it with `async with`.
 
     Waits while the peer's stream limit is reached. Opening sends nothing: the peer sees the stream with
@@ -25,11 +29,16 @@ class Opening(_native.Opening[S]):
     ConnectionLostError).
     """
 
-    __slots__ = ("_stream",)
-    _stream: S
+    __slots__ = ("_connection", "_direction", "_make", "_stream")
 
-    async def _open(self) -> S:
-        """What opening does when it is not done at once."""
+    def __init__(
+        self, connection: Connection, direction: int, make: Callable[[Connection, int], S]
+    ) -> None:
+        self._connection = connection
+        self._direction = direction
+        self._make = make
+
+    def __await__(self) -> Generator[Any, None, S]:
         state = self._connection.state
         if get_ident() != state.thread:
             state.driver.misused()
@@ -45,10 +54,10 @@ class Opening(_native.Opening[S]):
                 if state.early_streams is not None:
                     state.early_streams.update(made if isinstance(made, BiStream) else (made,))
                 return made
-            await state.wait(OPEN + self._direction)
+            yield from state.wait(OPEN + self._direction).__await__()
 
     async def __aenter__(self) -> S:
-        self._stream = await self
+        self._stream: S = await self
         return self._stream
 
     async def __aexit__(

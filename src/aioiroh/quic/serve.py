@@ -17,7 +17,7 @@ from aioiroh._native import Waiter
 from aioiroh.aio import Tasks
 from aioiroh.errors import BusyError, ConnectionLostError, StreamResetError, StreamStoppedError
 from aioiroh.quic.state import BI
-from aioiroh.quic.streams import BiStream, make_bi
+from aioiroh.quic.streams import BiStream
 
 if TYPE_CHECKING:
     from aioiroh.quic.connection import Connection
@@ -95,7 +95,7 @@ class _Workers:
             return None
         # The peer may open another one in its place.
         self._turns.touch()
-        return make_bi(self._connection, stream)
+        return BiStream(self._connection, stream)
 
     async def _work(self, first: BiStream) -> None:
         stream: BiStream | None = first

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from aioiroh._native import BiMaker
 from aioiroh.quic.receiving import DEFAULT_READ, RecvStream
 from aioiroh.quic.sending import SendStream
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
     from aioiroh.quic.connection import Connection
 
-__all__ = ["BiStream", "make_bi"]
+__all__ = ["BiStream"]
 
 
 class _Halves(NamedTuple):
@@ -34,6 +33,9 @@ class BiStream(_Halves):
     """
 
     __slots__ = ()
+
+    def __new__(cls, connection: Connection, stream: int) -> Self:
+        return tuple.__new__(cls, (SendStream(connection, stream), RecvStream(connection, stream)))
 
     @property
     def id(self) -> int:
@@ -95,7 +97,3 @@ class BiStream(_Halves):
 
     def __repr__(self) -> str:
         return f"<BiStream {self.id}>"
-
-
-make_bi = BiMaker(BiStream, SendStream, RecvStream)
-"""`make_bi(connection, id)` makes a `BiStream`."""

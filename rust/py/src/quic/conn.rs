@@ -58,7 +58,7 @@ impl Conn {
 
     // ---- streams
 
-    pub fn open(&self, dir: u8) -> PyResult<Option<u64>> {
+    fn open(&self, dir: u8) -> PyResult<Option<u64>> {
         let dir = direction(dir)?;
         Ok(self.call(|slot, _| slot.open(dir))?.map(u64::from))
     }

@@ -4,8 +4,6 @@
 //! `Operation` is what a task awaits. Classes of Python extend them: they have everything that is rare, and
 //! whatever cannot go on here asks them why.
 
-mod maker;
-mod opening;
 mod operation;
 mod receiving;
 mod sending;
@@ -233,8 +231,6 @@ impl Streams {
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Streams>()?;
-    module.add_class::<maker::BiMaker>()?;
-    module.add_class::<opening::Opening>()?;
     module.add_class::<SendHalf>()?;
     module.add_class::<RecvHalf>()?;
     module.add_class::<operation::Operation>()

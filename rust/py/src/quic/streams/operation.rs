@@ -9,13 +9,12 @@ use pyo3::{
     gc::{PyTraverseError, PyVisit},
     intern,
     prelude::*,
-    types::{PyIterator, PySendResult, PyTuple},
+    types::{PyIterator, PySendResult},
 };
 
-use super::{opening::Opening, receiving::Reading, sending::SendHalf};
+use super::{receiving::Reading, sending::SendHalf};
 
 pub enum Task {
-    Open(Py<Opening>),
     Write(Py<SendHalf>, Py<PyAny>),
     Finish(Py<SendHalf>),
     Read(Reading),
@@ -54,10 +53,6 @@ impl Operation {
 
     fn step<'py>(&self, py: Python<'py>, value: &Bound<'py, PyAny>) -> PyResult<Step<'py>> {
         match self.take() {
-            Progress::Fresh(Task::Open(opening)) => match Opening::open(opening.bind(py))? {
-                Ok(stream) => Ok(Step::Done(stream.into_bound(py))),
-                Err(coroutine) => self.rest(py, Some(coroutine)),
-            },
             Progress::Fresh(Task::Write(half, data)) => {
                 let rest = SendHalf::write(half.bind(py), data.bind(py))?;
                 self.rest(py, rest)
@@ -149,12 +144,9 @@ impl Operation {
         match self.step(py, py.None().bind(py))? {
             Step::Waits(future) => Ok(Some(future)),
             Step::Done(value) if value.is_none() => Ok(None),
-            // It would be taken for the arguments of the exception.
-            Step::Done(value) if value.is_instance_of::<PyTuple>() => {
-                Err(PyStopIteration::new_err((value.unbind(),)))
-            }
             Step::Done(value) => {
                 // Returned as an error it would become an exception first, of which `await` takes the value out.
+                // What streams give is neither an exception nor a tuple, which would be taken for its arguments.
                 // SAFETY: both are objects that live, and no iterator is left without a reason: None ends it.
                 unsafe { ffi::PyErr_SetObject(ffi::PyExc_StopIteration, value.as_ptr()) };
                 Ok(None)
@@ -166,7 +158,7 @@ impl Operation {
     fn send<'py>(&self, py: Python<'py>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         match self.step(py, &value)? {
             Step::Waits(future) => Ok(future),
-            Step::Done(value) => Err(PyStopIteration::new_err((value.unbind(),))),
+            Step::Done(value) => Err(PyStopIteration::new_err(value.unbind())),
         }
     }
 
@@ -202,7 +194,6 @@ impl Operation {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self.progress.try_lock().as_deref() {
-            Some(Progress::Fresh(Task::Open(opening))) => visit.call(opening),
             Some(Progress::Fresh(Task::Write(half, data))) => {
                 visit.call(half)?;
                 visit.call(data)
