@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blob_serving import pattern
 
 from aioiroh import Endpoint, Router, blobs, sync
 from aioiroh.blobs import (
@@ -24,10 +25,6 @@ from aioiroh.blobs import (
 )
 
 LOOPBACK = ("127.0.0.1", 0)
-
-
-def pattern(size: int) -> bytes:
-    return (bytes(range(251)) * (size // 251 + 1))[:size]
 
 
 @asynccontextmanager

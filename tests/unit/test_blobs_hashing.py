@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blob_serving import pattern
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,10 +20,6 @@ VECTORS: dict[str, Any] = json.loads(
     (Path(__file__).parent / "vectors" / "blobs.json").read_text("utf-8")
 )
 hashes = st.binary(min_size=32, max_size=32).map(Hash)
-
-
-def pattern(size: int) -> bytes:
-    return (bytes(range(251)) * (size // 251 + 1))[:size]
 
 
 @pytest.mark.parametrize("vector", VECTORS["hashes"], ids=lambda v: str(v["size"]))

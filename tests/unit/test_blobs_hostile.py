@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
 import pytest
+from blob_serving import pattern
 
 from aioiroh import _native, blobs
 from aioiroh.blobs import ChunkRanges, ChunkRangesSeq, GetRequest, Hash, HashAndFormat, MemoryStore
@@ -18,10 +19,6 @@ from aioiroh.errors import DecodeError, StreamResetError
 from aioiroh.quic import BiStream
 
 Pairs = Callable[..., AbstractAsyncContextManager[Any]]
-
-
-def pattern(size: int) -> bytes:
-    return (bytes(range(251)) * (size // 251 + 1))[:size]
 
 
 def mutated(data: bytes, chance: random.Random) -> bytes:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from blob_serving import Pairs, pattern, serving
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,29 +29,10 @@ from aioiroh.blobs.getting.observe import MAX_BOUNDARIES
 from aioiroh.blobs.messages import MAX_REQUEST_SIZE, ObserveItem
 from aioiroh.blobs.transfer.frames import FrameReader
 from aioiroh.errors import DecodeError, IncompleteReadError
-from aioiroh.quic import BiStream, Connection
+from aioiroh.quic import BiStream
 
-Pairs = Callable[..., AbstractAsyncContextManager[Any]]
 OBSERVABLE = frozenset((RequestKind.GET, RequestKind.OBSERVE))
 HASH = Hash(b"h" * 32)
-
-
-def pattern(size: int) -> bytes:
-    return (bytes(range(251)) * (size // 251 + 1))[:size]
-
-
-@asynccontextmanager
-async def serving(
-    quic_pair: Pairs, provider: Provider | Callable[[BiStream], Any]
-) -> AsyncIterator[Connection]:
-    async with quic_pair() as pair:
-        handler = provider.accept if isinstance(provider, Provider) else None
-        task = asyncio.create_task(handler(pair.server) if handler else pair.server.serve(provider))
-        try:
-            yield pair.client
-        finally:
-            pair.client.close()
-            await task
 
 
 def telling(*pieces: bytes, hold: bool = False) -> Callable[[BiStream], Any]:

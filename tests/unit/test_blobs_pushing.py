@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from blob_serving import Pairs, pattern, serving
 
 from aioiroh import _native, blobs
 from aioiroh.blobs import (
@@ -35,26 +35,16 @@ from aioiroh.blobs.messages import encode_request
 from aioiroh.errors import StreamResetError
 from aioiroh.quic import Connection
 
-Pairs = Callable[..., AbstractAsyncContextManager[Any]]
 EVERYTHING = frozenset(RequestKind)
 SIZES = (0, 1, 1024, 16_385, 300_000)
 
 
-def pattern(size: int) -> bytes:
-    return (bytes(range(251)) * (size // 251 + 1))[:size]
-
-
-@asynccontextmanager
-async def taking(quic_pair: Pairs, store: blobs.Store, **options: Any) -> AsyncIterator[Connection]:
+def taking(
+    quic_pair: Pairs, store: blobs.Store, **options: Any
+) -> AbstractAsyncContextManager[Connection]:
     """The pusher's end of a connection to a provider that takes pushes into `store`."""
     options.setdefault("serve", EVERYTHING)
-    async with quic_pair() as pair:
-        task = asyncio.create_task(Provider(store, **options).accept(pair.server))
-        try:
-            yield pair.client
-        finally:
-            pair.client.close()
-            await task
+    return serving(quic_pair, Provider(store, **options))
 
 
 async def add_sequence(store: blobs.Store, sizes: tuple[int, ...] = SIZES) -> HashAndFormat:

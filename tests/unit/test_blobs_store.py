@@ -12,6 +12,7 @@ from typing import Any
 
 import obstore.store
 import pytest
+from blob_serving import pattern
 
 from aioiroh import _native, blobs
 from aioiroh.blobs import (
@@ -33,10 +34,6 @@ from aioiroh.blobs.store.worker import DiskWorker
 from aioiroh.errors import DecodeError
 
 Stores = Callable[[], AbstractAsyncContextManager[MemoryStore | FileStore | BucketStore]]
-
-
-def pattern(size: int) -> bytes:
-    return (bytes(range(251)) * (size // 251 + 1))[:size]
 
 
 @pytest.fixture(params=["memory", "files", "bucket", "s3"])
