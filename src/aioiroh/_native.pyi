@@ -842,8 +842,8 @@ class BlobSender:
     def push(self, items: Sequence[tuple[Blob, Sequence[int]]]) -> None:
         """Appends responses: blob, query. ValueError."""
 
-    def prefix(self, data: Buffer) -> None:
-        """Appends bytes as they are."""
+    def raw(self, data: Buffer) -> None:
+        """Appends bytes as they are: an item of its own, of which only the end is reported."""
 
     def finish(self) -> None:
         """Nothing more will be appended: the stream is finished after the last response."""

@@ -40,8 +40,9 @@ pub(crate) struct Work {
     pub(crate) items: VecDeque<Item>,
     pub(crate) current: Option<Current>,
     pub(crate) next_item: u64,
-    // Encoded and not yet in the gate's queue.
+    // Encoded, or given as it is, and not yet in the gate's queue.
     pub(crate) buffer: Buffer,
+    pub(crate) raw: Option<Bytes>,
     pub(crate) marks: Vec<(usize, Report)>,
 }
 
@@ -61,7 +62,14 @@ impl Work {
             let Some(current) = &mut self.current else {
                 match self.items.front() {
                     Some(item) if small_only && !item.is_small() => return Ok(false),
-                    Some(_) => self.start()?,
+                    // What was encoded before goes first.
+                    Some(Item::Raw(_)) if self.buffer.filled > 0 => return Ok(true),
+                    Some(Item::Raw(data)) => {
+                        *room = room.saturating_sub(data.len());
+                        self.give();
+                        return Ok(true);
+                    }
+                    Some(Item::Blob { .. }) => self.start()?,
                     None => return Ok(false),
                 }
                 continue;
@@ -87,29 +95,31 @@ impl Work {
         Ok(false)
     }
 
+    /// Takes bytes as they are from the front of the items.
+    fn give(&mut self) {
+        if let Some(Item::Raw(data)) = self.items.pop_front() {
+            self.marks.push((data.len(), Report::Done { item: self.next_item }));
+            self.next_item += 1;
+            self.raw = (!data.is_empty()).then_some(data);
+        }
+    }
+
     fn start(&mut self) -> Result<(), Failure> {
-        match self.items.pop_front() {
-            Some(Item::Raw(data)) => {
-                self.buffer.space(data.len(), 0).copy_from_slice(&data);
-                self.buffer.filled += data.len();
+        if let Some(Item::Blob { blob, query }) = self.items.pop_front() {
+            let item = self.next_item;
+            if !query.is_empty() {
+                // Nothing is sent of a blob of which something is missing: a reset may throw it away anyway.
+                let size = blob.verified_size().filter(|size| blob.can_encode(&query, *size));
+                let size = size.ok_or(("missing", Detail::None))?;
+                let encoder = Encoder::new(*blob.hash(), size, &query);
+                let expected = encoder.selected().bytes(size);
+                let remaining = usize::try_from(expected + expected / 128).unwrap_or(usize::MAX);
+                self.mark(Report::Started { item, size });
+                self.current = Some(Current { item, encoder, session: Session::new(blob), remaining });
+            } else {
+                self.mark(Report::Done { item });
             }
-            Some(Item::Blob { blob, query }) => {
-                let item = self.next_item;
-                if !query.is_empty() {
-                    // Nothing is sent of a blob of which something is missing: a reset may throw it away anyway.
-                    let size = blob.verified_size().filter(|size| blob.can_encode(&query, *size));
-                    let size = size.ok_or(("missing", Detail::None))?;
-                    let encoder = Encoder::new(*blob.hash(), size, &query);
-                    let expected = encoder.selected().bytes(size);
-                    let remaining = usize::try_from(expected + expected / 128).unwrap_or(usize::MAX);
-                    self.mark(Report::Started { item, size });
-                    self.current = Some(Current { item, encoder, session: Session::new(blob), remaining });
-                } else {
-                    self.mark(Report::Done { item });
-                }
-                self.next_item += 1;
-            }
-            None => {}
+            self.next_item += 1;
         }
         Ok(())
     }

@@ -89,11 +89,9 @@ impl Sender {
         self.0.append(Item::Blob { blob, query });
     }
 
-    /// Appends bytes as they are.
-    pub fn prefix(&self, data: Bytes) {
-        if !data.is_empty() {
-            self.0.append(Item::Raw(data));
-        }
+    /// Appends bytes as they are, an item that is only reported to be done.
+    pub fn raw(&self, data: Bytes) {
+        self.0.append(Item::Raw(data));
     }
 
     /// Nothing more will be appended: the stream is finished after the last item.
@@ -231,7 +229,7 @@ impl Outbound {
         let mut gate = self.gate.lock();
         let base = gate.encoded;
         gate.marks.extend(work.marks.drain(..).map(|(at, report)| (base + at as u64, report)));
-        if let Some(piece) = work.buffer.take() {
+        if let Some(piece) = work.raw.take().or_else(|| work.buffer.take()) {
             gate.encoded += piece.len() as u64;
             gate.out_len += piece.len();
             self.worker.queued.fetch_add(piece.len(), Ordering::Relaxed);
