@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -75,6 +76,9 @@ def run(
         )
     else:
         logging.getLogger("aioiroh").addHandler(logging.NullHandler())
+    # What was loaded stays; and thousands of files make objects that reference counts free.
+    gc.freeze()
+    gc.set_threshold(50_000)
     interrupts = Interrupts(display)
 
     async def attached() -> int:
