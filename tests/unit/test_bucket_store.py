@@ -13,14 +13,23 @@ from typing import Any
 import obstore
 import obstore.store
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from obstore.exceptions import GenericError
 
 from aioiroh import _native, blobs, presets, serve
-from aioiroh.blobs import BlobFormat, BlobState, BucketStore, Hash, HashAndFormat
+from aioiroh.blobs import (
+    BlobFormat,
+    BlobState,
+    BlobStatus,
+    BucketStore,
+    ChunkRanges,
+    Hash,
+    HashAndFormat,
+)
 from aioiroh.blobs.ranges import GROUP_SIZE
 from aioiroh.blobs.store.bucket import cache, objects, proof, uploads
+from aioiroh.blobs.store.bucket.streaming import Streamed
 from aioiroh.endpoint import Endpoint
 from aioiroh.errors import BusyError
 
@@ -32,6 +41,8 @@ class Faulty:
 
     def __init__(self) -> None:
         self.failing: set[str] = set()
+        self.good = 0
+        """So many calls succeed before they fail."""
         self.calls: list[tuple[str, Any]] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -41,7 +52,8 @@ class Faulty:
 
         def call(store: Any, *args: Any, **options: Any) -> Any:
             self.calls.append((name, args[0] if args else options))
-            if name in self.failing:
+            self.good -= name in self.failing
+            if name in self.failing and self.good < 0:
                 raise GenericError(f"503 from {name}")
             return value(store, *args, **options)
 
@@ -106,6 +118,32 @@ def test_any_range_of_groups_is_verified(size: int, data: st.DataObject) -> None
         broken = [bytes([pairs[0][0] ^ 1]) + pairs[0][1:], *pairs[1:]]
         with pytest.raises(ValueError, match="verify"):
             proof.verified(hash, size, first, end, part, broken)
+
+
+@given(size=st.integers(0, 40 * GROUP_SIZE), data=st.data())
+def test_pieces_make_the_answer(size: int, data: st.DataObject) -> None:
+    content = (bytes(range(251)) * (size // 251 + 1))[:size]
+    outboard = _native.Blob.from_bytes(content).outboard()
+    groups = proof.groups_of(size)
+    edges = data.draw(st.lists(st.integers(0, groups), unique=True, max_size=6).map(sorted))
+    if len(edges) % 2:
+        edges.append(groups)
+    wanted = ChunkRanges(edge * proof.CHUNKS for edge in dict.fromkeys(edges))
+    assume(wanted and Streamed.fits(size, wanted))
+    step = data.draw(st.integers(1, 9))
+    answer, before = size.to_bytes(8, "little"), -1
+    for start, stop in wanted.select(size).spans():
+        last = -(-stop // proof.CHUNKS)
+        for first in range(start // proof.CHUNKS, last, step):
+            end = min(first + step, last)
+            pairs = [
+                outboard[start * proof.PAIR : stop * proof.PAIR]
+                for start, stop in proof.pairs_for(groups, first, end)
+            ]
+            part = content[first * GROUP_SIZE : end * GROUP_SIZE]
+            answer += proof.answered(size, first, end, before, part, pairs)
+            before = end - 1
+    assert answer == _native.encode_blob(content, wanted.boundaries)
 
 
 def test_the_least_used_are_given_up_first() -> None:
@@ -237,7 +275,7 @@ async def test_what_is_added_while_it_is_deleted_stays(opened: Open) -> None:
         await store.flush()
         added.tag.release()
         deleting = asyncio.create_task(store.delete([added.hash]))
-        while added.hash not in store._doomed:
+        while added.hash not in store._deletions:
             await asyncio.sleep(0)
         third = await store.add_bytes(b"again")
         await deleting
@@ -370,7 +408,7 @@ async def test_a_part_is_served_without_bringing_the_rest(opened: Open, faulty: 
             (5_100_000, 5_400_000),
             (11_999_999, 12_000_000),
         ):
-            wanted = blobs.ChunkRanges.bytes(start, end) | blobs.ChunkRanges.last_chunk()
+            wanted = ChunkRanges.bytes(start, end) | ChunkRanges.last_chunk()
             ranges = blobs.ChunkRangesSeq.blob(wanted)
             await blobs.get(endpoint, hash, provider=provider, into=target, ranges=ranges)
             async with target.reader(hash) as reader:
@@ -378,7 +416,7 @@ async def test_a_part_is_served_without_bringing_the_rest(opened: Open, faulty: 
         assert "get_async" not in [name for name, path in faulty.calls if "data" in str(path)]
         assert (await store._local.status(hash)).state is BlobState.MISSING
         asked = len(faulty.calls)
-        again = blobs.ChunkRangesSeq.blob(blobs.ChunkRanges.bytes(5_000_000, 5_400_000))
+        again = blobs.ChunkRangesSeq.blob(ChunkRanges.bytes(5_000_000, 5_400_000))
         async with blobs.MemoryStore() as other:
             await blobs.get(endpoint, hash, provider=provider, into=other, ranges=again)
         assert len(faulty.calls) == asked
@@ -386,19 +424,67 @@ async def test_a_part_is_served_without_bringing_the_rest(opened: Open, faulty: 
         assert await target.read_bytes(hash, limit=len(data)) == data
 
 
+async def test_a_whole_blob_is_sent_without_being_brought_here(
+    opened: Open, faulty: Faulty
+) -> None:
+    large = [os.urandom(size) for size in (9_000_000, 12_345_678)]
+    contents = [large[0], os.urandom(20_000), large[1], b"last"]
+    async with await opened() as store:
+        added = await store.add_many(contents)
+        sequence = b"".join(bytes(one.hash) for one in added)
+        root = (await store.add_bytes(sequence, BlobFormat.HASH_SEQ)).hash
+    sent: list[Any] = []
+    async with (
+        await opened("elsewhere") as store,
+        Endpoint.bind(preset=presets.loopback) as endpoint,
+        serve(
+            {blobs.ALPN: blobs.Provider(store, on_transfer=sent.append)}, preset=presets.loopback
+        ) as router,
+    ):
+        provider = router.endpoint.addr
+        async with blobs.MemoryStore() as target:
+            await blobs.get(
+                endpoint, HashAndFormat(root, BlobFormat.HASH_SEQ), provider=provider, into=target
+            )
+            for one, data in zip(added, contents, strict=True):
+                assert await target.read_bytes(one.hash, limit=len(data)) == data
+        for one, data in zip(added, contents, strict=True):
+            here = (await store.status(one.hash)), (await store._local.status(one.hash)).is_complete
+            assert here == (BlobStatus.complete(len(data)), len(data) < 1_000_000)
+        ends = [
+            e.end_offset for e in sent if isinstance(e, blobs.TransferProgress) and e.index == 3
+        ]
+        assert ends == sorted(ends) and ends[-1] == 12_345_678 and len(ends) > 5
+        completed = [e.stats for e in sent if isinstance(e, blobs.TransferCompleted)]
+        assert sum(stats.payload_bytes for stats in completed) == sum(map(len, contents)) + len(
+            sequence
+        )
+
+        # What came before the storage failed is kept, and the rest is got later.
+        async with blobs.MemoryStore() as target:
+            faulty.failing = {"get_range_async"}
+            faulty.good = 4
+            with pytest.raises(blobs.ProviderError):
+                await blobs.get(endpoint, added[0].hash, provider=provider, into=target)
+            faulty.failing = set()
+            assert (await target.status(added[0].hash)).state is BlobState.PARTIAL
+            await blobs.get(endpoint, added[0].hash, provider=provider, into=target)
+            assert await target.read_bytes(added[0].hash, limit=1 << 24) == large[0]
+
+
 async def test_parts_are_bounded(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "IN_USE", 1)
-    few = [blobs.ChunkRanges.bytes(0, 100_000)]
+    few = [ChunkRanges.bytes(0, 100_000)]
     async with await opened() as store:
         hashes = [(await store.add_bytes(os.urandom(9_000_000))).hash for _ in range(3)]
     async with await opened("elsewhere", cache_size=200_000) as store:
         for hash in hashes:
-            [handle] = await store.handles([hash], few)
-            assert handle is not None and handle.read(0, 100) and handle.size_verified
-        files = {path.stem for path in (store._parts._folder).iterdir()}
+            [handle] = await store.outgoing([hash], few)
+            assert handle.read(0, 100) and handle.size_verified
+        files = {path.stem for path in (store._copies._parts._folder).iterdir()}
         assert files == {str(hashes[2])}
-        store._parts.forget(hashes[2])
-        assert not list(store._parts._folder.iterdir())
+        store._copies._parts.forget(hashes[2])
+        assert not list(store._copies._parts._folder.iterdir())
 
 
 async def test_a_part_that_was_received_stays(opened: Open) -> None:
@@ -410,7 +496,7 @@ async def test_a_part_that_was_received_stays(opened: Open) -> None:
     ):
         added = await source.add_bytes(data)
         provider = router.endpoint.addr
-        ranges = blobs.ChunkRangesSeq.blob(blobs.ChunkRanges.bytes(0, 500_000))
+        ranges = blobs.ChunkRangesSeq.blob(ChunkRanges.bytes(0, 500_000))
         async with await opened() as store:
             await blobs.get(endpoint, added.hash, provider=provider, into=store, ranges=ranges)
             assert (await store.status(added.hash)).state is BlobState.PARTIAL

@@ -9,17 +9,22 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from blob_serving import Pairs, answering, serving
 
-from aioiroh import blobs
+from aioiroh import _native, blobs
 from aioiroh.blobs import (
     BlobFormat,
     BlobState,
     BlobStatus,
     ChunkRanges,
+    Collection,
     FileStore,
     Hash,
     HashAndFormat,
     ImportMode,
+    MemoryStore,
+    Provider,
+    ProviderError,
 )
 from aioiroh.errors import BusyError
 
@@ -88,7 +93,7 @@ async def test_many_small_blobs(tmp_path: Path) -> None:
 async def test_more_blobs_than_stay_at_hand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aioiroh.blobs.store.file.store.REMEMBERED", 10)
+    monkeypatch.setattr("aioiroh.blobs.store.file.athand.REMEMBERED", 10)
     data = [pattern(20_000 + number) for number in range(60)]
     async with await FileStore.open(tmp_path / "store") as store:
         hashes = [(await store.add_bytes(one)).hash for one in data]
@@ -330,3 +335,116 @@ async def test_a_process_that_died_while_it_made_the_store(tmp_path: Path) -> No
             await store.add_bytes(b"x")
         shutil.rmtree(folder)
         folder.mkdir()
+
+
+async def test_an_outboard_has_a_file_only_if_it_needs_one(
+    quic_pair: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def outboards() -> list[str]:
+        return [path.name for path in (tmp_path / "store").rglob("*.outboard")]
+
+    folder = tmp_path / "store"
+    small, large = pattern(100_000), pattern(1_100_000)
+    hash = Hash.of(small)
+    part = _native.encode_blob(small, (0,))[:50_000]
+    async with MemoryStore() as source, await FileStore.open(folder) as store:
+        await source.add_many((small, large))
+        async with serving(quic_pair, Provider(source)) as connection:
+            with monkeypatch.context() as patch:
+                # Parts that are noted have to be found again; this one shall arrive as if at once.
+                patch.setattr(FileStore, "_progressed", lambda *_: None)
+                await blobs.get(connection, hash, into=store)
+            assert outboards() == []
+            await blobs.get(connection, Hash.of(large), into=store)
+            assert outboards() == [f"{Hash.of(large)}.outboard"]
+        for data in (small, large):
+            handle = await store.handle(Hash.of(data))
+            assert handle is not None and handle.response((0,)) is None
+    async with await FileStore.open(folder) as store:
+        # It can be served, which takes the outboards.
+        async with serving(quic_pair, Provider(store)) as connection:
+            for data in (small, large):
+                assert await blobs.get_bytes(connection, Hash.of(data), limit=1 << 21) == data
+        await store.delete([hash])
+        # A part of a blob is found again by its outboard.
+        async with serving(quic_pair, answering(part)) as connection:
+            with pytest.raises(ProviderError):
+                await blobs.get(connection, hash, into=store)
+        assert len(outboards()) == 2
+    async with await FileStore.open(folder) as store:
+        assert (await store.status(hash)).present == ChunkRanges((0, 48))
+        async with MemoryStore() as source:
+            await source.add_bytes(small)
+            async with serving(quic_pair, Provider(source)) as connection:
+                await blobs.get(connection, hash, into=store)
+        assert await store.read_bytes(hash, limit=1 << 20) == small
+        assert [finding async for finding in store.verify() if not finding.is_good] == []
+
+
+async def test_what_is_in_transit_leaves_as_the_file_that_it_came_into(
+    quic_pair: Pairs, tmp_path: Path
+) -> None:
+    contents = [pattern(size) for size in (0, 1, 700, 16_384, 16_385, 400_000)]
+    folder, out = tmp_path / "store", tmp_path / "out"
+    (out / "staging").mkdir(parents=True)
+    async with MemoryStore() as source:
+        added = await source.add_many(contents)
+        sequence = b"".join(bytes(one.hash) for one in added)
+        root = (await source.add_bytes(sequence, BlobFormat.HASH_SEQ)).hash
+        async with serving(quic_pair, Provider(source)) as connection:
+            store = await FileStore.open(folder, transit=True)
+            await blobs.get(connection, HashAndFormat(root, BlobFormat.HASH_SEQ), into=store)
+    hashes = [one.hash for one in added]
+    assert {s.state for s in await store.statuses(hashes)} == {BlobState.COMPLETE}
+    for hash, data in zip(hashes, contents, strict=True):
+        assert await store.read_bytes(hash, limit=1 << 20) == data
+    # A kill loses nothing of it.
+    shutil.copytree(folder, tmp_path / "killed")
+    places = [out / str(number) for number in range(5)]
+    [first, again] = await store.stage([hashes[3]] * 2, out / "staging", places=places[:2])
+    [kept] = await store.stage([hashes[3]], out / "staging", keep=True, places=places[:1])
+    [untold] = await store.stage([hashes[3]], out / "staging")
+    for file in (first, again, kept, untold):
+        assert file.read_bytes() == contents[3] and file.parent == out / "staging"
+    files = await store.stage(hashes[1:], out / "staging", places=places)
+    assert {file.parent for file in files} == {folder / "loose"}
+    # Nor does a kill while they are moved; and what was moved is known to be there.
+    files[0].rename(places[0])
+    shutil.copytree(folder, tmp_path / "killed later")
+    for file, place in zip(files[1:], places[1:], strict=True):
+        file.rename(place)
+    for hash, data in zip(hashes, contents, strict=True):
+        assert await store.read_bytes(hash, limit=1 << 20) == data
+    await store.destroy()
+    assert not folder.exists()
+    for place in places[1:]:
+        place.unlink()
+    for name in ("killed", "killed later"):
+        store = await FileStore.open(tmp_path / name, transit=True)
+        for hash, data in zip(hashes, contents, strict=True):
+            assert await store.read_bytes(hash, limit=1 << 20) == data
+        assert [finding async for finding in store.verify() if not finding.is_good] == []
+        await store.aclose()
+
+
+async def test_a_file_that_cannot_be_made_in_transit(tmp_path: Path) -> None:
+    data = [pattern(1000), pattern(2000)]
+    store = await FileStore.open(tmp_path / "store", transit=True)
+    hashes = [Hash.of(one) for one in data]
+    # Where the first belongs is a link, which is never followed.
+    (tmp_path / "store" / "loose" / f"{hashes[0]}.data").symlink_to("elsewhere")
+    await store.put_verified(list(zip(hashes, data, strict=True)))
+    await store.aclose()
+    async with await FileStore.open(tmp_path / "store", transit=True) as store:
+        for hash, one in zip(hashes, data, strict=True):
+            assert await store.read_bytes(hash, limit=1 << 20) == one
+
+
+async def test_the_same_file_in_several_places_in_transit(tmp_path: Path) -> None:
+    async with await FileStore.open(tmp_path / "store", transit=True) as store:
+        content = pattern(5000)
+        await store.put_verified([(Hash.of(content), content)])
+        collection = Collection((f"dir/{n:03}", Hash.of(content)) for n in range(200))
+        paths = await blobs.export_collection(store, collection, tmp_path)
+        assert len({path.stat().st_ino for path in paths}) == 200
+        assert {path.read_bytes() for path in paths} == {content}

@@ -53,7 +53,7 @@ class WorkFolder:
             # In a folder that many may write, somebody could wait for what arrives.
             raise Failure(f"{folder} is not ours; remove it, or choose another folder with -o")
         try:
-            store = await FileStore.open(folder / "store", durable=False)
+            store = await FileStore.open(folder / "store", transit=True)
         except BusyError:
             raise Failure(
                 f"another receive of the same content into {directory} is running; "

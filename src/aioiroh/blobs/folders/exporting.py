@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import unicodedata
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -171,6 +171,7 @@ async def export_files(
         sizes.append(status.size or 0)
     paths: list[Path] = []
     ready = 0
+    times = Counter(hashes[place.index] for place in missing)
     with Root(plan.directory) as root, _private_folder(root.path, staging) as folder:
 
         async def stage(batch: Sequence[Place], size: int) -> list[Path]:
@@ -184,9 +185,24 @@ async def export_files(
                     on_copied(ready)
 
             wanted = [hashes[place.index] for place in batch]
-            staged = await store.stage(wanted, folder, keep=keep, on_copied=copied)
+            # What goes to several places is given away to the last of them.
+            times.subtract(wanted)
+            more = [times[hash] > 0 for hash in wanted]
+            paths = [root.path.joinpath(*place.parts) for place in batch]
+            files: dict[bool, Iterator[Path]] = {}
+            for again, report in ((True, None), (False, copied)):
+                some = [(h, p) for h, p, m in zip(wanted, paths, more, strict=True) if m is again]
+                if some:
+                    staged = await store.stage(
+                        [hash for hash, _ in some],
+                        folder,
+                        keep=keep or again,
+                        places=[path for _, path in some],
+                        on_copied=report,
+                    )
+                    files[again] = iter(staged)
             copied(size)
-            return staged
+            return [next(files[again]) for again in more]
 
         def put(place: Place, file: Path) -> Path:
             try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import (
+    AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
     Awaitable,
@@ -43,6 +44,7 @@ __all__ = [
     "ImportMode",
     "OnCopied",
     "OnHashed",
+    "Pieces",
     "Protect",
     "Store",
 ]
@@ -157,6 +159,21 @@ class BlobReader(Protocol):
     ) -> None: ...
 
 
+class Pieces(Protocol):
+    """A complete blob whose data are elsewhere, and come as they are sent."""
+
+    @property
+    def size(self) -> int:
+        """Size of the blob in bytes."""
+        ...
+
+    def answer(self, ranges: ChunkRanges) -> AsyncGenerator[tuple[int, bytes], None]:
+        """The response to a query for these chunks, verified, and for each piece up to which byte of the
+        blob it goes. OSError.
+        """
+        ...
+
+
 class BlobWriter(Protocol):
     """One of the parties that fill a blob. An async context manager; leaving it commits.
 
@@ -225,12 +242,15 @@ class Store(Protocol):
         """The native handle to read what is there; None if nothing is."""
         ...
 
-    async def handles(
-        self, hashes: Sequence[Hash], ranges: Sequence[ChunkRanges] | None = None, /
-    ) -> list[Blob | None]:
-        """`handle` of each hash, in order; cheaper than one by one.
+    async def handles(self, hashes: Sequence[Hash]) -> list[Blob | None]:
+        """`handle` of each hash, in order; cheaper than one by one."""
+        ...
 
-        `ranges`: what of each is going to be read. A store whose content is elsewhere brings that.
+    async def outgoing(
+        self, hashes: Sequence[Hash], ranges: Sequence[ChunkRanges]
+    ) -> list[Blob | Pieces | None]:
+        """What is going to be sent of each hash, in order: a handle that has it, if the store does, or pieces.
+        OSError.
         """
         ...
 
@@ -310,12 +330,14 @@ class Store(Protocol):
         directory: Path,
         *,
         keep: bool = False,
+        places: Sequence[Path] | None = None,
         on_copied: OnCopied | None = None,
     ) -> list[Path]:
         """For each hash, in order, a file with all of the blob, in `directory`, for the caller to rename.
 
         It is a file of the store's own if possible, which the store then refers to (see `settle`);
-        with `keep` it is a copy, by reference to the same blocks where the system can.
+        with `keep` it is a copy, by reference to the same blocks where the system can. `places`: where
+        the files are going to be; a store for transit gives its own files only if it is told.
         Raises NotFoundError, IncompleteBlobError or OSError; then there are no files.
         """
         ...

@@ -30,6 +30,7 @@ from .interface import (
     ImportMode,
     OnCopied,
     OnHashed,
+    Pieces,
     Protect,
 )
 from .reader import LocalReader, read_slowly
@@ -69,7 +70,7 @@ class LocalStore(Closing, ABC):
     async def statuses(self, hashes: Sequence[Hash]) -> list[BlobStatus]: ...
 
     @abstractmethod
-    async def handles(self, hashes: Sequence[Hash], *_: object) -> list[_native.Blob | None]: ...
+    async def handles(self, hashes: Sequence[Hash]) -> list[_native.Blob | None]: ...
 
     @abstractmethod
     async def writers(
@@ -103,6 +104,7 @@ class LocalStore(Closing, ABC):
         directory: Path,
         *,
         keep: bool = False,
+        places: Sequence[Path] | None = None,
         on_copied: OnCopied | None = None,
     ) -> list[Path]: ...
 
@@ -163,6 +165,11 @@ class LocalStore(Closing, ABC):
 
     async def handle(self, hash: Hash) -> _native.Blob | None:
         return (await self.handles((hash,)))[0]
+
+    async def outgoing(
+        self, hashes: Sequence[Hash], ranges: Sequence[ChunkRanges]
+    ) -> list[_native.Blob | Pieces | None]:
+        return [*await self.handles(hashes)]
 
     def reader(self, hash: Hash, *, wait: bool = False) -> LocalReader:
         return LocalReader(self, hash, wait)

@@ -55,7 +55,7 @@ class MemoryStore(LocalStore):
             for handle in map(self._find, hashes)
         ]
 
-    async def handles(self, hashes: Sequence[Hash], *_: object) -> list[_native.Blob | None]:
+    async def handles(self, hashes: Sequence[Hash]) -> list[_native.Blob | None]:
         return [self._find(hash) for hash in hashes]
 
     async def blobs(self) -> AsyncIterator[tuple[Hash, BlobStatus]]:
@@ -179,6 +179,7 @@ class MemoryStore(LocalStore):
         directory: Path,
         *,
         keep: bool = False,
+        places: Sequence[Path] | None = None,
         on_copied: OnCopied | None = None,
     ) -> list[Path]:
         paths = [staged(hash, directory) for hash in hashes]

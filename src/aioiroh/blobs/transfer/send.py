@@ -15,8 +15,8 @@ from aioiroh.errors import ConnectionLostError, DecodeError, StreamStoppedError
 from ..errors import BlobTooLargeError, IncompleteBlobError, NotFoundError
 from ..hash import Hash
 from ..messages import ErrorCode, GetManyRequest, GetRequest
-from ..ranges import ChunkRanges, chunk_count
-from ..store.interface import BlobStatus
+from ..ranges import CHUNK_SIZE, ChunkRanges, chunk_count
+from ..store.interface import BlobStatus, Pieces
 from ..store.local import handle_status
 from ..store.sequences import KnownChildren, read_known_children
 from .pacing import Pace
@@ -32,6 +32,8 @@ __all__ = ["Departure", "Outcome", "can_serve", "send"]
 
 AHEAD: Final = 64
 """Blobs handed to the native sender before they are due."""
+PIECES: Final = 2
+"""Pieces of a blob that comes in pieces (1 MiB each) that the native sender has at once."""
 TOO_SLOW: Final = "the peer takes too little data"
 STOPPED: Final = "the peer stopped the stream with code {}"
 LOST: Final = "the connection ended"
@@ -96,10 +98,12 @@ async def send(
     """
     if not pace.limits and isinstance(request, GetRequest) and request.ranges.is_blob:
         item = Item(0, request.hash, request.ranges[0])
-        [handle] = await store.handles((item.hash,), (item.ranges,))
-        response = None if handle is None else handle.response(item.ranges.boundaries)
-        if handle is not None and response is not None:
-            departure = Departure(item, handle.size or 0)
+        [found] = await store.outgoing((item.hash,), (item.ranges,))
+        response = (
+            found.response(item.ranges.boundaries) if isinstance(found, _native.Blob) else None
+        )
+        if found is not None and response is not None:
+            departure = Departure(item, found.size or 0)
             await _write(stream, response, departure, outcome, patience, on_departure)
             return
     outflow = _Outflow(stream, request, store, outcome, patience, on_departure, pace)
@@ -159,6 +163,8 @@ class _Outflow:
         self._children: KnownChildren | None = None
         self._sender = _native.BlobSender(store.worker.native)
         self._under_way: dict[int, Departure] = {}
+        # Pieces that the sender has: the number of the first of their blob, and how far they go.
+        self._pieces: dict[int, tuple[int, int]] = {}
         self._count = 0
         self._all_pushed = False
         self._over = False
@@ -190,15 +196,17 @@ class _Outflow:
                 await self._push()
             if self._over:
                 break
-            if await self._patience.wait(self._wake):
-                self._take_reports()
-            elif not self._is_enough():
-                self._give_up(ErrorCode.LIMIT, TOO_SLOW)
+            await self._news()
 
-    def _is_enough(self) -> bool:
+    async def _news(self, *, held: bool = False) -> None:
+        """Waits for reports, as long as the peer is worth it. `held`: we had nothing for it meanwhile."""
+        if await self._patience.wait(self._wake):
+            self._take_reports()
+            return
         now = asyncio.get_running_loop().time()
-        held = self._pace.was_held(self._stream)
-        return self._patience.is_enough(now, self._sender.sent, held=held)
+        held = self._pace.was_held(self._stream) or held
+        if not self._patience.is_enough(now, self._sender.sent, held=held):
+            self._give_up(ErrorCode.LIMIT, TOO_SLOW)
 
     async def _push(self) -> None:
         """Hands the next blobs to the sender; finishes when there are none."""
@@ -209,24 +217,52 @@ class _Outflow:
                     return self._lacking(self._request_hash)
                 continue
             pushed: list[tuple[_native.Blob, tuple[int, ...]]] = []
-            handles = await self._store.handles(
+            found = await self._store.outgoing(
                 [item.hash for item in items], [item.ranges for item in items]
             )
-            for item, handle in zip(items, handles, strict=True):
-                if handle is None or not (self._knows(item) and _has(handle, item.ranges)):
+            for item, source in zip(items, found, strict=True):
+                if source is None or not (self._knows(item) and _has(source, item.ranges)):
                     self._sender.push(pushed)
                     return self._lacking(item.hash)
-                self._under_way[self._count] = Departure(item, handle.size or 0)
-                self._count += 1
-                pushed.append((handle, item.ranges.boundaries))
-            if pushed:
-                self._sender.push(pushed)
-            else:
+                departure = Departure(item, source.size or 0)
+                if isinstance(source, _native.Blob):
+                    self._under_way[self._count] = departure
+                    self._count += 1
+                    pushed.append((source, item.ranges.boundaries))
+                else:
+                    self._sender.push(pushed)
+                    pushed = []
+                    await self._feed(departure, source)
+                    if self._over:
+                        return
+            self._sender.push(pushed)
+            if not items:
                 if not self._is_end():
                     return self._lacking(self._request_hash)
                 self._all_pushed = True
                 self._sender.finish()
             self._store.worker.touched()
+
+    async def _feed(self, departure: Departure, source: Pieces) -> None:
+        """Hands over a blob that comes in pieces, no faster than the peer takes them."""
+        first, item = self._count, departure.item
+        self._under_way[first] = departure
+        self._on_departure(departure)
+        try:
+            async with contextlib.aclosing(source.answer(item.ranges)) as pieces:
+                async for end, data in pieces:
+                    held = not self._pieces
+                    self._pieces[self._count] = first, end
+                    self._count += 1
+                    self._sender.raw(data)
+                    self._store.worker.touched()
+                    while not self._over and (len(self._pieces) > PIECES or self._wake.is_set()):
+                        await self._news(held=held)
+                    if self._over:
+                        return
+        except OSError as error:
+            self._outcome.lacking = item.hash
+            self._give_up(ErrorCode.INTERNAL, f"a blob could not be read: {error}")
 
     async def _learn(self) -> bool:
         """Reads the children of the hash sequence; False if nothing of it is here or it is none."""
@@ -279,16 +315,26 @@ class _Outflow:
                     departure.end_offset = end_offset
                     self._on_departure(departure)
                 case ("done", number):
-                    departure = self._under_way.pop(number)
-                    departure.is_done = True
-                    self._outcome.blobs += 1
-                    self._outcome.payload_bytes += sent_bytes(departure)
-                    self._on_departure(departure)
+                    self._done(number)
                 case ("error", number, kind, detail):
                     self._failed(number, kind, detail)
                     break
                 case ("end", _):
                     self._over = True
+
+    def _done(self, number: int) -> None:
+        """A blob, or a piece of one, is sent."""
+        first, end = self._pieces.pop(number, (number, None))
+        departure = self._under_way[first]
+        if end is not None and end < last_byte(departure):
+            departure.end_offset = end
+        else:
+            del self._under_way[first]
+            departure.is_done = True
+            self._outcome.blobs += 1
+            self._outcome.payload_bytes += sent_bytes(departure)
+        if end != 0:
+            self._on_departure(departure)
 
     def _failed(self, number: int, kind: str, detail: Any) -> None:
         if kind == "stopped":
@@ -307,8 +353,16 @@ class _Outflow:
         self._over = True
 
 
-def _has(handle: _native.Blob, ranges: ChunkRanges) -> bool:
-    return handle.is_complete or can_serve(ranges, handle_status(handle))
+def _has(source: _native.Blob | Pieces, ranges: ChunkRanges) -> bool:
+    if not isinstance(source, _native.Blob):
+        return True
+    return source.is_complete or can_serve(ranges, handle_status(source))
+
+
+def last_byte(departure: Departure) -> int:
+    """Up to which byte of the blob it goes."""
+    boundaries = departure.item.ranges.select(departure.size).boundaries
+    return min(boundaries[-1] * CHUNK_SIZE, departure.size) if boundaries else 0
 
 
 def sent_bytes(departure: Departure) -> int:

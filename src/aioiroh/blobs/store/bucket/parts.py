@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from aioiroh import _native
 
@@ -16,12 +14,9 @@ from ...ranges import GROUP_SIZE, ChunkRanges, chunk_count
 from .cache import Cache
 from .objects import Bucket, Groups
 from .proof import CHUNKS
-from .reader import GROUPS
+from .streaming import steps
 
 __all__ = ["Parts"]
-
-LARGE: Final = 8 * 1024 * 1024
-"""Of blobs up to this many bytes there are no parts: they come whole."""
 
 
 class _Part:
@@ -55,11 +50,6 @@ class Parts:
         self._cache = Cache(limit)
         self._parts: dict[Hash, _Part] = {}
 
-    @staticmethod
-    def suffice(size: int, ranges: ChunkRanges) -> bool:
-        """Whether so little of a blob is wanted that it need not come whole."""
-        return size > LARGE and 2 * ranges.selected_bytes(size) < size
-
     async def bring(self, hash: Hash, size: int, ranges: ChunkRanges) -> _native.Blob:
         """A handle with these chunks of a blob of `size` bytes, and the last, which proves the size."""
         part = self._parts.setdefault(hash, _Part(self._folder, hash))
@@ -67,7 +57,7 @@ class Parts:
         wanted = ranges.select(size) | ChunkRanges.bytes(size - 1, size)
         async with part.lock:
             missing = (wanted.whole_groups() & exists) - part.present
-            for first, end in _steps(missing):
+            for first, end in steps(missing):
                 part.put(first, await self._bucket.groups(hash, size, first, end))
                 part.present |= ChunkRanges.chunks(first * CHUNKS, end * CHUNKS) & exists
             present = part.present
@@ -85,15 +75,6 @@ class Parts:
 
     def close(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _steps(missing: ChunkRanges) -> Iterator[tuple[int, int]]:
-    """Chunk groups, from and to, as many as are fetched at once."""
-    for start, stop in missing.spans():
-        assert stop is not None
-        first, end = start // CHUNKS, -(-stop // CHUNKS)
-        for at in range(first, end, GROUPS):
-            yield at, min(at + GROUPS, end)
 
 
 def _write(path: Path, offset: int, data: bytes) -> None:

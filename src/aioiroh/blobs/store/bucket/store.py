@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import weakref
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from aioiroh import _native
-from aioiroh.aio import Tasks, fan_out
+from aioiroh.aio import fan_out
 from aioiroh.errors import BusyError
 
 from ...errors import BlobTooLargeError, StorageError
@@ -29,12 +28,14 @@ from ..interface import (
     ImportMode,
     OnCopied,
     OnHashed,
+    Pieces,
     Protect,
 )
 from ..tags import Tags, TempTag, TempTags
 from ..worker import DiskWorker
-from .cache import Cache
 from .checking import look_through
+from .copies import Copies
+from .deleting import Deletions
 from .garbage import NamedMarking
 from .objects import Bucket, owner_of
 from .parts import Parts
@@ -68,16 +69,12 @@ class BucketStore:
         """Not for direct use; see `open`."""
         self._bucket = bucket
         self._local = local
-        self._parts = parts
         self._owns = owns
         self._temp = TempTags()
-        self._cache = Cache(limits[0])
         self._uploads = Uploads(self._upload, limits[1])
-        self._tasks = Tasks("the store in a bucket")
-        self._locks: weakref.WeakValueDictionary[Hash, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._deletions = Deletions(bucket)
         self._writing: Counter[Hash] = Counter()
-        self._doomed: set[Hash] = set()
-        """Blobs that are being deleted: here at once, in the bucket soon."""
+        self._copies = Copies(bucket, local, parts, limits[0], self._deletions, self._writing)
         self._collecting = asyncio.Lock()
         self._marking: NamedMarking | None = None
         self._closed = False
@@ -146,7 +143,7 @@ class BucketStore:
             if size is not None:
                 found[index] = BlobStatus.complete(size)
         return [
-            BlobStatus.missing() if hash in self._doomed else status
+            BlobStatus.missing() if hash in self._deletions else status
             for hash, status in zip(hashes, found, strict=True)
         ]
 
@@ -162,11 +159,11 @@ class BucketStore:
     async def blobs(self) -> AsyncIterator[tuple[Hash, BlobStatus]]:
         here: set[Hash] = set()
         async for hash, status in self._local.blobs():
-            if hash not in self._doomed:
+            if hash not in self._deletions:
                 here.add(hash)
                 yield hash, (status if status.is_complete else await self.status(hash))
         async for hash, size in self._bucket.blobs():
-            if hash not in here and hash not in self._doomed:
+            if hash not in here and hash not in self._deletions:
                 yield hash, BlobStatus.complete(size)
 
     # --- reading ----------------------------------------------------------------------------------
@@ -174,51 +171,13 @@ class BucketStore:
     async def handle(self, hash: Hash) -> _native.Blob | None:
         return (await self.handles((hash,)))[0]
 
-    async def handles(
-        self, hashes: Sequence[Hash], ranges: Sequence[ChunkRanges] | None = None, /
-    ) -> list[_native.Blob | None]:
-        """What is only in the bucket is brought here first: whole, or if little of it is wanted, that."""
-        found = await self._local.handles(hashes)
+    async def handles(self, hashes: Sequence[Hash]) -> list[_native.Blob | None]:
+        return await self._copies.handles(hashes)
 
-        async def bring(index: int) -> None:
-            hash = hashes[index]
-            size = await self._bucket.size(hash)
-            if size is None:
-                return
-            if ranges is not None and self._parts.suffice(size, ranges[index]):
-                found[index] = await self._parts.bring(hash, size, ranges[index])
-            else:
-                await self._bring(hash)
-                found[index] = await self._local.handle(hash)
-
-        absent = [index for index, h in enumerate(found) if h is None or not h.is_complete]
-        await fan_out(AT_ONCE, absent, bring)
-        for hash in hashes:
-            self._cache.use(hash)
-        return [None if hash in self._doomed else h for hash, h in zip(hashes, found, strict=True)]
-
-    async def _bring(self, hash: Hash) -> None:
-        """Copies a blob from the bucket to the folder, if it is there and only there."""
-        async with self._lock(hash):
-            if hash in self._doomed or (await self._local.status(hash)).is_complete:
-                return
-            size = await self._bucket.size(hash)
-            if size is None:
-                return
-            added = await self._local.add_stream(self._bucket.read(hash))
-            added.tag.release()
-            if added.hash != hash:
-                await self._local.delete([added.hash])
-                raise StorageError(
-                    f"the bucket's object of blob {hash} is damaged; repair the store"
-                )
-            self._cache.add(hash, size)
-            await self._evict()
-
-    async def _evict(self) -> None:
-        for hash in self._cache.overflow():
-            if not self._writing[hash]:
-                await self._local.delete([hash])
+    async def outgoing(
+        self, hashes: Sequence[Hash], ranges: Sequence[ChunkRanges]
+    ) -> list[_native.Blob | Pieces | None]:
+        return await self._copies.outgoing(hashes, ranges)
 
     def reader(self, hash: Hash, *, wait: bool = False) -> BucketReader:
         return BucketReader(self._bucket, self._local, hash, wait)
@@ -239,6 +198,7 @@ class BucketStore:
         directory: Path,
         *,
         keep: bool = False,
+        places: Sequence[Path] | None = None,
         on_copied: OnCopied | None = None,
     ) -> list[Path]:
         """Always copies: the bucket keeps the blobs."""
@@ -246,7 +206,7 @@ class BucketStore:
         try:
             # One after the other: what was brought makes room for the next.
             for hash in hashes:
-                await self._bring(hash)
+                await self._copies.bring(hash)
                 paths += await self._local.stage((hash,), directory, keep=True, on_copied=on_copied)
         except BaseException:
             for path in paths:
@@ -269,7 +229,7 @@ class BucketStore:
         self, hashes: Sequence[Hash], *, max_size: int
     ) -> Sequence[BlobWriter | None]:
         await self._uploads.room()
-        await self._erased(hashes)
+        await self._deletions.over(hashes)
         statuses = await self.statuses(hashes)
         wanted = [hash for hash, s in zip(hashes, statuses, strict=True) if not s.is_complete]
         opened = dict(
@@ -301,7 +261,7 @@ class BucketStore:
             self._uploads.add(hash, size)
 
     async def _upload(self, hash: Hash) -> None:
-        async with self._lock(hash):
+        async with self._deletions.lock(hash):
             handle = await self._local.handle(hash)
             if handle is None or not handle.is_complete or handle.size is None:
                 return  # it was deleted
@@ -312,8 +272,8 @@ class BucketStore:
                 except OSError as error:
                     raise StorageError(f"blob {hash} cannot be read here: {error}") from error
                 await self._bucket.write(hash, size, pieces_of(handle, size), outboard)
-            self._cache.add(hash, size)
-        await self._evict()
+            self._copies.made(hash, size)
+        await self._copies.evict()
 
     async def flush(self) -> None:
         """Waits until everything that is complete is in the bucket. StorageError: it could not be."""
@@ -321,7 +281,7 @@ class BucketStore:
 
     async def put_verified(self, blobs: Sequence[tuple[Hash, bytes]]) -> None:
         await self._uploads.room()
-        await self._erased(hash for hash, _ in blobs)
+        await self._deletions.over(hash for hash, _ in blobs)
         await self._local.put_verified(blobs)
         for hash, data in blobs:
             self._arrived(hash, len(data))
@@ -376,7 +336,7 @@ class BucketStore:
         for blob in blobs:
             held = Added(blob.hash, blob.size, self.hold(HashAndFormat(blob.hash, format)))
             blob.tag.release()
-            await self._erased((blob.hash,))
+            await self._deletions.over((blob.hash,))
             self._arrived(blob.hash, blob.size)
             result.append(held)
         return result
@@ -419,39 +379,13 @@ class BucketStore:
 
     def _erase_soon(self, hashes: Sequence[Hash]) -> asyncio.Task[None]:
         """From here on they are missing; the task does the deed."""
-        self._doomed.update(hashes)
         for hash in hashes:
             self._bucket.forget(hash)
             self._uploads.forget(hash)
-            self._cache.forget(hash)
-            self._parts.forget(hash)
+            self._copies.forget(hash)
         # At once: what is added from now on is not what is deleted.
         self._local._drop(hashes)
-        return self._tasks.spawn(self._erase(hashes))
-
-    async def _erase(self, hashes: Sequence[Hash]) -> None:
-        async def erase(hash: Hash) -> None:
-            async with self._lock(hash):
-                try:
-                    await self._bucket.delete(hash)
-                finally:
-                    self._doomed.discard(hash)
-
-        await fan_out(AT_ONCE, hashes, erase)
-
-    async def _erased(self, hashes: Iterable[Hash]) -> None:
-        """Waits until none of them is being deleted any more."""
-        for hash in hashes:
-            while hash in self._doomed:
-                async with self._lock(hash):
-                    await asyncio.sleep(0)
-
-    def _lock(self, hash: Hash) -> asyncio.Lock:
-        """Held while a blob moves between here and the bucket, or is deleted."""
-        lock = self._locks.get(hash)
-        if lock is None:
-            lock = self._locks[hash] = asyncio.Lock()
-        return lock
+        return self._deletions.begin(hashes)
 
     async def verify(self, hashes: Iterable[Hash] | None = None) -> AsyncIterator[Finding]:
         """As `Store.verify`: what is here, then what is in the bucket, so some blobs come twice."""
@@ -474,7 +408,7 @@ class BucketStore:
 
     async def _mend(self, hash: Hash) -> None:
         """Takes a damaged object away, and writes it again if the blob is here, too."""
-        async with self._lock(hash):
+        async with self._deletions.lock(hash):
             await self._bucket.delete(hash)
         status = await self._local.status(hash)
         if status.is_complete and status.size is not None:
@@ -497,8 +431,8 @@ class BucketStore:
 
     async def _let_go(self) -> None:
         await self._uploads.aclose()
-        await self._tasks.aclose()
-        self._parts.close()
+        await self._deletions.aclose()
+        self._copies.close()
         await self._local.aclose()
 
     async def __aenter__(self) -> Self:

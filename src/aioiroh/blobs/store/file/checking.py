@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container
 from pathlib import Path
 
 from aioiroh import _native
@@ -12,12 +13,13 @@ from aioiroh import _native
 from ...hash import Hash
 from ...ranges import ChunkRanges, chunk_count
 from ..interface import BlobState, BlobStatus, Finding
+from .athand import AtHand
 from .layout import Layout
 from .loading import Loader
 from .metadata import Metadata
 from .rows import Kind, Reference, Row
 
-__all__ = ["Damage", "look_through", "recorded", "strays"]
+__all__ = ["Damage", "look_through", "mend", "recorded", "strays"]
 
 _NAME = re.compile(r"([0-9a-f]{64})\.(data|outboard)")
 
@@ -79,23 +81,33 @@ async def look_through(
     return Finding(hash, before, after, problem), Damage(row, present, reference)
 
 
+async def mend(damage: Damage, metadata: Metadata, loader: Loader, at_hand: AtHand) -> bool:
+    """Makes the store say what is true; False if the blob was added or deleted meanwhile."""
+    hash, row = Hash(damage.row.hash), damage.row
+    if at_hand.row(hash) != row or at_hand.written(hash):
+        return False
+    at_hand.entries.pop(hash, None)
+    if row.kind is Kind.INLINE:
+        metadata.delete((row.hash,))
+    else:
+        await loader.adopt(row, damage.present, damage.reference)
+    return True
+
+
 async def strays(
-    layout: Layout, metadata: Metadata
-) -> AsyncIterator[list[tuple[Path, bytes | None]]]:
-    """Files in the folders of the data that no blob has, folder by folder, with the hash that they
-    are named after.
-    """
+    layout: Layout, metadata: Metadata, in_use: Container[Hash]
+) -> AsyncIterator[Path]:
+    """Files in the folders of the data that no blob has, in the database or in use."""
     for folder in layout.shards():
         found: dict[Path, bytes | None] = {}
         for name in os.listdir(folder):
             match = _NAME.fullmatch(name)
             found[folder / name] = None if match is None else bytes.fromhex(match[1])
         rows = metadata.get([hash for hash in found.values() if hash is not None], data=False)
-        yield [
-            (path, hash)
-            for path, hash in found.items()
-            if not _belongs(path, rows.get(hash or b""))
-        ]
+        for path, hash in found.items():
+            if hash is None or not (_belongs(path, rows.get(hash)) or Hash(hash) in in_use):
+                yield path
+        await asyncio.sleep(0)
 
 
 def _belongs(path: Path, row: Row | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
 from aioiroh import _native
@@ -38,6 +38,29 @@ class Giver:
         self._upkeep = upkeep
         self._boot = disk.boot()
         upkeep.on_durable = self._settled
+
+    def let_go(self, places: Mapping[Hash, Path], times: Mapping[Hash, int]) -> dict[Hash, Path]:
+        """The store's own files of these blobs, for good, as far as it has them; they go to `places`.
+
+        That is noted before they do: after a kill they are found where they were, or where they went. A
+        blob that is wanted several `times` is not among them: two files must not be one. Raises OSError.
+        """
+        rows = self._metadata.get([bytes(hash) for hash in places], data=False)
+        own: dict[Hash, Path] = {}
+        for hash, place in places.items():
+            row = rows.get(bytes(hash))
+            if row is None or row.kind is not Kind.FILE or times[hash] > 1:
+                continue
+            path = self._layout.data(row.hash)
+            try:
+                state = path.stat()
+            except FileNotFoundError:
+                continue
+            row.kind, row.written = Kind.REFERENCE, self._boot
+            self._metadata.put(row, Reference.of(os.fsencode(place), state))
+            own[hash] = path
+        self._upkeep.flush()
+        return own
 
     async def stage(
         self,

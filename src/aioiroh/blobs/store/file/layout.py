@@ -20,6 +20,7 @@ __all__ = ["APPLICATION", "VERSION", "Layout"]
 DATABASE: Final = "blobs.sqlite"
 LOCK: Final = "lock"
 DATA: Final = "data"
+LOOSE: Final = "loose"
 TEMP: Final = "temp"
 VERSION: Final = 1
 """Of the layout, as a number in the database; see docs/store.md."""
@@ -30,20 +31,22 @@ APPLICATION: Final = 0x61696F42
 class Layout:
     """The paths of one store, and the lock that keeps other processes out.
 
-    Data are in 256 folders by the first byte of the hash, so that no folder gets too long.
+    Data are in 256 folders by the first byte of the hash, so that no folder gets too long; or, if the
+    store was made for transit, in one: folders take longer to make, and to delete, than files.
     """
 
-    def __init__(self, folder: Path, lock: int) -> None:
+    def __init__(self, folder: Path, lock: int, loose: bool) -> None:
         """Not for direct use; see `take`."""
         self.folder = folder
         self._lock = lock
         self._number = 0
-        self._data = f"{folder / DATA}{os.sep}"
+        self._loose = loose
+        self._data = f"{folder / (LOOSE if loose else DATA)}{os.sep}"
         self._shards: set[int] = set()
 
     @classmethod
-    def take(cls, folder: Path) -> Layout:
-        """Makes the folder if need be, and locks it.
+    def take(cls, folder: Path, *, transit: bool = False) -> Layout:
+        """Makes the folder if need be, and locks it. `transit`: what a new one is for.
 
         BusyError: another store has it. StoreFormatError: it holds something else, and stays as it
         is. OSError: it cannot be made or written.
@@ -64,7 +67,9 @@ class Layout:
         except BaseException:
             os.close(lock)
             raise
-        return cls(folder, lock)
+        return cls(
+            folder, lock, (folder / LOOSE).exists() or (transit and not (folder / DATA).exists())
+        )
 
     def release(self) -> None:
         """Lets others have the folder; may be called again."""
@@ -95,6 +100,8 @@ class Layout:
 
     def _stem(self, hash: bytes) -> str:
         text = hash.hex()
+        if self._loose:
+            return f"{self._data}{text}"
         folder = f"{self._data}{text[:2]}"
         if hash[0] not in self._shards:
             os.makedirs(folder, mode=0o700, exist_ok=True)
@@ -103,7 +110,7 @@ class Layout:
 
     def shards(self) -> list[Path]:
         """The folders that have data."""
-        return sorted((self.folder / DATA).iterdir())
+        return [Path(self._data)] if self._loose else sorted(Path(self._data).iterdir())
 
     def temp(self) -> Path:
         """A new name for a file that is not yet, or no more, part of the store."""
@@ -116,14 +123,14 @@ class Layout:
 
     def prepare(self) -> None:
         """Makes the folders, and deletes what a process that died had not finished."""
-        for name in (DATA, TEMP):
-            (self.folder / name).mkdir(mode=0o700, exist_ok=True)
+        for path in (Path(self._data), self.folder / TEMP):
+            path.mkdir(mode=0o700, exist_ok=True)
         for name in os.listdir(self.folder / TEMP):
             (self.folder / TEMP / name).unlink()
 
     def destroy(self) -> None:
         """Deletes what is the store's, and the folder if nothing else is in it."""
-        for name in (DATA, TEMP):
+        for name in (DATA, LOOSE, TEMP):
             for where, _, files in os.walk(self.folder / name, topdown=False):
                 for file in files:
                     os.unlink(os.path.join(where, file))
@@ -143,7 +150,7 @@ def _check(folder: Path) -> None:
         return
     with (folder / DATABASE).open("rb") as file:
         head = file.read(100)
-    if not head and DATA not in names:
+    if not head and not {DATA, LOOSE} & set(names):
         return  # a process died while it made the store
     # The file format of SQLite: the user's version at 60, the application's number at 68.
     if not head.startswith(b"SQLite format 3") or head[68:72] != APPLICATION.to_bytes(4, "big"):

@@ -70,6 +70,13 @@ class Loader:
 
     # --- what needs no look -----------------------------------------------------------------------
 
+    def is_whole(self, row: Row) -> bool:
+        """Whether a blob in the store's own keeping is complete, as far as that can be said without a look."""
+        if row.kind is Kind.FILE and self.believes(row):
+            state = _stat(self._layout.data(row.hash))
+            return state is not None and state.st_size == row.size
+        return row.kind is Kind.INLINE
+
     def at_once(self, row: Row) -> FileEntry | None:
         """A blob whose row can be believed; None if its files have to be looked at."""
         if row.kind is Kind.INLINE:
