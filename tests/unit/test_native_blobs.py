@@ -561,7 +561,7 @@ def test_senders_check_their_items(worker: Worker) -> None:
     sender = BlobSender(worker)
     with pytest.raises(ValueError, match="increase"):
         sender.push([(Blob.from_bytes(b"x"), (1, 0))])
-    sender.prefix(b"head")
+    sender.raw(b"head")
     sender.push([(Blob.from_bytes(b"x"), LAST)])
     sender.finish()
     assert sender.poll() == []

@@ -39,11 +39,19 @@ class Answer:
         NotAvailableError: there are none; ProviderError: there are fewer; what a reset of the stream
         means, and what reading raises.
         """
-        data, start = self._data, self._start
-        if len(data) - start < n:
-            data, start = await self._more(hash, data[start:], n), 0
-        self._data, self._start = data, start + n
-        return data[start : start + n]
+        taken = self.at_once(n)
+        if taken is None:
+            self._data, self._start = await self._more(hash, self._data[self._start :], n), n
+            taken = self._data[:n]
+        return taken
+
+    def at_once(self, n: int) -> bytes | None:
+        """The next `n` bytes, if they are here already."""
+        start = self._start
+        if len(self._data) - start < n:
+            return None
+        self._start = start + n
+        return self._data[start : start + n]
 
     async def _more(self, hash: Hash, begun: bytes, n: int) -> bytes:
         """At least `n` bytes, the first of which are there."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from aioiroh.aio import Job
 
 from ..errors import NotAvailableError
-from ..hash import BlobFormat, HashAndFormat
+from ..hash import BlobFormat, Hash, HashAndFormat
 from ..hashseq import HashSeq
 from ..messages import GetRequest, encode_request
 from ..rangeseq import ChunkRangesSeq
@@ -82,16 +82,23 @@ async def get_bytes(
     content, provider = resolved(content, provider)
     wanted = ChunkRangesSeq.blob()
     if limit <= AT_ONCE:
-        asked = Source(source, provider).connection()
-        async with asked as connection, connection.open_bi() as stream:
-            await stream.write(encode_request(GetRequest(content.hash, wanted)))
-            await stream.finish()
-            return await read_blob(Answer(stream.recv), content.hash, limit)
+        asked = Source(source, provider)
+        if asked.is_connection:
+            return await _get_small(asked.given, content.hash, limit)
+        async with asked.connection() as connection:
+            return await _get_small(connection, content.hash, limit)
     async with MemoryStore() as store:
         await get(
             source, content, into=store, provider=provider, ranges=wanted, max_blob_size=limit
         )
         return await store.read_bytes(content.hash, limit=limit)
+
+
+async def _get_small(connection: Connection, hash: Hash, limit: int) -> bytes:
+    async with connection.open_bi() as stream:
+        await stream.write(encode_request(GetRequest(hash, ChunkRangesSeq.blob())))
+        await stream.finish()
+        return await read_blob(Answer(stream.recv), hash, limit)
 
 
 class Transfer(Job[Got, Progress]):

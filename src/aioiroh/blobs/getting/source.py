@@ -23,16 +23,17 @@ class Source:
     """Where a connection to the provider comes from."""
 
     def __init__(self, source: Endpoint | Connection, provider: Dialable | None) -> None:
-        self._source: Any = source
+        self.given: Any = source
+        self.is_connection = hasattr(source, "open_bi")
         self._provider = provider
-        if not hasattr(source, "open_bi") and provider is None:
+        if not self.is_connection and provider is None:
             raise ValueError("name the provider: give a ticket, or `provider=`")
 
     def connection(self) -> contextlib.AbstractAsyncContextManager[Connection]:
         """The given connection, which stays open, or one of our own, which does not."""
-        if hasattr(self._source, "open_bi"):
-            return contextlib.nullcontext(self._source)
-        ours: contextlib.AbstractAsyncContextManager[Connection] = self._source.connect(
+        if self.is_connection:
+            return contextlib.nullcontext(self.given)
+        ours: contextlib.AbstractAsyncContextManager[Connection] = self.given.connect(
             self._provider, alpn=ALPN
         )
         return ours

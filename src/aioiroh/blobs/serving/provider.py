@@ -17,7 +17,6 @@ from ..messages import (
     GetManyRequest,
     GetRequest,
     ObserveRequest,
-    PushRequest,
     RequestKind,
 )
 from ..transfer.patience import Patience
@@ -146,16 +145,17 @@ class Provider:
     # --- one request ------------------------------------------------------------------------------
 
     async def _answer(self, guest: _Guest, stream: BiStream) -> None:
-        if not self._requests.take(guest.key):
+        if self._requests.take(guest.key):
+            try:
+                await self._answer_counted(guest, stream)
+            finally:
+                self._requests.leave(guest.key)
+        else:
             stream.send.reset(ErrorCode.LIMIT)
-            return
-        try:
-            await self._answer_counted(guest, stream)
-        finally:
-            self._requests.leave(guest.key)
 
     async def _answer_counted(self, guest: _Guest, stream: BiStream) -> None:
-        begun = asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time
+        begun = now()
         try:
             request, request_bytes = await within(
                 self._limits.request_time, read_request(stream.recv)
@@ -165,20 +165,40 @@ class Provider:
             logger.debug("%r: no request: %s", stream, error)
             return
         source = IncomingRequest(guest.peer, guest.connection, stream.id, request)
-        try:
-            verdict = await self._judge(source)
-        except Exception:
-            logger.exception("authorize failed; the request of %s is refused", guest.peer)
-            stream.send.reset(ErrorCode.INTERNAL)
+        if request.kind not in self._served:
+            stream.send.reset(ErrorCode.PERMISSION)
             return
-        if verdict is not Verdict.ALLOW:
-            stream.send.reset(verdict.value)
-            return
+        if self._authorize is not None:
+            try:
+                verdict = await judge(self._authorize, source)
+            except Exception:
+                logger.exception("authorize failed; the request of %s is refused", guest.peer)
+                stream.send.reset(ErrorCode.INTERNAL)
+                return
+            if verdict is not Verdict.ALLOW:
+                stream.send.reset(verdict.value)
+                return
         if self._on_transfer is not None:
             self._tell(self._on_transfer, RequestReceived(source))
         outcome = Outcome()
+        ready = now()
         try:
-            await self._carry_out(guest, stream, source, outcome)
+            if isinstance(request, GetRequest | GetManyRequest):
+                await send(
+                    stream.send,
+                    request,
+                    self._store,
+                    outcome,
+                    patience=Patience(
+                        self._limits.stall_time, self._limits.minimum_rate, now=ready
+                    ),
+                    on_departure=(
+                        None if self._on_transfer is None else partial(self._departed, source)
+                    ),
+                    pace=self._rates.pace(source, ready),
+                )
+            else:
+                await self._carry_out(guest, stream, source, outcome)
         except asyncio.CancelledError:
             outcome.reason = "the connection ended"
             raise
@@ -191,22 +211,14 @@ class Provider:
             if self._on_transfer is not None:
                 self._tell(self._on_transfer, self._end(source, outcome, request_bytes, begun))
 
-    async def _judge(self, source: IncomingRequest) -> Verdict:
-        if source.kind not in self._served:
-            return Verdict.DENY
-        return await judge(self._authorize, source)
-
     async def _carry_out(
         self, guest: _Guest, stream: BiStream, source: IncomingRequest, outcome: Outcome
     ) -> None:
-        match source.request:
-            case GetRequest() | GetManyRequest():
-                await self._send(stream, source, outcome)
-                return
-            case ObserveRequest():
-                places, work = self._observers, self._observe
-            case PushRequest():
-                places, work = self._pushes, self._take
+        """What takes a place of its own kind, too."""
+        if isinstance(source.request, ObserveRequest):
+            places, work = self._observers, self._observe
+        else:
+            places, work = self._pushes, self._take
         if not places.take(guest.key):
             stream.send.reset(ErrorCode.LIMIT)
             outcome.reason = "the peer has too many of the kind"
@@ -215,20 +227,6 @@ class Provider:
             await work(stream, source, outcome)
         finally:
             places.leave(guest.key)
-
-    async def _send(self, stream: BiStream, source: IncomingRequest, outcome: Outcome) -> None:
-        request = source.request
-        assert isinstance(request, GetRequest | GetManyRequest)
-        now = asyncio.get_running_loop().time()
-        await send(
-            stream.send,
-            request,
-            self._store,
-            outcome,
-            patience=Patience(self._limits.stall_time, self._limits.minimum_rate, now=now),
-            on_departure=None if self._on_transfer is None else partial(self._departed, source),
-            pace=self._rates.pace(source, now),
-        )
 
     async def _observe(self, stream: BiStream, source: IncomingRequest, outcome: Outcome) -> None:
         assert isinstance(source.request, ObserveRequest)
