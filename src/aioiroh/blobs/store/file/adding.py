@@ -29,7 +29,7 @@ __all__ = ["Importer"]
 
 WINDOW: Final = 1024
 """Files that are looked at before they are hashed."""
-TOGETHER: Final = 20
+TOGETHER: Final = 10
 """Small blobs that are made, or files that are looked up, in a turn of the loop."""
 PIECE: Final = 1024 * 1024
 """Bytes of a stream that are written at once."""
