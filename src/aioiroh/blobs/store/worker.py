@@ -209,7 +209,7 @@ class DiskWorker:
 
     async def write_blobs(
         self,
-        blobs: Sequence[tuple[_native.Blob, Path]],
+        blobs: Sequence[tuple[_native.Blob, str | Path]],
         on_progress: Callable[[int], None] | None = None,
     ) -> None:
         """Writes complete blobs to files: copies of files by reference where the system can.

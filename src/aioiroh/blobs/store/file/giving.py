@@ -51,14 +51,14 @@ class Giver:
             row = rows.get(bytes(hash))
             if row is None or row.kind is not Kind.FILE or times[hash] > 1:
                 continue
-            path = self._layout.data(row.hash)
+            name = self._layout.data_name(row.hash)
             try:
-                state = path.stat()
+                state = os.stat(name)
             except FileNotFoundError:
                 continue
             row.kind, row.written = Kind.REFERENCE, self._boot
             self._metadata.put(row, Reference.of(os.fsencode(place), state))
-            own[hash] = path
+            own[hash] = Path(name)
         self._upkeep.flush()
         return own
 

@@ -17,6 +17,9 @@ __all__ = ["Landing"]
 
 MOST: Final = 2 * 1024 * 1024
 """Bytes on their way before whoever brings more waits."""
+ENOUGH: Final = 32
+"""Blobs that are written at once; fewer wait for others, for `DELAY` seconds: jobs cost more than files."""
+DELAY: Final = 0.005
 
 Landed = Callable[[Mapping[Hash, bytes], OSError | None], None]
 """Called with blobs that are in their files, or with why they are not."""
@@ -33,21 +36,36 @@ class Landing:
         self._waiting: dict[Hash, bytes] = {}
         self._bytes = 0
         self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
 
     async def put(self, blobs: Sequence[tuple[Hash, bytes]]) -> None:
         """Takes blobs that are not on their way yet, and waits if many are."""
         self._waiting.update(blobs)
         self._bytes += sum(len(data) for _, data in blobs)
-        if self._task is None and self._waiting:
-            self._task = self._tasks.spawn(self._run(), name="landing")
+        if len(self._waiting) >= ENOUGH:
+            self._begin()
+        else:
+            self._begin_soon()
         while self._bytes > MOST:
             await self._change()
 
     async def all_down(self) -> None:
         """Waits until nothing is on its way."""
-        while self._task is not None:
+        while self._waiting or self._task is not None:
+            self._begin()
             await self._change()
+
+    def _begin_soon(self) -> None:
+        if self._timer is None and self._waiting:
+            self._timer = asyncio.get_running_loop().call_later(DELAY, self._begin)
+
+    def _begin(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._task is None and self._waiting:
+            self._task = self._tasks.spawn(self._run(), name="landing")
 
     async def _change(self) -> None:
         self._changed.clear()
@@ -55,13 +73,16 @@ class Landing:
 
     async def _run(self) -> None:
         try:
-            while self._waiting:
+            while True:
                 blobs, self._waiting = self._waiting, {}
                 failure: OSError | None = None
                 try:
                     await self._worker.write_blobs(
                         [
-                            (_native.Blob.inline(bytes(hash), data), self._layout.data(bytes(hash)))
+                            (
+                                _native.Blob.inline(bytes(hash), data),
+                                self._layout.data_name(bytes(hash)),
+                            )
                             for hash, data in blobs.items()
                         ]
                     )
@@ -70,6 +91,9 @@ class Landing:
                 self._bytes -= sum(map(len, blobs.values()))
                 self._on_landed(blobs, failure)
                 self._changed.set()
+                if len(self._waiting) < ENOUGH:
+                    return
         finally:
             self._task = None
+            self._begin_soon()
             self._changed.set()

@@ -88,7 +88,11 @@ class Layout:
 
     def data(self, hash: bytes) -> Path:
         """The file for the data of a blob, if they are in one."""
-        return Path(f"{self._stem(hash)}.data")
+        return Path(self.data_name(hash))
+
+    def data_name(self, hash: bytes) -> str:
+        """`data` as a string: paths cost more than what is asked of them."""
+        return f"{self._stem(hash)}.data"
 
     def outboard(self, hash: bytes) -> Path:
         """The file for the outboard of a blob, if it is in one."""

@@ -73,7 +73,7 @@ class Loader:
     def is_whole(self, row: Row) -> bool:
         """Whether a blob in the store's own keeping is complete, as far as that can be said without a look."""
         if row.kind is Kind.FILE and self.believes(row):
-            state = _stat(self._layout.data(row.hash))
+            state = _stat(self._layout.data_name(row.hash))
             return state is not None and state.st_size == row.size
         return row.kind is Kind.INLINE
 
@@ -92,7 +92,7 @@ class Loader:
                 if state is not None and reference.is_unchanged(state):
                     return self._opened(row, reference)
             return None
-        state = _stat(self._layout.data(row.hash))
+        state = _stat(self._layout.data_name(row.hash))
         if row.kind is Kind.FILE:
             return None if state is None or state.st_size != row.size else self._opened(row)
         if row.writing or state is None or state.st_size < _end(row.present, row.size):
@@ -106,7 +106,7 @@ class Loader:
 
     def _opened(self, row: Row, reference: Reference | None = None) -> FileEntry:
         data = (
-            str(self._layout.data(row.hash)) if reference is None else os.fsdecode(reference.path)
+            self._layout.data_name(row.hash) if reference is None else os.fsdecode(reference.path)
         )
         outboard = row.outboard
         where = str(self._layout.outboard(row.hash)) if outboard is None else outboard
@@ -208,7 +208,7 @@ class Loader:
         return self._resumed(row)
 
 
-def _stat(path: bytes | Path) -> os.stat_result | None:
+def _stat(path: bytes | str | Path) -> os.stat_result | None:
     try:
         return os.stat(path)
     except OSError:
