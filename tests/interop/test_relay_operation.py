@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import ssl
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from aioiroh import relayserver
 from aioiroh.relayserver import ConfigError, read_config
 from aioiroh.relayserver.metrics import OURS
 from commands import Process
@@ -160,26 +159,25 @@ async def test_upstream_comes_by_tls_and_is_counted(
     assert gone["endpoint_id"] == peer.id and gone["connection"] == admitted["connection"]
 
 
-async def test_upstream_comes_to_the_next_relay(
-    tmp_path: Path, iroh_peer: Callable[..., RemotePeer]
-) -> None:
+async def test_upstream_comes_to_the_next_relay(iroh_peer: Callable[..., RemotePeer]) -> None:
     """It passes over the frame that tells of the restart, and dials again when its connection ends."""
-    path, port = tmp_path / "relay.toml", free_port()
-    path.write_text(f'http_bind_addr = "127.0.0.1:{port}"\nenable_metrics = false\n')
-    with ExitStack() as stack:
+    came: asyncio.Queue[str] = asyncio.Queue()
 
-        def serve() -> RelayProcess:
-            relay = RelayProcess(path, "--drain", 1000)
-            stack.callback(relay.kill)
-            return relay
+    async def access(request: relayserver.AccessRequest) -> relayserver.Allow:
+        came.put_nowait(str(request.endpoint_id))
+        return relayserver.Allow()
 
-        relay = serve()
-        url = await asyncio.to_thread(relay.url)
-        async with iroh_peer(relays=[url]) as peer:
-            await relay.heard("a client was let in")
-            relay.process.signal(signal.SIGTERM)
-            await asyncio.to_thread(relay.process.wait, 0)
-            assert (await serve().heard("a client was let in"))["endpoint_id"] == peer.id
+    async with (
+        asyncio.timeout(60),
+        relayserver.RelayServer.bind(access=access) as before,
+        iroh_peer(relays=[before.url]) as peer,
+    ):
+        assert await came.get() == peer.id
+        draining = asyncio.create_task(before.drain(1000))
+        await asyncio.sleep(0)  # its port is free
+        async with relayserver.RelayServer.bind(http=before.http_address, access=access):
+            await draining
+            assert await came.get() == peer.id
 
 
 def _certificate() -> str:
