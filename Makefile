@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Where rustup puts a toolchain, for shells that have not read their profile.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help demo test sim native lint types imports clippy stubs rust-test docs wheel upstream targets bench lab fmt clean
+.PHONY: help demo test sim native ours lint types imports clippy stubs rust-test docs wheel upstream targets bench lab fmt clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -28,7 +28,13 @@ sim: native ## a thousand random networks with troubles, in virtual time (SEEDS=
 .venv/.ready: pyproject.toml constraints.txt tools/setup.sh
 	bash tools/setup.sh
 
-native: .venv/.ready ## build the native module and install the package, editable
+# Cargo goes by the times of files, and for it the crates of all clones that share the folder are the same.
+ours:
+	@mkdir -p $(CARGO_TARGET_DIR)
+	@[ "$$(cat $(CARGO_TARGET_DIR)/.clone 2>/dev/null)" = "$(CURDIR)" ] || \
+		{ find rust -name '*.rs' -exec touch {} + && echo "$(CURDIR)" >$(CARGO_TARGET_DIR)/.clone; }
+
+native: .venv/.ready ours ## build the native module and install the package, editable
 	VIRTUAL_ENV=$(CURDIR)/.venv PIP_QUIET=1 PIP_CONSTRAINT=constraints.txt $(BIN)/maturin develop --release --locked --quiet
 
 lint: .venv/.ready ## style and format of Python and Rust
@@ -43,26 +49,26 @@ types: .venv/.ready ## mypy --strict
 imports: .venv/.ready ## a room imports only from rooms below it
 	PYTHONPATH=src $(BIN)/lint-imports
 
-clippy: ## Rust lints, warnings are errors
+clippy: ours ## Rust lints, warnings are errors
 	cd rust && cargo clippy --release --locked --workspace --all-targets --features aioiroh-py/abi3 -- -D warnings
 
 stubs: native ## _native.pyi against the compiled module
 	$(BIN)/python -m mypy.stubtest --allowlist tools/stubtest-allowed.txt aioiroh._native
 
-rust-test: ## tests of the Rust crates
+rust-test: ours ## tests of the Rust crates
 	cd rust && cargo test --locked --workspace --quiet
 	cd rust && cargo test --locked --quiet -p aioiroh-core --features qlog --test qlog
 
 docs: .venv/.ready ## build the documentation into build/docs
 	$(BIN)/mkdocs build --strict --quiet
 
-wheel: .venv/.ready ## wheel and sdist into dist/, both installed and tried
+wheel: .venv/.ready ours ## wheel and sdist into dist/, both installed and tried
 	$(BIN)/python tools/wheel.py
 
 upstream: .venv/.ready ## build upstream's programs that the interop tests talk to
 	$(BIN)/python tools/upstream.py build
 
-targets: ## it compiles for systems that no test runs on: a browser, macOS
+targets: ours ## it compiles for systems that no test runs on: a browser, macOS
 	bash tools/targets-check.sh
 
 bench: native ## measure against upstream and write benchmarks/README.md
