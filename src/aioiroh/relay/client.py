@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from aioiroh import _native, events
@@ -14,7 +14,7 @@ from aioiroh.aio import Backoff, Watch
 from aioiroh.errors import RelayError
 from aioiroh.quic.mapped import MAPPED_PORT, Mapped, mapped_ip
 from aioiroh.relay.connection import RelayConnection
-from aioiroh.relay.liveness import Liveness
+from aioiroh.relay.liveness import UNHEARD, Liveness
 from aioiroh.relay.server_url import ServerAddress
 from aioiroh.relay.status import RelayState, RelayStatus
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from aioiroh.metrics import SocketMetrics
     from aioiroh.net import Network, TcpDialler
     from aioiroh.quic import Driver
+    from aioiroh.quic.state import ConnectionState
 
 __all__ = ["RelayClient"]
 
@@ -30,6 +31,14 @@ logger = logging.getLogger("aioiroh.relay")
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds for the whole way from the name to the relay's consent."""
+REACH_TIMEOUT: Final = 2.5
+"""Seconds in which the relay has to be reached while data wait for that: the longer that takes, the more seldom the
+first packet is repeated.
+"""
+SPACING: Final = 1.0
+"""Seconds from one of these attempts to the next. They end with the connection, after half a minute."""
+TICK: Final = 0.001
+"""Seconds; a loop may call a little early."""
 DISCARD_AFTER: Final = 3.0
 """Seconds for which datagrams wait for a relay that is being dialled."""
 SHORTEST_USE: Final = 1.0
@@ -87,6 +96,7 @@ class RelayClient:
         # When the relay wants to see us again, if it has said that it restarts.
         self._back_at = 0.0
         self._discarding: asyncio.TimerHandle | None = None
+        self._looking: asyncio.TimerHandle | None = None
         self._attempt: asyncio.Timeout | None = None
         self._nudge: asyncio.Future[None] = driver.loop.create_future()
         self.status: Watch[RelayStatus] = Watch(RelayStatus(config.url, RelayState.CONNECTING))
@@ -117,17 +127,43 @@ class RelayClient:
         backoff = Backoff(0.02, 32.0, jitter=0.5, random=self._network.random.random)
         while True:
             self._discard()
+            begun = self._network.monotonic()
             lasted, error = await self._connect_and_serve()
             self._tell(RelayState.DISCONNECTED, str(error))
             logger.debug("relay %s: %s", self.config.url, error)
             told = self._back_at - self._network.monotonic()
-            wait = max(told, 0.0 if lasted else backoff.next())
-            if wait > 0:
-                await asyncio.wait((self._nudge,), timeout=wait)
+            if told > 0:
+                await self._pause(told)
+            elif not lasted:
+                await self._pause_or_less(backoff.next(), begun)
             if lasted or self._nudge.done():
                 backoff.reset()
                 self._nudge = self._driver.loop.create_future()
             self._tell(RelayState.CONNECTING, str(error))
+
+    async def _pause(self, wait: float) -> None:
+        """Until the next attempt."""
+        await asyncio.wait((self._nudge,), timeout=wait)
+
+    async def _pause_or_less(self, wait: float, begun: float) -> None:
+        """The same; less if data wait for it, now or meanwhile. `begun`: when the last attempt did."""
+        now = self._network.monotonic()
+        end, next_look = now + wait, begun + SPACING
+        while now < end and not self._nudge.done():
+            if now >= next_look:
+                if self._is_waited_for():
+                    return
+                next_look = now + SPACING
+            await self._pause(min(end, next_look) - now + TICK)
+            now = self._network.monotonic()
+
+    def _is_waited_for(self) -> bool:
+        """Whether a connection has its data go through this relay."""
+        return any(
+            path["status"] == "available" and self.knows(path["remote"][0])
+            for state in self._through_here()
+            for path in _paths(state)
+        )
 
     def use(self, config: RelayConfig) -> None:
         """Go on with other settings of the same relay."""
@@ -159,6 +195,8 @@ class RelayClient:
     def close(self) -> None:
         """Says goodbye. `run` must have ended, or been cancelled. The slot and the addresses of peers remain; `release` gives them back."""
         self._stop_discarding()
+        if self._looking is not None:
+            self._looking.cancel()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -232,9 +270,12 @@ class RelayClient:
             )
 
         try:
-            connection = await self._dialler.connect(
-                make, server.host, server.port, encrypted=server.server_name is not None
-            )
+            async with asyncio.timeout(REACH_TIMEOUT if self._is_waited_for() else None):
+                connection = await self._dialler.connect(
+                    make, server.host, server.port, encrypted=server.server_name is not None
+                )
+        except TimeoutError:
+            raise RelayError("timeout", "the relay does not answer") from None
         except OSError as error:
             raise RelayError("dial", f"cannot reach {server.host}: {error}") from error
         try:
@@ -275,19 +316,29 @@ class RelayClient:
 
     def _wake_paths(self) -> None:
         """Paths that found the relay gone ask more and more seldom whether it is back: now it is."""
-        here = RelayAddr(self.config.url)
-        for state in self._driver.established():
-            if here in state.open_paths.values():
-                with contextlib.suppress(_native.NativeError):  # it has ended meanwhile
-                    state.native.wake_paths()
+        for state in self._through_here():
+            with contextlib.suppress(_native.NativeError):  # it has ended meanwhile
+                state.native.wake_paths()
         self._driver.touched()
+
+    def _through_here(self) -> list[ConnectionState]:
+        here = RelayAddr(self.config.url)
+        return [s for s in self._driver.established() if here in s.open_paths.values()]
 
     # --- what comes and goes
 
     def _output(self, _slot: int) -> None:
-        self.last_sent = self._network.monotonic()
+        now = self.last_sent = self._network.monotonic()
         if self._connection is not None:
             self._connection.write()
+            if self._liveness.sent(now) and self._looking is None:
+                self._looking = self._driver.loop.call_later(UNHEARD, self._look)
+
+    def _look(self) -> None:
+        """Something was sent; if nothing has come since, it is time to ask."""
+        self._looking = None
+        if self._connection is not None and not self._nudge.done():
+            self._nudge.set_result(None)
 
     def _discard(self) -> None:
         # What is lost QUIC sends again; what is as old as this has been sent again already.
@@ -326,3 +377,10 @@ class RelayClient:
         if problem is not None:
             problem = problem[:MAX_PROBLEM]
         self.status.set(RelayStatus(self.config.url, state, problem, latency))
+
+
+def _paths(state: ConnectionState) -> Sequence[dict[str, Any]]:
+    try:
+        return state.native.paths()
+    except _native.NativeError:
+        return ()  # it has ended meanwhile

@@ -12,6 +12,10 @@ __all__ = ["Liveness"]
 
 INTERVAL: Final = 15.0
 """Seconds without a frame after which the relay is asked for a sign of life."""
+UNHEARD: Final = 3.0
+"""The same where something was sent meanwhile: peers would have answered."""
+PATIENCE_WITH_DATA: Final = 2.0
+"""Seconds for the answer then, at least: it waits behind what is sent."""
 FIRST_DEADLINE: Final = 5.0
 """Seconds for the first answer, when nothing is known of the way."""
 MIN_DEADLINE: Final = 0.5
@@ -22,7 +26,7 @@ RTT_FACTOR: Final = 3.0
 class Liveness:
     """Pings of one connection. Call `act` when `deadline` has come, and after each input."""
 
-    __slots__ = ("_asked", "_last_frame", "_pending", "rtt")
+    __slots__ = ("_asked", "_last_frame", "_pending", "_unheard", "rtt")
 
     def __init__(self, now: float) -> None:
         """The handshake is done: the first ping is due at once."""
@@ -31,17 +35,28 @@ class Liveness:
         self._last_frame = now - INTERVAL
         self._pending: bytes | None = None
         self._asked = now
+        self._unheard: float | None = None
 
     @property
     def deadline(self) -> float:
         """When `act` has something to do."""
         if self._pending is not None:
             return self._asked + self._patience()
+        if self._unheard is not None:
+            return min(self._last_frame + INTERVAL, self._unheard + UNHEARD)
         return self._last_frame + INTERVAL
 
     def frame_came(self, now: float) -> None:
         """Any frame: the relay is there."""
         self._last_frame = now
+        self._unheard = None
+
+    def sent(self, now: float) -> bool:
+        """Something was sent; whether `deadline` may be another one now."""
+        if self._unheard is not None:
+            return False
+        self._unheard = now
+        return True
 
     def pong_came(self, now: float, data: bytes) -> bool:
         """An answer. True if it is the one that is waited for."""
@@ -72,4 +87,5 @@ class Liveness:
     def _patience(self) -> float:
         if self.rtt is None:
             return FIRST_DEADLINE
-        return min(max(RTT_FACTOR * self.rtt, MIN_DEADLINE), MAX_DEADLINE)
+        least = MIN_DEADLINE if self._unheard is None else PATIENCE_WITH_DATA
+        return min(max(RTT_FACTOR * self.rtt, least), MAX_DEADLINE)
