@@ -98,6 +98,7 @@ if TYPE_CHECKING:
     from aioiroh.relay import RelayState as RelayState
     from aioiroh.relay import RelayStatus as RelayStatus
     from aioiroh.report import NetReport as NetReport
+    from aioiroh.report import NetReportConfig as NetReportConfig
     from aioiroh.report import ObservedAddress as ObservedAddress
     from aioiroh.report import RelayLatencies as RelayLatencies
     from aioiroh.router import HANDLER_FAILED as HANDLER_FAILED
@@ -188,7 +189,7 @@ _MODULES = {
         "TransportConfig",
     ),
     "relay": ("RelayState", "RelayStatus"),
-    "report": ("NetReport", "ObservedAddress", "RelayLatencies"),
+    "report": ("NetReport", "NetReportConfig", "ObservedAddress", "RelayLatencies"),
     "router": ("HANDLER_FAILED", "Handler", "IncomingFilter", "ProtocolHandler", "Router"),
     "shortcuts": ("connect", "serve"),
     "ticket": ("EndpointTicket", "Ticket"),

@@ -10,24 +10,16 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from weakref import finalize
 
 from aioiroh import events
-from aioiroh.address import (
-    Dialable,
-    EndpointAddr,
-    IpAddr,
-    RelayConfig,
-    RelayMap,
-    RelayUrl,
-)
-from aioiroh.aio import Pending, Tasks, Watch
+from aioiroh.address import Dialable, EndpointAddr, IpAddr, RelayConfig, RelayMap, RelayUrl
+from aioiroh.aio import Pending, Tasks, Watch, weakly
 from aioiroh.binding import guess_ports, make_driver, options_of
 from aioiroh.custom import CustomTransport
 from aioiroh.dialling import Dialling
 from aioiroh.doorway import Doorway
-from aioiroh.errors import (
-    EndpointClosedError,
-)
+from aioiroh.errors import EndpointClosedError
 from aioiroh.hooks import Hook
 from aioiroh.incoming import Incoming
 from aioiroh.keys import EndpointId, SecretKey
@@ -46,7 +38,7 @@ from aioiroh.presets import BindAddress, EndpointOptions, Preset, udp_address
 from aioiroh.quic import Connection, Driver, TransportConfig
 from aioiroh.quic.alpn import Alpns, checked_alpns
 from aioiroh.relay import RelayStatus
-from aioiroh.report import NetReport
+from aioiroh.report import NetReport, NetReportConfig
 from aioiroh.whereabouts import Whereabouts
 
 __all__ = ["Endpoint"]
@@ -79,9 +71,8 @@ class Endpoint:
         self._network = network
         self._alpns = tuple(alpns)
         self._metrics = Metrics()
-        self._metrics.add_source(self._read_counters)
         self._remotes = Remotes(network.monotonic)
-        self._roster = Roster(self._metrics, self._remotes)
+        self._roster = Roster(self._metrics, self._remotes, driver)
         self._lookup = LookupRegistry(LookupContext(secret_key, network, self._metrics))
         self._steering = Steering(
             driver,
@@ -92,7 +83,7 @@ class Endpoint:
         )
         self._roster.steering = self._steering
         self._tasks = Tasks(f"endpoint {self._id.short()}")
-        self._where = Whereabouts(secret_key, driver, network, self._metrics, self._moved)
+        self._where = Whereabouts(secret_key, driver, network, self._metrics, weakly(self._moved))
         self._where.on_mapping = self._steering.mapping_changed
         self._monitor = NetworkMonitor(network, self._network_changed)
         self._closing = False
@@ -112,6 +103,8 @@ class Endpoint:
         self._doorway = Doorway(driver, hooks, self._tasks)
         driver.observer = self._roster
         self._roster.on_failed = self._closed.set
+        self._where.on_relays = weakly(self._relays_begin)
+        self._outlived: finalize[..., Endpoint] | None = None
 
     # --- binding
 
@@ -131,6 +124,7 @@ class Endpoint:
         relays: RelayMap | Iterable[RelayConfig | str] | None = None,
         relay_ca: str | Path | None = None,
         proxy: str | Proxies | None = None,
+        net_report: NetReportConfig | None = None,
         port_mapping: bool | None = None,
         guess_ports: bool | None = None,
         custom_transports: Sequence[CustomTransport] = (),
@@ -162,6 +156,7 @@ class Endpoint:
         proxy: through which proxy relays are reached, as `http://`, `https://` or `socks5://` URL with
             user and password if need be; `Proxies.from_environment()` takes what HTTPS_PROXY,
             HTTP_PROXY, ALL_PROXY and NO_PROXY say. By default none.
+        net_report: which measurements of relays are made; by default all.
         port_mapping: ask the router of the local network to forward the IPv4 port, by PCP, NAT-PMP or UPnP, until
             the endpoint is closed; by default if there are relays. Nothing waits for that.
         guess_ports: with a NAT in between that gives every destination another port, look for a direct
@@ -192,6 +187,7 @@ class Endpoint:
             "relays": relays,
             "relay_ca": relay_ca,
             "proxy": proxy,
+            "net_report": net_report,
             "port_mapping": port_mapping,
             "guess_ports": guess_ports,
             "custom_transports": custom_transports,
@@ -220,7 +216,7 @@ class Endpoint:
             self._where.sockets.open(options.bind)
             for address in options.external_addrs:
                 self._where.add_external(address)
-            self._where.use_relays(options.relays or RelayMap(), options.relay_ca, options.proxy)
+            self._where.use_relays(options)
             self._roster.meaning = self._where.stands_for
             await self._where.start_transports(options.custom_transports)
             if bool(options.relays) if options.port_mapping is None else options.port_mapping:
@@ -386,9 +382,10 @@ class Endpoint:
         self._steering.own_addresses([a.pair for a in data.addrs if isinstance(a, IpAddr)])
         self._lookup.publish(data)
 
-    def _read_counters(self) -> None:
-        if not self.is_closed:
-            self._roster.read_counters(self._driver.engine.stats())
+    def _relays_begin(self) -> None:
+        # What works in the background must not keep an endpoint that nobody holds any more.
+        self._outlived = finalize(self, self._where.outlive, self._roster.is_used)
+        self._outlived.atexit = False
 
     # --- dialling
 
@@ -446,6 +443,8 @@ class Endpoint:
             await self._closed.wait()
             return
         self._closing = True
+        if self._outlived is not None:
+            self._outlived.detach()
         self._monitor.close()
         # Last in, first out; each runs even if one before it was cancelled.
         async with AsyncExitStack() as stack:

@@ -8,7 +8,7 @@ of the preset.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -19,6 +19,7 @@ from aioiroh.lookup import LookupService
 from aioiroh.net import Proxies
 from aioiroh.paths import PathSelector
 from aioiroh.quic import TransportConfig
+from aioiroh.report import NetReportConfig
 
 __all__ = ["BindAddress", "EndpointOptions", "Interface", "Preset", "loopback"]
 
@@ -53,6 +54,7 @@ class EndpointOptions:
     relays: RelayMap | None = None
     relay_ca: str | Path | None = None
     proxy: Proxies | None = None
+    net_report: NetReportConfig = field(default_factory=NetReportConfig)
     port_mapping: bool | None = None
     guess_ports: bool = True
     custom_transports: tuple[CustomTransport, ...] = ()

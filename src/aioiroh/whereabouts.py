@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from weakref import WeakMethod, finalize
+from weakref import finalize
 
 from aioiroh import _native, events
 from aioiroh.address import (
@@ -19,7 +20,7 @@ from aioiroh.address import (
     RelayUrl,
     TransportAddr,
 )
-from aioiroh.aio import Tasks, Watch
+from aioiroh.aio import Tasks, Watch, weakly
 from aioiroh.custom import Carrier, CustomTransport
 from aioiroh.errors import EndpointClosedError
 from aioiroh.keys import EndpointId, SecretKey
@@ -28,9 +29,10 @@ from aioiroh.metrics import Metrics
 from aioiroh.net import Network, NetworkState, Proxies, TcpDialler
 from aioiroh.paths.guessing import Mapping
 from aioiroh.portmap import PortMapper
+from aioiroh.presets import EndpointOptions
 from aioiroh.quic import Driver
 from aioiroh.relay import Relays, RelayStatus
-from aioiroh.report import NetReport, Reason, Reporter, outside_addresses
+from aioiroh.report import NetReport, NetReportConfig, Outside, Reason, Reporter
 from aioiroh.sockets import Sockets
 
 __all__ = ["Whereabouts"]
@@ -39,6 +41,8 @@ MAX_EXTERNAL = 32
 """Addresses that an application adds."""
 HOME_PATIENCE = 10.0
 """Seconds that the home relay may be unreachable before others are asked."""
+LOOK_INTERVAL = 1.0
+"""Seconds after which an endpoint that nobody holds looks whether anybody has a connection of it."""
 
 
 class Whereabouts:
@@ -64,13 +68,18 @@ class Whereabouts:
         """The UDP sockets."""
         self._external: tuple[IpAddr, ...] = ()
         self._carriers: tuple[Carrier, ...] = ()
-        self._outside: tuple[IpAddr, ...] = ()
+        self._outside = Outside()
+        self._seen_at: tuple[IpAddr, ...] = ()
         self._relays: Relays | None = None
         self._reporter: Reporter | None = None
         self._relay_roots: bytes | None = None
         self._proxies: Proxies | None = None
+        self._report_config = NetReportConfig()
         self._port_mapper: PortMapper | None = None
         self._tasks = Tasks("whereabouts")
+        self._ending: asyncio.Task[None] | None = None
+        self.on_relays: Callable[[], None] | None = None
+        """Called when there are relays for the first time: from now on there is work in the background."""
         self.addr = Watch(EndpointAddr(secret_key.public))
         """Id and addresses, as known last."""
         self.home: Watch[RelayStatus | None] = Watch(None)
@@ -104,31 +113,27 @@ class Whereabouts:
         slot = next((slot for slot in self.sockets.slots if _is_mappable(slot.host)), None)
         if slot is not None:
             # The mapper may not keep an endpoint alive that nobody holds any more, and ends with it.
-            refresh = WeakMethod(self.refresh)
-
-            def changed() -> None:
-                if (method := refresh()) is not None:
-                    method()
-
             counters = self._metrics.portmap, self._metrics.net_report
-            mapper = PortMapper(self._network, slot.port, *counters, changed)
+            mapper = PortMapper(self._network, slot.port, *counters, weakly(self.refresh))
             finalize(self, mapper.abandon).atexit = False
             mapper.start()
             self._port_mapper = mapper
 
-    def use_relays(self, relays: RelayMap, ca: str | Path | None, proxies: Proxies | None) -> None:
-        """Find a home relay, if there are any; `ca` and `proxies` also hold for relays that are inserted later. Raises
-        AddressParsingError; OSError or ValueError for `ca`.
+    def use_relays(self, options: EndpointOptions) -> None:
+        """Find a home relay, if there are any; the options also hold for relays that are inserted later. Raises
+        AddressParsingError; OSError or ValueError for `relay_ca`.
         """
+        ca = options.relay_ca
         if ca is not None:
             self._relay_roots = Path(ca).read_bytes()
             try:
                 _native.RelayTls(roots=self._relay_roots)
             except ValueError as error:
                 raise ValueError(f"{ca}: {error}") from None
-        self._proxies = proxies
-        if relays:
-            self._begin_relays(relays)
+        self._proxies = options.proxy
+        self._report_config = options.net_report
+        if options.relays:
+            self._begin_relays(options.relays)
 
     def _begin_relays(self, relays: RelayMap) -> None:
         tls = _native.RelayTls(roots=self._relay_roots)
@@ -150,6 +155,7 @@ class Whereabouts:
             tls,
             self._metrics.net_report,
             self.report,
+            config=self._report_config,
             relays=lambda: () if self._relays is None else self._relays.configured,
             slots=lambda: self.sockets.slots,
             on_news=self._heard,
@@ -157,6 +163,8 @@ class Whereabouts:
         self._reporter.start()
         self._tasks.spawn(self._follow_home(), name="home relay")
         self._tasks.spawn(self._replace_home(), name="lost home relay")
+        if self.on_relays is not None:
+            self.on_relays()
 
     def insert_relay(self, config: RelayConfig) -> RelayConfig | None:
         """Use a relay; gives the entry that it replaces. Raises AddressParsingError."""
@@ -184,7 +192,14 @@ class Whereabouts:
         elif self.home.value is None and not report.relay_latency.relays:
             # No relay answers. One is tried all the same, so that it is home as soon as it is there.
             self._relays.set_home(next((relay.url for relay in self._relays.configured), None))
-        self._outside = outside_addresses(report, self.sockets.fixed_port)
+        self._outside.heard(
+            self._network.monotonic(), report, {relay.url for relay in self._relays.configured}
+        )
+        self._seen_at = self._outside.addresses(
+            report.preferred_relay,
+            self.sockets.fixed_port,
+            varies=report.mapping_varies_by_dest is True,
+        )
         mapping = Mapping.of(report, self.sockets.slots)
         is_new, self.mapping = mapping != self.mapping, mapping
         self.refresh()
@@ -228,7 +243,7 @@ class Whereabouts:
         local = self.sockets.addresses()
         mapped = None if self._port_mapper is None else self._port_mapper.external.value
         direct = tuple(
-            dict.fromkeys((*self._external, *filter(None, [mapped]), *self._outside, *local))
+            dict.fromkeys((*self._external, *filter(None, [mapped]), *self._seen_at, *local))
         )
         custom = tuple(address for carrier in self._carriers for address in carrier.local)
         found: tuple[TransportAddr, ...] = (*direct, *custom)
@@ -257,6 +272,7 @@ class Whereabouts:
         """The machine's network is another one: sockets, relays and addresses follow."""
         self.sockets.network_changed(state, major=major)
         if major and self._relays is not None:
+            self._outside.forget()
             self._relays.network_changed(state.ips)
         if self._port_mapper is not None:
             self._port_mapper.network_changed()
@@ -299,6 +315,21 @@ class Whereabouts:
         return [way[1] for way in ways if not isinstance(way, str)]
 
     # --- the end
+
+    def outlive(self, is_needed: Callable[[], bool]) -> None:
+        """Nobody holds the endpoint any more; from any thread. Relays are there for as long as they are needed."""
+
+        def begin() -> None:
+            self._ending = self._driver.loop.create_task(self._end(is_needed))
+
+        with contextlib.suppress(RuntimeError):  # The loop is closed.
+            self._driver.loop.call_soon_threadsafe(begin)
+
+    async def _end(self, is_needed: Callable[[], bool]) -> None:
+        while is_needed():
+            await asyncio.sleep(LOOK_INTERVAL)
+        await self.stop_reports()
+        await self.leave_relays()
 
     def close(self) -> None:
         """Nothing changes any more."""

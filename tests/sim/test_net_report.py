@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from aioiroh import Endpoint, RelayUrl
+from aioiroh import Endpoint, NetReportConfig, RelayUrl
 from aioiroh.relayserver import DiscoveryServer, RelayServer
 from aioiroh.relayserver.metrics import DiscoveryCounters
 from aioiroh.testing import Link, Nat, simulated
@@ -170,6 +170,39 @@ async def test_a_captive_portal_is_noticed_and_its_end(network):
         await asyncio.sleep(30)
         assert endpoint.net_report.has_udp and endpoint.net_report.captive_portal is None
     await station.close()
+
+
+@pytest.mark.parametrize("https", [True, False])
+@pytest.mark.parametrize("captive", [True, False])
+@simulated()
+async def test_measurements_are_left_out_that_nobody_wants(network, https, captive):
+    config = NetReportConfig(https_probes=https, captive_portal_check=captive)
+    async with stations(network, far=0.1, near=0.02) as relays:
+        host = behind(network, "moderate", "here")
+        router_of(host).carries_udp = False
+        async with bind(host, relays, net_report=config) as endpoint:
+            report = await reported(endpoint)
+            assert len(report.relay_latency.https) == (2 if https else 0)
+            assert report.captive_portal is (False if captive else None)
+            # One is home in any case.
+            await endpoint.online()
+
+
+@simulated()
+async def test_what_a_relay_at_home_sees_hides_nothing(network):
+    """As the nearest one it is the home relay; but nobody outside can use the address at which it sees us."""
+    async with stations(network, away=0.05) as relays:
+        host = behind(network, "moderate", "here")
+        inside = Station(network, "inside", segment=router_of(host).inside)
+        await inside.open()
+        async with bind(host, {**relays, "inside": inside}) as endpoint:
+            report = await reported(endpoint)
+            assert report.preferred_relay == inside.url
+            await asyncio.sleep(290)
+            assert endpoint.net_report.global_v4.pair[0] == host.addresses[0]
+            outside = router_of(host).outside.addresses[0]
+            assert outside in {str(address.ip) for address in endpoint.addr.ip_addrs}
+        await inside.close()
 
 
 @simulated()

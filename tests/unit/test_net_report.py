@@ -14,7 +14,7 @@ from aioiroh import _native
 from aioiroh.address import IpAddr, RelayConfig, RelayUrl
 from aioiroh.net import LocalAddress, SystemNetwork, TcpDialler
 from aioiroh.net.http import Head
-from aioiroh.report import NetReport, outside_addresses, plan
+from aioiroh.report import NetReport, Outside, plan
 from aioiroh.report.gathering import Gathering
 from aioiroh.report.home import BETTER, MAX_REPORTS, HomeChoice
 from aioiroh.report.http import HttpError, ask
@@ -108,23 +108,54 @@ def test_the_lowest_latency_of_a_relay_counts() -> None:
 # --- which addresses are offered
 
 
+def offered(outside: Outside, *, home: RelayUrl = A, port: int | None = None) -> list[str]:
+    return [address.text for address in outside.addresses(home, port, varies=port is not None)]
+
+
+def heard(*answers: Measurement, at: float = 0.0, outside: Outside | None = None) -> Outside:
+    outside = outside or Outside()
+    outside.heard(at, report_of(answers), {A, B, C, D})
+    return outside
+
+
 def test_observed_addresses_are_offered() -> None:
-    report = report_of([seen(A, "192.0.2.1:5"), seen(A, "[2001:db8::1]:6")])
-    assert [addr.text for addr in outside_addresses(report, 7)] == [
-        "192.0.2.1:5",
-        "[2001:db8::1]:6",
-    ]
+    outside = heard(seen(A, "[2001:db8::1]:6"), seen(A, "192.0.2.1:5"), seen(B, "192.0.2.1:5"))
+    assert offered(outside) == ["192.0.2.1:5", "[2001:db8::1]:6"]
 
 
 def test_a_fixed_port_is_a_guess_where_the_mapping_varies() -> None:
-    report = report_of([seen(A, "192.0.2.1:5"), seen(B, "192.0.2.1:6")])
-    assert [addr.text for addr in outside_addresses(report, 7)] == ["192.0.2.1:5", "192.0.2.1:7"]
-    assert [addr.text for addr in outside_addresses(report, None)] == ["192.0.2.1:5"]
+    outside = heard(seen(A, "192.0.2.1:5"), seen(B, "192.0.2.1:6"))
+    assert offered(outside, port=7) == ["192.0.2.1:5", "192.0.2.1:6", "192.0.2.1:7"]
+    assert offered(outside, home=B) == ["192.0.2.1:6", "192.0.2.1:5"]
 
 
 def test_what_a_relay_on_this_machine_sees_is_of_no_use_to_peers() -> None:
-    report = report_of([seen(A, "127.0.0.1:5"), seen(A, "[::1]:6")])
-    assert outside_addresses(report, 7) == ()
+    assert offered(heard(seen(A, "127.0.0.1:5"), seen(A, "[::1]:6")), port=7) == []
+
+
+def test_a_relay_that_lies_takes_nothing_from_what_others_see() -> None:
+    outside = heard(seen(A, "192.0.2.1:5"), seen(B, "192.0.2.1:5"))
+    # As the home relay it is the only one that is asked between full reports, and may lie anew each time.
+    for number in range(1, 60):
+        heard(seen(A, f"203.0.113.{number}:9"), at=5.0 * number, outside=outside)
+        assert offered(outside) == [f"203.0.113.{number}:9", "192.0.2.1:5"]
+    heard(seen(A, "192.0.2.1:5"), at=300.0, outside=outside)
+    assert offered(outside) == ["192.0.2.1:5"]
+
+
+def test_what_was_seen_is_forgotten() -> None:
+    outside = heard(seen(A, "192.0.2.1:5"), seen(B, "192.0.2.1:6"))
+    heard(seen(A, "192.0.2.1:7"), at=401.0, outside=outside)
+    assert offered(outside) == ["192.0.2.1:7"]
+    outside.heard(402.0, NetReport(), {B})
+    assert offered(outside) == []
+    heard(seen(A, "192.0.2.1:7"), outside=outside).forget()
+    assert offered(outside) == []
+
+
+def test_few_addresses_are_offered_whatever_relays_say() -> None:
+    lies = [seen(relay, f"192.0.2.{number}:5") for number, relay in enumerate((A, B, C, D))]
+    assert offered(heard(*lies), home=D) == ["192.0.2.3:5", "192.0.2.0:5", "192.0.2.1:5"]
 
 
 # --- home

@@ -10,6 +10,7 @@ from aioiroh.aio.job import Job
 from aioiroh.aio.pending import Pending
 from aioiroh.aio.tasks import Tasks
 from aioiroh.aio.watch import Watch
+from aioiroh.aio.weakly import weakly
 from aioiroh.aio.within import within
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "TokenBucket",
     "Watch",
     "fan_out",
+    "weakly",
     "within",
 ]

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_interface
 from typing import Final, Self
-from weakref import WeakMethod, finalize
+from weakref import finalize
 
+from aioiroh.aio import weakly
 from aioiroh.net.interfaces import LocalAddress
 from aioiroh.net.port import Network
 
@@ -87,15 +88,14 @@ class NetworkMonitor:
         """As seen last."""
         self._ahead = self._clocks()
         # Nothing here may keep an endpoint alive that nobody holds any more.
-        end = network.watch(_weak(WeakMethod(self.look_soon)))
+        end = network.watch(weakly(self.look_soon))
         self._end = finalize(self, _end, self._loop, end)
         self._end.atexit = False
 
     def look_soon(self) -> None:
         """Something may have changed."""
         if self._timer is None and self._end.alive:
-            look = _weak(WeakMethod(self._look))
-            self._timer = self._loop.call_later(SETTLE_TIME, look)
+            self._timer = self._loop.call_later(SETTLE_TIME, weakly(self._look))
 
     def close(self) -> None:
         """No calls any more."""
@@ -113,15 +113,6 @@ class NetworkMonitor:
 
     def _clocks(self) -> float:
         return self._network.wall_clock() - self._network.monotonic()
-
-
-def _weak(method: WeakMethod[Callable[[], None]]) -> Callable[[], None]:
-    def call() -> None:
-        target = method()
-        if target is not None:
-            target()
-
-    return call
 
 
 def _end(loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> None:

@@ -8,15 +8,17 @@ from weakref import WeakSet
 
 from aioiroh import events
 from aioiroh.address import CustomAddr, IpAddr, RelayAddr, TransportAddr
+from aioiroh.aio import weakly
 from aioiroh.metrics import Metrics
 from aioiroh.paths.remotes import Remotes
 from aioiroh.quic.observer import Observer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from aioiroh.paths.dial import Dial
     from aioiroh.paths.steering import Steering
+    from aioiroh.quic.driver import Driver
     from aioiroh.quic.paths import PathStatus
     from aioiroh.quic.state import ConnectionState
 
@@ -29,8 +31,10 @@ class Roster(Observer):
     Holds neither the endpoint nor connections, so that these are noticed when nobody holds them.
     """
 
-    def __init__(self, metrics: Metrics, remotes: Remotes) -> None:
+    def __init__(self, metrics: Metrics, remotes: Remotes, driver: Driver) -> None:
+        self._driver = driver
         self.metrics = metrics.socket
+        metrics.add_source(weakly(self._read_counters))
         self.remotes = remotes
         self.dials: WeakSet[Dial] = WeakSet()
         """Dials that want to know when a socket cannot send to an address of theirs."""
@@ -167,8 +171,15 @@ class Roster(Observer):
         for dial in tuple(self.dials):
             dial.on_socket_error(destination, os.strerror(errno), errno)
 
-    def read_counters(self, stats: Mapping[str, int]) -> None:
+    def is_used(self) -> bool:
+        """Whether somebody dials, or there are connections."""
+        return bool(self.dials) or self._driver.is_observed_by(self)
+
+    def _read_counters(self) -> None:
         """Take over what the engine has counted."""
+        if self._driver.closing or self._driver.failed is not None:
+            return
+        stats = self._driver.engine.stats()
         self.metrics.send_ipv4 = stats["sent_ipv4_bytes"]
         self.metrics.send_ipv6 = stats["sent_ipv6_bytes"]
         self.metrics.recv_data_ipv4 = stats["received_ipv4_bytes"]

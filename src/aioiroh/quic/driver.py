@@ -237,6 +237,10 @@ class Driver(Slots):
         """Connections whose handshake is complete and that are not over."""
         return [s for s in self._connections.values() if s.alpn is not None and s.lost is None]
 
+    def is_observed_by(self, observer: ConnectionObserver) -> bool:
+        """Whether there are connections that it hears of, handshakes and those that drain included."""
+        return any(state.observer is observer for state in self._connections.values())
+
     # --- incoming connections
 
     async def accept(self) -> Incoming:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv6Network, ip_address
 from random import Random
@@ -19,6 +20,7 @@ __all__ = [
     "HTTPS_DELAYS",
     "PROBE_TIMEOUT",
     "REPORT_TIMEOUT",
+    "NetReportConfig",
     "Reason",
     "address_to_ask",
     "available_versions",
@@ -45,6 +47,18 @@ MAX_HTTPS: Final = 16
 
 _GLOBAL = IPv6Network("2000::/3")
 _UNIQUE_LOCAL = IPv6Network("fc00::/7")
+
+
+@dataclass(frozen=True, slots=True)
+class NetReportConfig:
+    """What a net report may find out besides where relays see us; by default all of it, as upstream's.
+
+    `https_probes`: how long relays take to answer over HTTPS. Without that no relay is found to be near where UDP does
+    not work; the first one is home then. `captive_portal_check`: whether somebody answers HTTP in the relays' place.
+    """
+
+    https_probes: bool = True
+    captive_portal_check: bool = True
 
 
 class Reason(Enum):

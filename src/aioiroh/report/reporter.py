@@ -51,6 +51,7 @@ class Reporter:
         metrics: NetReportMetrics,
         report: Watch[NetReport | None],
         *,
+        config: plan.NetReportConfig,
         relays: Callable[[], Sequence[RelayConfig]],
         slots: Callable[[], Sequence[UdpSlot]],
         on_news: Callable[[NetReport], None],
@@ -61,6 +62,7 @@ class Reporter:
         self._tls = tls
         self._metrics = metrics
         self._report = report
+        self._config = config
         self._relays = relays
         self._slots = slots
         self._on_news = on_news
@@ -175,6 +177,8 @@ class Reporter:
         self, relays: Sequence[RelayConfig], probes: Sequence[Probe], *, full: bool, https: bool
     ) -> Survey:
         random = self._network.random
+        https = https and self._config.https_probes
+        seeks_portal = full and self._config.captive_portal_check
         return Survey(
             self._driver,
             self._dialler,
@@ -184,7 +188,7 @@ class Reporter:
             asked=plan.to_ask(relays, self._home, random, plan.MAX_ASKED),
             known=[measurement for one in self._kept.values() if (measurement := one.current())],
             https=plan.to_ask(relays, self._home, random, plan.MAX_HTTPS if https else 0),
-            portal=(self._home or random.choice(relays).url) if full else None,
+            portal=(self._home or random.choice(relays).url) if seeks_portal else None,
             full=full,
             on_change=self._observed,
         )

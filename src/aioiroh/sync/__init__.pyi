@@ -46,6 +46,7 @@ from aioiroh import LookupItem as LookupItem
 from aioiroh import LookupService as LookupService
 from aioiroh import MemoryLookup as MemoryLookup
 from aioiroh import NetReport as NetReport
+from aioiroh import NetReportConfig as NetReportConfig
 from aioiroh import NoAddressError as NoAddressError
 from aioiroh import ObservedAddress as ObservedAddress
 from aioiroh import PathClosed as PathClosed
@@ -138,6 +139,7 @@ class Endpoint(Facade):
         relays: RelayMap | Iterable[RelayConfig | str] | None = ...,
         relay_ca: str | Path | None = ...,
         proxy: str | Proxies | None = ...,
+        net_report: NetReportConfig | None = ...,
         port_mapping: bool | None = ...,
         guess_ports: bool | None = ...,
         custom_transports: Sequence[CustomTransport] = ...,
