@@ -375,8 +375,8 @@ class Endpoint:
         self._where.network_changed(state, major=major)
         # Without any network nothing can be done; there will be another change when there is one.
         if state.is_connected:
-            self._driver.network_changed(state.ips)
             self._steering.network_changed(state.ips, major=major)
+            self._driver.network_changed()
 
     def _moved(self, data: EndpointData) -> None:
         self._steering.own_addresses([a.pair for a in data.addrs if isinstance(a, IpAddr)])

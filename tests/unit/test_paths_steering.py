@@ -14,6 +14,7 @@ from aioiroh.paths import PathView, select_by_rtt
 from aioiroh.paths.remote import (
     CLOSE_RETRY,
     COMPARE_INTERVAL,
+    DETOUR_TIME,
     MAX_PUNCHES,
     MAX_RETRIES,
     OPEN_RETRY,
@@ -22,6 +23,7 @@ from aioiroh.paths.remote import (
     UPGRADE_INTERVAL,
     Action,
     ClosePath,
+    Detour,
     MarkPath,
     OfferAddress,
     OpenPath,
@@ -85,11 +87,13 @@ class TestSelection:
         assert select_by_rtt([heard, silent], silent.route) == heard.route
         # Another connection has an answer on the same route.
         assert select_by_rtt([heard, silent, direct(1)], silent.route) == silent.route
-        # The whole network is silent: nothing would be won.
+        # Maybe it is the whole network, maybe answers take the direct path: the relay is tried.
         dead = relayed(0, unanswered=2.0)
-        assert select_by_rtt([dead, silent], silent.route) == silent.route
+        assert select_by_rtt([dead, silent], silent.route) == dead.route
         assert select_by_rtt([dead, silent], dead.route) == dead.route
-        assert select_by_rtt([dead, silent], None) == silent.route
+        assert select_by_rtt([dead, silent], None) == dead.route
+        other = direct(2, 0.5, THEIRS_TOO, unanswered=1.0)
+        assert select_by_rtt([other, silent], other.route) == other.route
 
 
 @pytest.mark.parametrize("is_client", [True, False])
@@ -109,21 +113,66 @@ def test_a_direct_path_falls_silent(is_client: bool):
     peer.see(1, [relayed(0, quiet=0.1), silent])
     assert peer.decide(2.0) == []
     assert peer.deadline == 2.0 + COMPARE_INTERVAL
-    # Nothing is heard at the relay either.
-    stuck = replace(silent, outstanding=100_000)
+    # Something is: the peer is asked by the relay what has arrived, once.
+    stuck = replace(silent, outstanding=100_000, quiet=2.5)
     peer.see(1, [relayed(0, quiet=4.0), stuck])
-    assert peer.decide(2.5) == []
-    assert peer.deadline == 2.5 + CLOSE_RETRY
-    # But then it is.
-    peer.see(1, [relayed(0, quiet=0.1), stuck])
-    assert peer.decide(3.0) == [ClosePath(1, 1)]
+    assert peer.decide(2.5) == [Detour(1, 1, 0)]
+    assert peer.decide(2.6) == []
+    assert peer.deadline == 2.5 + DETOUR_TIME
+    # It says so; but the answers came by the relay.
+    freed = direct(1, unanswered=0.0, quiet=3.5)
+    peer.see(1, [relayed(0, quiet=4.0), freed])
+    assert peer.decide(3.5) == []
+    # Nothing has been heard at the relay.
+    assert peer.deadline == 3.5 + CLOSE_RETRY
+    # But then there is.
+    peer.see(1, [relayed(0, quiet=0.1), freed])
+    assert peer.decide(4.0) == [ClosePath(1, 1)]
     # Who dialled looks for it again, in longer and longer intervals.
     peer.see(1, [relayed(0)])
-    now, attempts = 3.0, []
-    while now <= 3.0 + UPGRADE_INTERVAL:
+    now, attempts = 4.0, []
+    while now <= 4.0 + UPGRADE_INTERVAL:
         attempts += [now] * (Punch(1) in peer.decide(now))
         now = max(peer.deadline, now)
-    assert attempts == ([3.0, 8.0, 18.0, 38.0] if is_client else [])
+    assert attempts == ([4.0, 9.0, 19.0, 39.0] if is_client else [])
+
+
+@pytest.mark.parametrize("is_client", [True, False])
+def test_a_path_that_is_taken_for_dead_is_heard_again(is_client: bool):
+    peer = remote(
+        is_client=is_client, paths=[relayed(0, available=False), direct(1, available=True)]
+    )
+    peer.decide(0.0)
+    stuck = direct(1, available=True, unanswered=1.0, outstanding=100_000, quiet=1.0)
+    peer.see(1, [relayed(0, available=False), stuck])
+    assert peer.decide(1.0) == [MarkPath(1, 0, True), MarkPath(1, 1, False), Detour(1, 1, 0)]
+    peer.see(1, [relayed(0), direct(1, quiet=0.1)])
+    assert peer.decide(1.5) == [MarkPath(1, 0, False), MarkPath(1, 1, True)]
+    peer.see(1, [relayed(0, available=False), direct(1, available=True, quiet=0.6)])
+    assert peer.decide(1.0 + DETOUR_TIME) == []
+
+
+@pytest.mark.parametrize("is_client", [True, False])
+def test_a_path_whose_address_is_gone_is_dead_until_it_is_heard(is_client: bool):
+    paths = [relayed(0, available=False), direct(1, available=True, quiet=0.1, outstanding=1)]
+    peer = remote(is_client=is_client, paths=paths)
+    peer.decide(0.0)
+    peer.network_changed(1.0, ["192.0.2.7"], major=True)
+    actions = peer.decide(1.0)
+    assert [each for each in actions if not isinstance(each, Punch)] == [
+        MarkPath(1, 0, True),
+        MarkPath(1, 1, False),
+        Detour(1, 1, 0),
+    ]
+    # The peer has followed it to another address.
+    peer.see(1, [relayed(0), direct(1, quiet=0.1)])
+    assert peer.decide(1.4) == [MarkPath(1, 0, False), MarkPath(1, 1, True)]
+    # Or not: it is closed, though nothing is stuck on it any more.
+    peer.network_changed(2.0, ["192.0.2.7"], major=False)
+    peer.see(1, [relayed(0, available=False), direct(1, available=True, quiet=0.2)])
+    assert peer.decide(2.0) == [MarkPath(1, 0, True), MarkPath(1, 1, False)]
+    peer.see(1, [relayed(0, quiet=0.2), direct(1, quiet=1.2)])
+    assert peer.decide(2.0 + DETOUR_TIME) == [ClosePath(1, 1)]
 
 
 def test_of_two_direct_paths_the_side_that_was_dialled_closes_none():
@@ -137,13 +186,13 @@ def test_of_two_direct_paths_the_side_that_was_dialled_closes_none():
 def test_another_network():
     peer = remote(paths=[direct(0, 0.001, available=True)])
     assert peer.decide(0.0) == []
-    peer.network_changed(["192.0.2.1"], major=False)
+    peer.network_changed(1.0, ["192.0.2.1"], major=False)
     assert peer.decide(1.0) == []
     # As good as the path was, it may be gone.
-    peer.network_changed(["192.0.2.1"], major=True)
+    peer.network_changed(2.0, ["192.0.2.1"], major=True)
     assert peer.decide(2.0) == [OfferAddress(1, OURS), Punch(1)]
     assert peer.selected is not None
-    peer.network_changed(["192.0.2.7"], major=True)
+    peer.network_changed(3.0, ["192.0.2.7"], major=True)
     assert peer.selected is None
 
 
@@ -275,6 +324,7 @@ class Steered(RuleBasedStateMachine):
         self.remote = Remote(select_by_rtt, 0.0)
         self.paths: dict[int, dict[int, PathView]] = {}
         self.clients: dict[int, bool] = {}
+        self.detoured: set[tuple[int, int]] = set()
         self.numbers = 0
 
     @rule(is_client=st.booleans(), through_relay=st.booleans())
@@ -379,7 +429,7 @@ class Steered(RuleBasedStateMachine):
                 assert path.is_direct and self.paths[number]
                 if not self.clients[number]:
                     others = self.paths[number].values()
-                    assert path.is_silent
+                    assert path.is_silent or (number, id) in self.detoured
                     assert any(other.relay and not other.is_silent for other in others)
             case MarkPath(number, id, available):
                 path = self.paths[number][id]
@@ -387,6 +437,10 @@ class Steered(RuleBasedStateMachine):
                 self.paths[number][id] = replace(path, is_available=available)
             case Punch(number):
                 assert self.clients[number]
+                return False
+            case Detour(number, id, by):
+                assert self.paths[number][id].is_silent and not self.paths[number][by].is_silent
+                self.detoured.add((number, id))
                 return False
             case _:
                 return False

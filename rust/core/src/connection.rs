@@ -108,7 +108,7 @@ impl Slot {
                 match protocol(&self.conn) {
                     Some(alpn) if self.keyless || peer.is_some() => {
                         self.established = true;
-                        self.watch.opened(PathId::ZERO, now);
+                        self.watch.opened(&self.conn, PathId::ZERO, now);
                         events.push(Event::Connected { conn, zero_rtt: self.early && !rejected, peer, alpn })
                     }
                     // TLS lets nobody through without a key and a protocol; if it did, we do not.
@@ -185,7 +185,7 @@ impl Slot {
         match event {
             PathEvent::Established { id, .. } => {
                 if let Ok(network) = self.conn.network_path(id) {
-                    self.watch.opened(id, now);
+                    self.watch.opened(&self.conn, id, now);
                     events.push(Event::PathEstablished {
                         conn,
                         path: path_number(id),
@@ -283,6 +283,11 @@ impl Slot {
     /// How a path answers; none of one that has not been found to work.
     pub fn answers(&self, path: PathId, now: Instant) -> Option<Answers> {
         self.watch.answers(&self.conn, path, now)
+    }
+
+    /// Has a path that is dead ask by another one what has arrived, so that the rest is sent again.
+    pub fn detour(&mut self, now: Instant, path: u32, by: u32) -> Result<(), String> {
+        self.watch.detour(&mut self.conn, PathId::from(path), PathId::from(by), now)
     }
 
     pub fn close_path(&mut self, now: Instant, path: u32, code: u64) -> Result<(), String> {

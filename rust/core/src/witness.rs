@@ -3,7 +3,14 @@
 //! The state machine has a congestion controller for each path and tells it just that; so the witness is
 //! a controller around the real one.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use noq_proto::{
     Connection, PathId, RttEstimator,
@@ -17,6 +24,8 @@ use crate::Instant;
 /// goes before it. Not more than half: where the window is full and more is to be sent, it sends no
 /// acknowledgements either, and two peers that fill theirs at once wait for each other.
 const UNPACED: u64 = 1_000_000_000;
+/// Bytes that may be sent on a dead path beyond its window, which is full of what was sent in vain.
+const ROOM: u64 = 8 * 1024;
 
 /// Makes the controllers of paths: those of `F`, with a witness.
 #[derive(Debug)]
@@ -24,7 +33,12 @@ pub(crate) struct Witnessed<F>(pub Arc<F>);
 
 impl<F: ControllerFactory + Send + Sync + 'static> ControllerFactory for Witnessed<F> {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
-        Box::new(Witness { inner: self.0.clone().build(now, current_mtu), seen: Seen::default(), sent: 0 })
+        Box::new(Witness {
+            inner: self.0.clone().build(now, current_mtu),
+            seen: Seen::default(),
+            sent: 0,
+            insists: Arc::default(),
+        })
     }
 }
 
@@ -47,13 +61,24 @@ struct Witness {
     seen: Seen,
     /// Bytes, ever.
     sent: u64,
+    /// The path is dead, and has to ask nevertheless what has arrived. Shared with its copies.
+    insists: Arc<AtomicBool>,
 }
 
 /// What is known of a path; nothing of one that is gone.
 pub(crate) fn seen(conn: &Connection, path: PathId) -> Seen {
-    conn.congestion_state(path)
-        .and_then(|controller| controller.clone_box().into_any().downcast::<Witness>().ok())
-        .map_or_else(Seen::default, |witness| witness.seen)
+    witness(conn, path).map_or_else(Seen::default, |witness| witness.seen)
+}
+
+/// Lets a path that is dead ask, however much was sent in vain.
+pub(crate) fn insist(conn: &Connection, path: PathId) {
+    if let Some(witness) = witness(conn, path) {
+        witness.insists.store(true, Ordering::Relaxed);
+    }
+}
+
+fn witness(conn: &Connection, path: PathId) -> Option<Box<Witness>> {
+    conn.congestion_state(path)?.clone_box().into_any().downcast().ok()
 }
 
 impl Controller for Witness {
@@ -122,6 +147,7 @@ impl Controller for Witness {
     }
 
     fn on_packet_lost(&mut self, lost_bytes: u16, pn: u64, now: Instant) {
+        self.seen.outstanding = self.seen.outstanding.saturating_sub(lost_bytes.into());
         self.inner.on_packet_lost(lost_bytes, pn, now);
     }
 
@@ -138,7 +164,8 @@ impl Controller for Witness {
     }
 
     fn window(&self) -> u64 {
-        self.inner.window()
+        let window = self.inner.window();
+        if self.insists.load(Ordering::Relaxed) { window.max(self.seen.outstanding + ROOM) } else { window }
     }
 
     fn metrics(&self) -> ControllerMetrics {
@@ -150,7 +177,12 @@ impl Controller for Witness {
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
-        Box::new(Self { inner: self.inner.clone_box(), seen: self.seen, sent: self.sent })
+        Box::new(Self {
+            inner: self.inner.clone_box(),
+            seen: self.seen,
+            sent: self.sent,
+            insists: self.insists.clone(),
+        })
     }
 
     fn initial_window(&self) -> u64 {

@@ -7,7 +7,7 @@ opens and closes paths, and only it begins to punch holes (endpoint reference, s
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 from aioiroh.aio import TokenBucket
@@ -18,6 +18,7 @@ __all__ = [
     "GOOD_RTT",
     "Action",
     "ClosePath",
+    "Detour",
     "MarkPath",
     "OfferAddress",
     "OpenPath",
@@ -50,6 +51,8 @@ Less is what is sent to see whether it answers again.
 """
 CLOSE_RETRY: Final = 0.1
 """Seconds after a silent path could not be closed, since nothing had been heard on the other one."""
+DETOUR_TIME: Final = 1.0
+"""Seconds from a detour to the end of the path. The peer needs some of them for its own detour."""
 COMPARE_INTERVAL: Final = 5.0
 """Seconds after which paths are compared again, should their round-trip times have changed."""
 
@@ -96,13 +99,24 @@ class MarkPath:
 
 
 @dataclass(frozen=True, slots=True)
+class Detour:
+    """A path is dead, and data are stuck on it: ask by another one what has arrived, so that the rest is sent again."""
+
+    connection: int
+    path: int
+    by: int
+
+
+@dataclass(frozen=True, slots=True)
 class Punch:
     """Send to all addresses of the peer while it sends to all of ours."""
 
     connection: int
 
 
-Action: TypeAlias = OfferAddress | WithdrawAddress | OpenPath | ClosePath | MarkPath | Punch
+Action: TypeAlias = (
+    OfferAddress | WithdrawAddress | OpenPath | ClosePath | MarkPath | Detour | Punch
+)
 
 
 @dataclass(slots=True)
@@ -112,6 +126,23 @@ class _Connection:
     offered: dict[Address, None] = field(default_factory=dict)
     # In the order in which the peer has named them.
     theirs: dict[Address, None] = field(default_factory=dict)
+    # Since when paths are taken for dead. They may have a detour: what is answered on them says nothing then.
+    dead: dict[int, float] = field(default_factory=dict)
+    detours: set[int] = field(default_factory=set)
+
+    def bury(self, now: float) -> None:
+        """See paths that are taken for dead as silent, until they are heard."""
+        quiet = {path.id: path.quiet for path in self.paths}
+        self.dead = {
+            id: since for id, since in self.dead.items() if quiet.get(id, 0.0) >= now - since
+        }
+        self.detours &= self.dead.keys()
+        self.paths = tuple(
+            replace(path, unanswered=max(path.unanswered, path.patience))
+            if path.id in self.dead
+            else path
+            for path in self.paths
+        )
 
     @property
     def direct(self) -> list[PathView]:
@@ -211,8 +242,12 @@ class Remote:
             frozenset(path.remote for each in connections for path in each.direct),
         )
 
-    def network_changed(self, live: Collection[str], *, major: bool) -> None:
+    def network_changed(self, now: float, live: Collection[str], *, major: bool) -> None:
         """Our machine has these addresses now. `major`: nothing that was found out before needs to hold."""
+        for connection in self._connections.values():
+            for path in connection.paths:
+                if path.is_ip and path.local not in (*live, None):
+                    connection.dead[path.id] = now
         if self.selected is not None and self.selected[1] not in (*live, None):
             self.selected = None
         if major:
@@ -257,6 +292,7 @@ class Remote:
         self._compare_at = now + COMPARE_INTERVAL
         actions: list[Action] = []
         for number, connection in self._connections.items():
+            connection.bury(now)
             self._tell_addresses(number, connection, actions)
         views = [
             path
@@ -309,30 +345,45 @@ class Remote:
                 if not path.is_available:
                     actions.append(MarkPath(number, path.id, True))
                 continue
-            needless = connection.is_client and path.is_ip and chosen.is_ip
-            if needless or self._is_dead(now, connection, path, chosen):
-                actions.append(ClosePath(number, path.id))
-            elif path.is_available:
+            if path.is_available:
                 actions.append(MarkPath(number, path.id, False))
+            if self._is_left(now, number, connection, path, chosen, actions):
+                actions.append(ClosePath(number, path.id))
 
-    def _is_dead(
-        self, now: float, connection: _Connection, path: PathView, chosen: PathView
+    def _is_left(
+        self,
+        now: float,
+        number: int,
+        connection: _Connection,
+        path: PathView,
+        chosen: PathView,
+        actions: list[Action],
     ) -> bool:
-        """Whether to close a path because data are stuck on it while another one works.
+        """Whether to close a path, for it is needless or dead. What is stuck on it gets a detour before."""
+        since = connection.dead.get(path.id)
+        stuck = path.is_silent and path.outstanding > MAX_STUCK
+        if since is None and stuck and path.is_ip and path.is_open and not chosen.is_silent:
+            since = connection.dead[path.id] = now
+        if since is None:
+            return connection.is_client and path.is_ip and chosen.is_ip
+        if path.id not in connection.detours and path.outstanding:
+            connection.detours.add(path.id)
+            actions.append(Detour(number, path.id, chosen.id))
+        if now < since + DETOUR_TIME:
+            self._close_by(since + DETOUR_TIME)
+            return False
+        # Who was dialled closes a path only if the one through the relay is left.
+        if chosen.is_silent or (not connection.is_client and chosen.is_direct):
+            del connection.dead[path.id]
+            return False
+        if chosen.quiet >= path.unanswered:
+            # It may be the whole network that is silent; then the chosen one is about to be, too.
+            self._close_by(now + CLOSE_RETRY)
+            return False
+        return True
 
-        Also the side that was dialled does so, if the path through the relay is left.
-        """
-        if not (path.is_ip and path.is_open and path.is_silent) or chosen.is_silent:
-            return False
-        if not connection.is_client and chosen.is_direct:
-            return False
-        if path.outstanding <= MAX_STUCK:
-            return False
-        if chosen.quiet < path.unanswered:
-            return True
-        # It may be the whole network that is silent; then the chosen one is about to be, too.
-        self._close_at = now + CLOSE_RETRY
-        return False
+    def _close_by(self, time: float) -> None:
+        self._close_at = time if self._close_at is None else min(self._close_at, time)
 
     def _punch(self, now: float, actions: list[Action]) -> None:
         due = self._punch_at is not None and now >= self._punch_at

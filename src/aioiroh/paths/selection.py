@@ -70,12 +70,14 @@ PathSelector: TypeAlias = Callable[[Sequence[PathView], Route | None], Route | N
 def select_by_rtt(paths: Sequence[PathView], selected: Route | None) -> Route | None:
     """What answers, direct before relayed, then the shortest round trip; a change must be worth it."""
     heard = [path for path in paths if not path.is_silent]
-    current = [path for path in heard or paths if path.route == selected]
+    # Nothing answers: answers may come by the path that is dead, until the peer hears that it is left.
+    paths = heard or [path for path in paths if not path.is_direct] or paths
+    current = [path for path in paths if path.route == selected]
     if not heard and current:
-        return selected  # nothing answers: the others would do no better
+        return selected
     if not paths:
         return None
-    best = min(heard or paths, key=_rank)
+    best = min(paths, key=_rank)
     if not current:
         return best.route
     have, found = _rank(min(current, key=_rank)), _rank(best)

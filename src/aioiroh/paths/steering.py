@@ -15,6 +15,7 @@ from aioiroh.paths.remote import (
     GOOD_RTT,
     Action,
     ClosePath,
+    Detour,
     MarkPath,
     OfferAddress,
     OpenPath,
@@ -132,13 +133,15 @@ class Steering:
                 self._run(peer)
 
     def network_changed(self, live: Collection[str], *, major: bool) -> None:
-        """The machine has these addresses now, and the engine has looked after the paths."""
+        """The machine has these addresses now. The engine must not have heard of it: it forgets where paths came from."""
         if major:
             # Also those that had a good path from the start.
             for state in self._driver.established():
                 self._take_on(state)
         for peer, remote in tuple(self._remotes.items()):
-            remote.network_changed(live, major=major)
+            for number in remote:
+                remote.see(number, self._paths(self._connections[number]))
+            remote.network_changed(self._clock(), live, major=major)
             self._run(peer)
 
     def mapping_changed(self) -> None:
@@ -342,6 +345,8 @@ class Steering:
                 native.open_path(remote, local, "backup")
             case ClosePath(_, path):
                 native.close_path(path, APPLICATION_ABANDON)
+            case Detour(_, path, by):
+                native.detour(path, by)
             case MarkPath(_, path, available):
                 status: PathStatus = "available" if available else "backup"
                 native.set_path_status(path, status)

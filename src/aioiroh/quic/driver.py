@@ -279,10 +279,10 @@ class Driver(Slots):
 
     # --- the network
 
-    def network_changed(self, local_ips: Sequence[str] | None = None) -> None:
-        """The machine's addresses changed; with a list, paths from other addresses are given up."""
+    def network_changed(self) -> None:
+        """The machine's addresses changed: all paths ask from where they are now whether they work."""
         self.check()
-        self.engine.network_changed(local_ips)
+        self.engine.network_changed()
         self.touched()
 
     # --- errors

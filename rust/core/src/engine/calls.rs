@@ -6,9 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use noq_proto::{
-    ClientConfig, Connection, ConnectionHandle, FourTuple, VarInt, crypto::rustls::QuicClientConfig,
-};
+use noq_proto::{ClientConfig, Connection, ConnectionHandle, VarInt, crypto::rustls::QuicClientConfig};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::{
@@ -20,6 +18,7 @@ use crate::{
     outcome::close_of,
     probe::probe,
     route::{Outgoing, Output, SlotId, Target, to_inner},
+    silence::wake,
     tls::server_name,
 };
 
@@ -249,14 +248,15 @@ impl Engine {
         })
     }
 
-    /// Local addresses have changed; `live` holds those that are left, none if unknown.
-    pub fn network_changed(&mut self, now: Instant, live: Option<Vec<IpAddr>>) {
-        let hint = live.map(LiveAddresses);
+    /// Local addresses have changed: every path looks for its way anew, and asks whether it works.
+    ///
+    /// None is given up here. What was under way on one that is given up is sent again late; and the peer follows one
+    /// that comes from another address of ours, if it gets there.
+    pub fn network_changed(&mut self, now: Instant) {
         let open: Vec<ConnId> = self.conns.iter().flatten().map(|slot| slot.id).collect();
         for id in open {
-            let hint = hint.as_ref().map(|hint| hint as &dyn noq_proto::NetworkChangeHint);
             // Connections that are closed have no paths left to look at.
-            let _ = self.call(id, |slot, _| slot.conn.handle_network_change(hint, now));
+            let _ = self.call(id, |slot, _| wake(&mut slot.conn, now));
         }
     }
 
@@ -291,18 +291,5 @@ impl Engine {
     pub fn writable(&mut self, slot: SlotId, output: &mut dyn Output) {
         self.router.writable(slot, output);
         self.unpark();
-    }
-}
-
-#[derive(Debug)]
-struct LiveAddresses(Vec<IpAddr>);
-
-impl noq_proto::NetworkChangeHint for LiveAddresses {
-    fn is_path_recoverable(&self, _path: noq_proto::PathId, network_path: FourTuple) -> bool {
-        match network_path.remote().ip() {
-            IpAddr::V6(ip) if crate::route::is_mapped(&ip) => true,
-            // A path whose address the system has not told yet may well be one of those left.
-            _ => network_path.local_ip().is_none_or(|ip| self.0.contains(&ip)),
-        }
     }
 }

@@ -87,6 +87,7 @@ impl Engine {
             None => {}
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 let Some(slot) = self.conns.get_mut(handle.0).and_then(Option::as_mut) else { return };
+                slot.watch.heard(path.remote(), now);
                 let result = catch_unwind(AssertUnwindSafe(|| slot.conn.handle_event(event)));
                 match result {
                     Ok(()) => {

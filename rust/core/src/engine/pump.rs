@@ -120,7 +120,7 @@ impl Engine {
                 let mtu = usize::from(slot.conn.current_mtu()).max(1);
                 let batch = self.batch.min(MAX_BATCH_BYTES / mtu).clamp(1, quota);
                 self.buffer.clear();
-                let Some(transmit) = slot.conn.poll_transmit(
+                let Some(mut transmit) = slot.conn.poll_transmit(
                     now,
                     NonZeroUsize::new(batch).expect("at least one"),
                     &mut self.buffer,
@@ -132,6 +132,11 @@ impl Engine {
                 }
                 quota -= transmit.segment_size.map_or(1, |size| transmit.size.div_ceil(size)).min(quota);
                 self.respond(&transmit, output);
+                if let Some(to) = slot.watch.detour_of(&slot.conn, transmit.destination, transmit.src_ip) {
+                    transmit.destination = to;
+                    transmit.src_ip = None;
+                    self.respond(&transmit, output);
+                }
                 if self.router.take_held() {
                     parked = true;
                     quota = 0;

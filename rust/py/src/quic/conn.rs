@@ -361,6 +361,12 @@ impl Conn {
             .map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
+    /// Has a path that is dead ask by another one what has arrived, so that the rest is sent again.
+    fn detour(&self, py: Python<'_>, path: u32, by: u32) -> PyResult<()> {
+        let now = self.shared.now(py, None)?;
+        self.call(|slot, _| slot.detour(now, path, by))?.map_err(PyValueError::new_err)
+    }
+
     /// Has every path ask now whether it works, however much was sent in vain.
     fn wake_paths(&self, py: Python<'_>) -> PyResult<()> {
         let now = self.shared.now(py, None)?;

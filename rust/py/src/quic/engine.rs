@@ -397,14 +397,10 @@ impl Engine {
         self.0.lock()?.core.set_alpns(bytes_list(alpns)).map_err(call_error)
     }
 
-    /// Local addresses have changed; `local_ips` are those left, None if unknown.
-    #[pyo3(signature = (local_ips = None))]
-    fn network_changed(&self, py: Python<'_>, local_ips: Option<Vec<String>>) -> PyResult<()> {
-        let live = local_ips
-            .map(|ips| ips.iter().map(|ip| convert::parse_ip(ip)).collect::<PyResult<Vec<_>>>())
-            .transpose()?;
+    /// Local addresses have changed.
+    fn network_changed(&self, py: Python<'_>) -> PyResult<()> {
         let now = self.0.now(py, None)?;
-        self.0.lock()?.core.network_changed(now, live);
+        self.0.lock()?.core.network_changed(now);
         Ok(())
     }
 
