@@ -8,6 +8,7 @@ import pytest
 
 from aioiroh import ConnectError, Endpoint, Router
 from aioiroh.testing import Link, simulated
+from boxes import Box
 
 ALPN = b"aioiroh/test/handshakes"
 RTT = 0.2
@@ -207,3 +208,21 @@ async def test_an_endpoint_that_serves_nothing_refuses_at_once(network):
         with pytest.raises(ConnectError, match="refused"):
             await client.connect(server.addr, alpn=ALPN)
         assert trips() == 1
+
+
+@simulated()
+async def test_what_cannot_be_read_is_no_peer(network):
+    """The first packet of a server that was left comes late, for example: it looks like that of a client."""
+    here, stranger = network.host("here"), Box(network.host("stranger"))
+    async with Endpoint.bind(network=here, alpns=[ALPN]) as server:
+        # RFC 9000, 17.2.2: an Initial packet, version 1, with connection ids of 8 bytes and no token.
+        header = b"\xc3\x00\x00\x00\x01\x08" + bytes(8) + b"\x08" + bytes(8) + b"\x00\x44\x96"
+        target = (here.addresses[0], server.bound_sockets[0].port)
+        stranger.bind()
+        stranger.send(target, header + bytes(1200 - len(header)))
+        await asyncio.sleep(1)
+        accepting = asyncio.ensure_future(server.accept())
+        async with Endpoint.bind(network=network.host("peer")) as client:
+            dialling = asyncio.ensure_future(client.connect(server.addr, alpn=ALPN))
+            await (await accepting).accept()
+            await dialling

@@ -131,17 +131,15 @@ impl Engine {
             }
             return;
         }
+        // Such as a late packet of a server that we have left.
+        let Some(initial) = incoming.decrypt() else { return self.endpoint.ignore(incoming) };
         let id = self.next_incoming;
         self.next_incoming += 1;
         self.events.push(Event::Incoming {
             id,
             remote: to_outer(incoming.remote_address()),
             local_ip: incoming.local_ip(),
-            alpns: incoming
-                .decrypt()
-                .and_then(|initial| initial.alpns())
-                .map(|alpns| alpns.filter_map(Result::ok).collect())
-                .unwrap_or_default(),
+            alpns: initial.alpns().map(|alpns| alpns.filter_map(Result::ok).collect()).unwrap_or_default(),
             validated: incoming.remote_address_validated(),
             may_retry: incoming.may_retry(),
         });
