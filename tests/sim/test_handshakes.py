@@ -224,5 +224,5 @@ async def test_what_cannot_be_read_is_no_peer(network):
         accepting = asyncio.ensure_future(server.accept())
         async with Endpoint.bind(network=network.host("peer")) as client:
             dialling = asyncio.ensure_future(client.connect(server.addr, alpn=ALPN))
-            await (await accepting).accept()
-            await dialling
+            async with await (await accepting).accept() as accepted, await dialling as dialled:
+                assert accepted.remote_id == client.id and dialled.remote_id == server.id
