@@ -76,7 +76,7 @@ async def send(options: SendOptions, display: Display, interrupts: Interrupts) -
         )
         store = await stack.enter_async_context(await _open_store(memory.folder / "store"))
         shared = await _import(store, options, display)
-        if memory.hash != str(shared.root.hash):
+        if memory.hash not in (None, str(shared.root.hash)):
             await store.collect_garbage()
         _list(shared, options, display)
         endpoint = await stack.enter_async_context(await _bind(memory, options, display))

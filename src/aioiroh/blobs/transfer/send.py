@@ -313,7 +313,8 @@ class _Outflow:
                 case ("progress", number, end_offset):
                     departure = self._under_way[number]
                     departure.end_offset = end_offset
-                    self._on_departure(departure)
+                    if end_offset < departure.size:  # or it is done, which comes next
+                        self._on_departure(departure)
                 case ("done", number):
                     self._done(number)
                 case ("error", number, kind, detail):

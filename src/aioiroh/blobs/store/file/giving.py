@@ -137,6 +137,8 @@ class Giver:
         """
         rows = self._metadata.get([bytes(hash) for hash in hashes], data=False)
         gone = [hash for hash in hashes if bytes(hash) in rows or hash in known]
+        if not gone:
+            return []
         raw = [bytes(hash) for hash in gone]
         try:
             self._metadata.delete(raw)
