@@ -153,6 +153,20 @@ def test_a_path_that_is_taken_for_dead_is_heard_again(is_client: bool):
 
 
 @pytest.mark.parametrize("is_client", [True, False])
+def test_what_is_stuck_at_a_relay_is_asked_for_directly(is_client: bool):
+    peer = remote(
+        is_client=is_client, paths=[relayed(0, available=False), direct(1, available=True)]
+    )
+    peer.decide(0.0)
+    stuck = relayed(0, available=False, unanswered=2.0, outstanding=20_000, quiet=3.0)
+    peer.see(1, [stuck, direct(1, available=True)])
+    assert peer.decide(1.0) == [Detour(1, 0, 1)]
+    # The path through the relay stays.
+    peer.see(1, [replace(stuck, unanswered=0.0, outstanding=0), direct(1, available=True)])
+    assert peer.decide(1.0 + DETOUR_TIME) == []
+
+
+@pytest.mark.parametrize("is_client", [True, False])
 def test_a_path_whose_address_is_gone_is_dead_until_it_is_heard(is_client: bool):
     paths = [relayed(0, available=False), direct(1, available=True, quiet=0.1, outstanding=1)]
     peer = remote(is_client=is_client, paths=paths)

@@ -362,7 +362,7 @@ class Remote:
         """Whether to close a path, for it is needless or dead. What is stuck on it gets a detour before."""
         since = connection.dead.get(path.id)
         stuck = path.is_silent and path.outstanding > MAX_STUCK
-        if since is None and stuck and path.is_ip and path.is_open and not chosen.is_silent:
+        if since is None and stuck and path.is_open and not chosen.is_silent:
             since = connection.dead[path.id] = now
         if since is None:
             return connection.is_client and path.is_ip and chosen.is_ip
@@ -372,8 +372,9 @@ class Remote:
         if now < since + DETOUR_TIME:
             self._close_by(since + DETOUR_TIME)
             return False
-        # Who was dialled closes a path only if the one through the relay is left.
-        if chosen.is_silent or (not connection.is_client and chosen.is_direct):
+        # A relay may be back at any time; and who was dialled closes a path only if that through the relay is left.
+        is_kept = not path.is_ip or (not connection.is_client and chosen.is_direct)
+        if chosen.is_silent or is_kept:
             del connection.dead[path.id]
             return False
         if chosen.quiet >= path.unanswered:
