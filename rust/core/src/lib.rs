@@ -12,6 +12,7 @@ pub mod event;
 mod mapped;
 mod outcome;
 mod probe;
+pub mod provider;
 mod reset;
 pub mod route;
 pub mod silence;

@@ -42,7 +42,7 @@ impl RelayServerTls {
         }
         let key = PrivateKeyDer::from_pem_slice(key)
             .map_err(|error| PyValueError::new_err(format!("there is no private key in it: {error}")))?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = aioiroh_core::provider::provider();
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| refuse(&error))?

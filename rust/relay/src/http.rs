@@ -1,7 +1,7 @@
 //! HTTP/1.1 as far as a relay connection needs it: requests, responses, and the upgrade to WebSocket.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use ring::digest;
+use sha1::{Digest, Sha1};
 
 use crate::frame::Version;
 
@@ -180,11 +180,7 @@ pub fn accept_upgrade(request: &Request) -> Result<Upgrade, &'static str> {
 }
 
 fn accept_key(key: &str) -> String {
-    let digest = digest::digest(
-        &digest::SHA1_FOR_LEGACY_USE_ONLY,
-        [key.as_bytes(), ACCEPT_SUFFIX.as_bytes()].concat().as_slice(),
-    );
-    STANDARD.encode(digest)
+    STANDARD.encode(Sha1::new().chain_update(key).chain_update(ACCEPT_SUFFIX).finalize())
 }
 
 /// The head of a response, and its body. `Content-Length` is added unless it is an upgrade.

@@ -21,7 +21,7 @@ fn tls() -> (Link, Link) {
     let key = PrivateKeyDer::from_pem_slice(pem).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(cert.clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = aioiroh_core::provider::provider();
     let client = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .unwrap()

@@ -6,10 +6,10 @@ use aioiroh_core::{
     config::Transport,
     event::{Close, ConnId, Event},
     noq_proto::crypto::rustls::QuicClientConfig,
+    provider::provider,
 };
 use rustls::{
     ClientConfig, RootCertStore,
-    crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
@@ -23,7 +23,7 @@ fn certificate() -> CertificateDer<'static> {
 }
 
 fn trusting(roots: RootCertStore) -> Arc<QuicClientConfig> {
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_root_certificates(roots)

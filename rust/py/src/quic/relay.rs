@@ -72,7 +72,7 @@ impl RelayTls {
             }
             None => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = aioiroh_core::provider::provider();
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
