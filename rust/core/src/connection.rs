@@ -295,6 +295,11 @@ impl Slot {
         self.conn.close_path(now, PathId::from(path), code).map_err(|error| error.to_string())
     }
 
+    /// Whether it was dialled with early data in mind.
+    pub(crate) fn is_early(&self) -> bool {
+        self.early
+    }
+
     pub fn is_closed(&self) -> bool {
         self.closed
     }

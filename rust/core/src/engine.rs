@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeSet, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use noq_proto::{ConnectError, Endpoint, EndpointConfig, ServerConfig, TokenMemoryCache, TransportConfig};
@@ -26,6 +27,9 @@ use crate::{
     tls::Tls,
     wall::SimulatedWall,
 };
+
+/// How much later than necessary a closed connection may be forgotten.
+const FORGOTTEN_WITHIN: Duration = Duration::from_millis(20);
 
 /// Why a call could not be carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -293,10 +297,14 @@ impl Engine {
 
     fn arm(&mut self, index: usize) {
         let Some(slot) = self.conns.get_mut(index).and_then(Option::as_mut) else { return };
-        if let Some(due) = slot.conn.poll_timeout().into_iter().chain(slot.watch.due).min()
-            && slot.armed.is_none_or(|armed| due < armed)
-        {
-            // A later deadline waits until the earlier one fires: most move on with every packet.
+        let Some(mut due) = slot.conn.poll_timeout().into_iter().chain(slot.watch.due).min() else { return };
+        if slot.closed {
+            // It waits for nothing but to be forgotten: the next timer of another one will do.
+            let latest = due + FORGOTTEN_WITHIN;
+            due = self.timers.range((due, 0)..).next().map_or(latest, |&(other, _)| other.min(latest));
+        }
+        // A later deadline waits until the earlier one fires: most move on with every packet.
+        if slot.armed.is_none_or(|armed| due < armed || slot.closed) {
             if let Some(armed) = slot.armed.replace(due) {
                 self.timers.remove(&(armed, index));
             }

@@ -8,11 +8,11 @@ use std::{
 
 use noq_proto::{ConnectionHandle, EndpointEvent};
 
-use super::{Engine, panic_text};
+use super::{Engine, index_of, panic_text};
 use crate::{
     Instant,
     connection::Slot,
-    event::{Close, Event},
+    event::{Close, ConnId, Event},
     route::{Outgoing, Output, is_mapped, to_outer},
 };
 
@@ -23,6 +23,14 @@ pub(super) const MAX_BATCH_BYTES: usize = 65_000;
 
 /// Bytes of a packet with nothing but a PATH_CHALLENGE, at most.
 const MAX_NAT_PROBE: usize = 64;
+
+/// How much of its turn a connection has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Whole,
+    /// Until the handshake is complete on this side.
+    Handshake,
+}
 
 impl Engine {
     /// Gives each connection that has something to do its turn.
@@ -38,7 +46,7 @@ impl Engine {
         }
         self.router.catch_up(output);
         while let Some(index) = self.dirty.pop_front().or_else(|| self.fresh.pop_front()) {
-            self.turn(index, now, output);
+            self.turn(index, now, output, Turn::Whole);
             if self.failed.is_some() || output.exhausted() {
                 break;
             }
@@ -55,8 +63,9 @@ impl Engine {
     /// [`pump`](Self::pump): what an application answers at once leaves in one datagram with the
     /// acknowledgement of what it answers.
     ///
-    /// Handshakes go on at once. An application that closes as soon as it has a connection would else
-    /// take the last message of the handshake with it.
+    /// Handshakes go on at once, up to a client's last message. An application that closes as soon as it
+    /// has a connection would else take it along. What else there is to say by then (connection ids,
+    /// tickets, a probe of the MTU) waits for the application, too.
     pub fn gather(&mut self, now: Instant, output: &mut dyn Output) {
         while let Some(index) = self.fresh.pop_front() {
             match self.conns.get_mut(index).and_then(Option::as_mut) {
@@ -67,7 +76,7 @@ impl Engine {
                         Err(panic) => self.kill(index, panic_text(&*panic)),
                     }
                 }
-                Some(_) => self.turn(index, now, output),
+                Some(_) => self.turn(index, now, output, Turn::Handshake),
                 None => {}
             }
             if self.failed.is_some() || output.exhausted() {
@@ -76,10 +85,21 @@ impl Engine {
         }
     }
 
-    fn turn(&mut self, index: usize, now: Instant, output: &mut dyn Output) {
+    /// Sends the first message of a handshake, or the answer to it, while the application still arranges
+    /// itself. Where early data may be sent, they come along in the next pump.
+    pub fn greet(&mut self, id: ConnId, now: Instant, output: &mut dyn Output) {
+        let index = index_of(id);
+        let waits = self.slot(id).is_some_and(|slot| slot.dirty && !slot.is_early());
+        if waits && self.fresh.back() == Some(&index) {
+            self.fresh.pop_back();
+            self.turn(index, now, output, Turn::Handshake);
+        }
+    }
+
+    fn turn(&mut self, index: usize, now: Instant, output: &mut dyn Output, extent: Turn) {
         let Some(mut slot) = self.conns.get_mut(index).and_then(Option::take) else { return };
         slot.dirty = false;
-        let result = catch_unwind(AssertUnwindSafe(|| self.pump_one(index, &mut slot, now, output)));
+        let result = catch_unwind(AssertUnwindSafe(|| self.pump_one(index, &mut slot, now, output, extent)));
         match result {
             Ok(drained) => {
                 let id = slot.id;
@@ -106,7 +126,14 @@ impl Engine {
         }
     }
 
-    fn pump_one(&mut self, index: usize, slot: &mut Slot, now: Instant, output: &mut dyn Output) -> bool {
+    fn pump_one(
+        &mut self,
+        index: usize,
+        slot: &mut Slot,
+        now: Instant,
+        output: &mut dyn Output,
+        extent: Turn,
+    ) -> bool {
         if self.panic_next == Some("connection") {
             self.panic_next = None;
             panic!("injected");
@@ -116,27 +143,24 @@ impl Engine {
         let mut drained = false;
         loop {
             slot.tell(now, &mut self.events);
+            if extent == Turn::Handshake && slot.established {
+                if slot.conn.side().is_client() {
+                    self.transmit(slot, now, 1, output);
+                }
+                slot.dirty = true;
+                if self.router.take_held() {
+                    self.parked.push(index);
+                } else {
+                    self.dirty.push_back(index);
+                }
+                return false;
+            }
             while quota > 0 {
-                let mtu = usize::from(slot.conn.current_mtu()).max(1);
-                let batch = self.batch.min(MAX_BATCH_BYTES / mtu).clamp(1, quota);
-                self.buffer.clear();
-                let Some(mut transmit) = slot.conn.poll_transmit(
-                    now,
-                    NonZeroUsize::new(batch).expect("at least one"),
-                    &mut self.buffer,
-                ) else {
+                let sent = self.transmit(slot, now, quota, output);
+                if sent == 0 {
                     break;
-                };
-                if is_nat_probe(&transmit, slot) {
-                    slot.probes(to_outer(transmit.destination), &mut self.events);
                 }
-                quota -= transmit.segment_size.map_or(1, |size| transmit.size.div_ceil(size)).min(quota);
-                self.respond(&transmit, output);
-                if let Some(to) = slot.watch.detour_of(&slot.conn, transmit.destination, transmit.src_ip) {
-                    transmit.destination = to;
-                    transmit.src_ip = None;
-                    self.respond(&transmit, output);
-                }
+                quota -= sent;
                 if self.router.take_held() {
                     parked = true;
                     quota = 0;
@@ -173,6 +197,26 @@ impl Engine {
                 return false;
             }
         }
+    }
+
+    /// Sends one batch of datagrams of a connection, at most so many; says how many it were.
+    fn transmit(&mut self, slot: &mut Slot, now: Instant, most: usize, output: &mut dyn Output) -> usize {
+        let mtu = usize::from(slot.conn.current_mtu()).max(1);
+        let batch = self.batch.min(MAX_BATCH_BYTES / mtu).clamp(1, most);
+        self.buffer.clear();
+        let batch = NonZeroUsize::new(batch).expect("at least one");
+        let Some(mut transmit) = slot.conn.poll_transmit(now, batch, &mut self.buffer) else { return 0 };
+        if is_nat_probe(&transmit, slot) {
+            slot.probes(to_outer(transmit.destination), &mut self.events);
+        }
+        let sent = transmit.segment_size.map_or(1, |size| transmit.size.div_ceil(size));
+        self.respond(&transmit, output);
+        if let Some(to) = slot.watch.detour_of(&slot.conn, transmit.destination, transmit.src_ip) {
+            transmit.destination = to;
+            transmit.src_ip = None;
+            self.respond(&transmit, output);
+        }
+        sent.clamp(1, most)
     }
 
     fn forget(&mut self, index: usize) {

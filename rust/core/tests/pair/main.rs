@@ -1,5 +1,6 @@
 //! Two engines on a simulated link, with a virtual clock.
 
+mod brief;
 mod calls;
 mod early;
 mod hostile;

@@ -211,6 +211,13 @@ impl World {
     /// Goes on to the next thing that happens. False if nothing will.
     pub fn step(&mut self) -> bool {
         self.pump();
+        let went_on = self.deliver();
+        self.pump();
+        went_on
+    }
+
+    /// The same; but nobody looks yet at what came.
+    pub fn deliver(&mut self) -> bool {
         let packet = self.flight.peek().map(|Reverse(packet)| packet.due);
         let timer = self.nodes.iter().filter_map(|node| node.engine.deadline()).min();
         let Some(next) = packet.into_iter().chain(timer).min() else { return false };
@@ -223,7 +230,6 @@ impl World {
             self.delivered += 1;
             self.nodes[packet.to].engine.receive(self.now, packet.received, &mut Nowhere);
         }
-        self.pump();
         true
     }
 

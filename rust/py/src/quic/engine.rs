@@ -317,13 +317,12 @@ impl Engine {
         let alpns = bytes_list(alpns);
         let now = self.0.now(py, None)?;
         let transport = transport.map(|transport| &transport.get().0);
-        let id = self
-            .0
-            .lock()?
-            .core
-            .connect(now, address, peer, alpns, transport, early_data)
-            .map_err(call_error)?;
-        Conn::new(self.0.clone(), id, true)
+        let connected = self.0.lock()?.with_output(|core, output| {
+            let id = core.connect(now, address, peer, alpns, transport, early_data)?;
+            core.greet(id, now, output);
+            Ok(id)
+        });
+        Conn::new(self.0.clone(), connected.map_err(call_error)?, true)
     }
 
     /// To a server that proves its name, not a key.
@@ -369,7 +368,13 @@ impl Engine {
         let accepted = self
             .0
             .lock()?
-            .with_output(|core, output| core.accept(now, incoming, transport, alpns, output))
+            .with_output(|core, output| {
+                let accepted = core.accept(now, incoming, transport, alpns, output)?;
+                if let Ok(id) = accepted {
+                    core.greet(id, now, output);
+                }
+                Ok(accepted)
+            })
             .map_err(call_error)?;
         match accepted {
             Ok(id) => Ok(Bound::new(py, Conn::new(self.0.clone(), id, false)?)?.into_any()),
