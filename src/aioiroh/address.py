@@ -167,6 +167,10 @@ class IpAddr:
         if not 0 <= self.port <= 0xFFFF:
             raise AddressParsingError(f"{self.port} is no port; ports are 0 to 65535")
 
+    def __hash__(self) -> int:
+        # Every dial looks addresses up again and again; the hash of an IPv4Address is that of its hex text.
+        return hash((int(self.ip), self.port))
+
     @classmethod
     def from_pair(cls, pair: tuple[str, int]) -> Self:
         """From (IP text, port), as sockets and the engine give it. Raises AddressParsingError."""
@@ -420,6 +424,7 @@ def _sort_key(addr: TransportAddr) -> tuple[object, ...]:
 
 # A peer's address is read anew for each of its connections, which costs more than a look-up.
 @lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _parse_ip(text: str) -> IPv4Address | IPv6Address:
     try:
         return ipaddress.ip_address(text)

@@ -85,12 +85,12 @@ class _Remote:
         for address in (*failed, *used[MAX_USED:]):
             del self.addresses[address]
 
-    def in_order(self) -> list[TransportAddr]:
-        def rank(address: TransportAddr) -> tuple[bool, float]:
-            entry = self.addresses[address]
+    def in_order(self) -> list[tuple[TransportAddr, _Address]]:
+        def rank(item: tuple[TransportAddr, _Address]) -> tuple[bool, float]:
+            entry = item[1]
             return not entry.paths, -(entry.used_at if entry.used_at is not None else -1.0)
 
-        return sorted(self.addresses, key=rank)
+        return sorted(self.addresses.items(), key=rank)
 
 
 class Remotes:
@@ -184,8 +184,8 @@ class Remotes:
         if remote is None:
             return ()
         known = remote.in_order()
-        proven = [address for address in known if remote.addresses[address].used_at is not None]
-        return tuple(proven or known)
+        proven = [address for address, entry in known if entry.used_at is not None]
+        return tuple(proven or (address for address, _ in known))
 
     def info(self, peer: bytes) -> RemoteInfo | None:
         """All that is known of the peer; None if nothing is, or not any more."""
@@ -194,8 +194,7 @@ class Remotes:
             return None
         now = self._clock()
         found = []
-        for address in remote.in_order():
-            entry = remote.addresses[address]
+        for address, entry in remote.in_order():
             age = None if entry.used_at is None else 0.0 if entry.paths else now - entry.used_at
             found.append(RemoteAddress(address, entry.source, entry.paths > 0, age))
         return RemoteInfo(tuple(found))
