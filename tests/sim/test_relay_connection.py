@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from aioiroh import Endpoint, RelayUrl, SecretKey
 from aioiroh.relay.connection import CLOSE_TIMEOUT, RelayConnection
 from aioiroh.testing import simulated
+from worlds import RELAY, RELAY_URL, relay
 
 
 class Deaf(asyncio.Protocol):
@@ -65,3 +68,24 @@ async def test_a_relay_that_becomes_home_while_another_is_left_stays(network):
         await asyncio.sleep(90)
         assert left == [names[1]]
         assert names[2] in relays._clients
+
+
+@pytest.mark.parametrize("six", ["answers", "is silent", "refuses"])
+@simulated()
+async def test_a_relay_with_both_ip_versions_is_reached_by_either(network, six):
+    """IPv6 first, and a quarter of a second later IPv4 beside it (RFC 8305)."""
+    machine = network.host(RELAY)
+    [four] = [ip for ip in machine.addresses if ":" not in ip]
+    [works] = [ip for ip in machine.addresses if ":" in ip]
+    silent, other = network.host("silent"), network.host("other")
+    silent.up = False
+    answers = {"answers": works, "is silent": silent.addresses[1], "refuses": other.addresses[1]}
+    resolve = network.resolve
+    network.resolve = lambda name: (answers[six], four) if name == RELAY else resolve(name)
+    async with relay(network), Endpoint.bind(network=network.host("us"), relays=[RELAY_URL]) as us:
+        begun = network.loop.time()
+        await us.online()
+        took = network.loop.time() - begun
+        [(client, _)] = us._where._relays._clients.values()
+        assert (":" in client._connection.local_ip) is (six == "answers")
+        assert int(took / 0.25) == {"answers": 0, "is silent": 1, "refuses": 0}[six], took

@@ -362,7 +362,9 @@ class Remote:
         """Whether to close a path, for it is needless or dead. What is stuck on it gets a detour before."""
         since = connection.dead.get(path.id)
         stuck = path.is_silent and path.outstanding > MAX_STUCK
-        if since is None and stuck and path.is_open and not chosen.is_silent:
+        # The peer of who has dialled follows a path to where its packets come from: that through a relay would be lost.
+        may_turn = path.is_ip or not connection.is_client
+        if since is None and stuck and may_turn and path.is_open and not chosen.is_silent:
             since = connection.dead[path.id] = now
         if since is None:
             return connection.is_client and path.is_ip and chosen.is_ip
