@@ -398,7 +398,8 @@ async def test_what_is_in_transit_leaves_as_the_file_that_it_came_into(
     assert {s.state for s in await store.statuses(hashes)} == {BlobState.COMPLETE}
     for hash, data in zip(hashes, contents, strict=True):
         assert await store.read_bytes(hash, limit=1 << 20) == data
-    # A kill loses nothing of it.
+    # A kill loses nothing of it, once it is down.
+    await store.sync()
     shutil.copytree(folder, tmp_path / "killed")
     places = [out / str(number) for number in range(5)]
     [first, again] = await store.stage([hashes[3]] * 2, out / "staging", places=places[:2])
@@ -448,3 +449,12 @@ async def test_the_same_file_in_several_places_in_transit(tmp_path: Path) -> Non
         paths = await blobs.export_collection(store, collection, tmp_path)
         assert len({path.stat().st_ino for path in paths}) == 200
         assert {path.read_bytes() for path in paths} == {content}
+
+
+async def test_few_blobs_are_on_their_way_at_once_however_small(tmp_path: Path) -> None:
+    data = [str(number).encode() for number in range(6000)]
+    store = await FileStore.open(tmp_path / "store", transit=True)
+    for start in range(0, len(data), 50):
+        await store.put_verified([(Hash.of(one), one) for one in data[start : start + 50]])
+        assert store._landing is not None and len(store._landing._waiting) <= 2100
+    await store.destroy()

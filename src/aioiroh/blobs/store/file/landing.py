@@ -17,6 +17,8 @@ __all__ = ["Landing"]
 
 MOST: Final = 2 * 1024 * 1024
 """Bytes on their way before whoever brings more waits."""
+EACH: Final = 1024
+"""Bytes that a blob counts for besides its own: thousands of tiny ones are much, too."""
 ENOUGH: Final = 32
 """Blobs that are written at once; fewer wait for others, for `DELAY` seconds: jobs cost more than files."""
 DELAY: Final = 0.005
@@ -42,7 +44,7 @@ class Landing:
     async def put(self, blobs: Sequence[tuple[Hash, bytes]]) -> None:
         """Takes blobs that are not on their way yet, and waits if many are."""
         self._waiting.update(blobs)
-        self._bytes += sum(len(data) for _, data in blobs)
+        self._bytes += sum(EACH + len(data) for _, data in blobs)
         if len(self._waiting) >= ENOUGH:
             self._begin()
         else:
@@ -88,7 +90,7 @@ class Landing:
                     )
                 except OSError as error:
                     failure = error
-                self._bytes -= sum(map(len, blobs.values()))
+                self._bytes -= sum(EACH + len(data) for data in blobs.values())
                 self._on_landed(blobs, failure)
                 self._changed.set()
                 if len(self._waiting) < ENOUGH:

@@ -266,6 +266,8 @@ class FileStore(ReceivingStore):
 
     async def sync(self) -> None:
         """Waits until all that is complete, and all tags, are on the disk. Raises OSError."""
+        if self._landing is not None:
+            await self._landing.all_down()
         await self._upkeep.quiet()
 
     async def aclose(self) -> None:
