@@ -1,26 +1,15 @@
 //! The library that does the cryptography of every TLS and QUIC connection, relays' too.
 //!
-//! AWS-LC, whose key agreement and signatures take half as long as ring's; in browsers, for which it cannot
-//! be compiled, ring. On the wire nobody can tell which.
+//! It is ring, as with upstream, and offers what upstream's offers.
 
 use std::sync::{Arc, OnceLock};
 
-use rustls::crypto::CryptoProvider;
-#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
-use rustls::crypto::aws_lc_rs as library;
-#[cfg(all(target_family = "wasm", target_os = "unknown"))]
-use rustls::crypto::ring as library;
+use rustls::crypto::{CryptoProvider, ring};
 
 /// One for all endpoints.
 pub fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    let make = || {
-        // What upstream offers, in its order. AWS-LC would add groups that upstream does not know.
-        let kx_groups =
-            vec![library::kx_group::X25519, library::kx_group::SECP256R1, library::kx_group::SECP384R1];
-        Arc::new(CryptoProvider { kx_groups, ..library::default_provider() })
-    };
-    PROVIDER.get_or_init(make).clone()
+    PROVIDER.get_or_init(|| Arc::new(ring::default_provider())).clone()
 }
 
 #[cfg(test)]

@@ -10,28 +10,26 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use ed25519_dalek::{Signature, SigningKey, VerifyingKey};
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use noq_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, KeyLog,
-    PeerIncompatible, ServerConfig, SignatureScheme,
+    PeerIncompatible, ServerConfig, SignatureAlgorithm, SignatureScheme,
     client::{
         AlwaysResolvesClientRawPublicKeys, ClientSessionMemoryCache, Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime},
     server::{
         AlwaysResolvesServerRawPublicKeys,
         danger::{ClientCertVerified, ClientCertVerifier},
     },
-    sign::CertifiedKey,
+    sign::{CertifiedKey, Signer as TlsSigner, SigningKey as TlsSigningKey},
 };
 
 use crate::provider::provider;
 
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
-const PKCS8_PREFIX: [u8; 16] =
-    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 const NAME_SUFFIX: &str = ".iroh.invalid";
 const BASE32HEX: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
 
@@ -80,9 +78,33 @@ fn key_of_name(name: &str) -> Option<[u8; 32]> {
     key.try_into().ok()
 }
 
-/// The DER of a private key without its public half (RFC 8410, section 7).
-fn pkcs8(secret: &[u8; 32]) -> PrivatePkcs8KeyDer<'static> {
-    [&PKCS8_PREFIX[..], secret].concat().into()
+#[derive(Debug)]
+struct Identity(SigningKey);
+
+impl TlsSigningKey for Identity {
+    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn TlsSigner>> {
+        offered
+            .contains(&SignatureScheme::ED25519)
+            .then(|| Box::new(Identity(self.0.clone())) as Box<dyn TlsSigner>)
+    }
+
+    fn public_key(&self) -> Option<SubjectPublicKeyInfoDer<'_>> {
+        Some(spki(self.0.verifying_key().as_bytes()).into())
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::ED25519
+    }
+}
+
+impl TlsSigner for Identity {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        Ok(self.0.sign(message).to_bytes().to_vec())
+    }
+
+    fn scheme(&self) -> SignatureScheme {
+        SignatureScheme::ED25519
+    }
 }
 
 /// Verifies peers in both roles. Tickets are bound to the verifier object, so an endpoint keeps one.
@@ -213,13 +235,13 @@ pub struct Tls {
 
 impl Tls {
     pub fn new(secret: &[u8; 32], keylog: Option<&Path>, max_tickets: usize) -> std::io::Result<Self> {
+        let signing = SigningKey::from_bytes(secret);
+        let public = signing.verifying_key().to_bytes();
+        let keys = Arc::new(CertifiedKey::new(
+            vec![CertificateDer::from(spki(&public))],
+            Arc::new(Identity(signing)),
+        ));
         let provider = provider();
-        let public = SigningKey::from_bytes(secret).verifying_key().to_bytes();
-        let signing = provider
-            .key_provider
-            .load_private_key(pkcs8(secret).into())
-            .expect("any 32 bytes are a secret key");
-        let keys = Arc::new(CertifiedKey::new(vec![CertificateDer::from(spki(&public))], signing));
         let verifier = Arc::new(Verifier);
         let mut client = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
