@@ -8,6 +8,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+# Not when it is first used: a kind of ticket can be dialled once its class is there.
+from .ticket import BlobTicket as BlobTicket
+
 if TYPE_CHECKING:
     from .collection import Collection
     from .downloading.count import DownloadProgress, ProviderProgress
@@ -91,7 +94,6 @@ if TYPE_CHECKING:
         Store,
     )
     from .store.memory import MemoryStore
-    from .ticket import BlobTicket
     from .transfer.pacing import rate_limit
 
 _MODULES = {
@@ -220,7 +222,6 @@ _MODULES = {
         "Store",
     ),
     "store.memory": ("MemoryStore",),
-    "ticket": ("BlobTicket",),
     "transfer.pacing": ("rate_limit",),
 }
 """Where the public names are defined."""
