@@ -126,7 +126,7 @@ class RelayClient:
         # From 10 ms on, doubling to 16 s, and by chance up to twice as long.
         backoff = Backoff(0.02, 32.0, jitter=0.5, random=self._network.random.random)
         while True:
-            self._discard()
+            self._discard_later()
             begun = self._network.monotonic()
             lasted, error = await self._connect_and_serve()
             self._tell(RelayState.DISCONNECTED, str(error))
@@ -340,11 +340,15 @@ class RelayClient:
         if self._connection is not None and not self._nudge.done():
             self._nudge.set_result(None)
 
-    def _discard(self) -> None:
+    def _discard_later(self) -> None:
         # What is lost QUIC sends again; what is as old as this has been sent again already.
-        self._stop_discarding()
+        if self._discarding is None:
+            self._discarding = self._driver.loop.call_later(DISCARD_AFTER, self._discard)
+
+    def _discard(self) -> None:
+        self._discarding = None
         self._native.discard()
-        self._discarding = self._driver.loop.call_later(DISCARD_AFTER, self._discard)
+        self._discard_later()
 
     def _stop_discarding(self) -> None:
         if self._discarding is not None:
